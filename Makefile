@@ -1,0 +1,41 @@
+# The same targets on a laptop and in CI. `make demo` and `make test` set up everything themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo dev test test-unit test-servers test-containers lint lock clean
+
+$(READY): requirements/dev.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: $(READY)       ## the whole story on this machine
+	$(BIN)/room-worker demo
+
+dev: $(READY)        ## the same servers and a worker, left running
+	$(BIN)/room-worker dev
+
+test: $(READY)       ## everything that needs no container engine
+	$(BIN)/python -m pytest
+
+test-unit: $(READY)  ## what needs no server
+	$(BIN)/python -m pytest tests/unit
+
+test-containers: $(READY)  ## builds the image and runs it, through a Docker API
+	$(BIN)/python -m pytest -m container
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lock:                ## pins anew what pyproject.toml asks for
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --upgrade pyproject.toml -o requirements/run.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --upgrade --extra dev pyproject.toml -o requirements/dev.txt
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,5 @@
+"""What a room key, an event, a payload and a decision *is*.
+
+This package knows neither NATS nor MongoDB: everything in it is data and pure functions, so that the rules
+can be read and tested without a server. `store` and `worker` import it; it imports neither.
+"""

@@ -1,0 +1,112 @@
+"""Decide: from a batch of events and what the database holds, what happens. Pure; returns data.
+
+Events take effect one after the other on drafts of their rooms, so a batch comes to exactly what its events
+would have come to one at a time, however the log is cut. (design.md, "The loop")
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from roomkeys.decision import Decision, Letter, MembersNotice, Outcome, Owed
+from roomkeys.draft import Draft
+from roomkeys.errors import Rejection
+from roomkeys.events import Add, AnyEvent, Create, Remove
+from roomkeys.people import Member, Membership, Snapshot
+from roomkeys.rules import Desk, take_effect
+
+MAX_ACCOUNTS: Final = 5_000
+"""The most accounts that one batch touches, unless a single event touches more. (design.md, rule e)"""
+
+
+def decide(
+    events: Sequence[AnyEvent],
+    snapshot: Snapshot,
+    *,
+    site: str,
+    now_ms: int,
+    new_id: Callable[[], str],
+    most_accounts: int = MAX_ACCOUNTS,
+) -> Decision:
+    """Decide a prefix of the events, at least the first one, touching `most_accounts` at most.
+
+    `now_ms` (epoch milliseconds) stamps the outcomes; `new_id` makes document ids.
+    """
+    desk = Desk(snapshot, site, new_id)
+    drafts: dict[str | None, Draft] = {}
+    outcomes: dict[str | None, list[Outcome]] = {}
+    touched = taken = 0
+    for event in events:
+        touched += _accounts_of(event, snapshot)
+        if taken and touched > most_accounts:
+            break
+        taken += 1
+        draft = drafts.get(event.room_id) or _open(event.room_id, snapshot)
+        drafts[event.room_id] = draft
+        outcomes.setdefault(event.room_id, []).append(_outcome(event, draft, desk, now_ms))
+    changes = (drafts[room_id].change() for room_id in outcomes)
+    owed = (
+        Owed(room_id, tuple(of_room), drafts[room_id].joiners(), drafts[room_id].high)
+        for room_id, of_room in outcomes.items()
+    )
+    return Decision(taken, tuple(change for change in changes if change), tuple(owed))
+
+
+def reject(event: AnyEvent, error: Rejection, *, site: str, now_ms: int) -> Outcome:
+    """Return the outcome of an event that can never succeed, with the event itself for the dead letters."""
+    letter = Letter(event.origin.subject, event.origin.body)
+    return _plain_outcome(event, site=site, now_ms=now_ms, error=error, letter=letter)
+
+
+def _accounts_of(event: AnyEvent, snapshot: Snapshot) -> int:
+    match event:
+        case Create() | Add():
+            backfill = len(snapshot.members.get(event.room_id, ())) if event.orgs else 0
+            return event.weight + backfill + sum(len(snapshot.orgs.get(org, ())) for org in event.orgs)
+        case Remove(org=str() as org):
+            return event.weight + len(snapshot.orgs.get(org, ()))
+        case _:
+            return event.weight
+
+
+def _open(room_id: str | None, snapshot: Snapshot) -> Draft:
+    if room_id is None:
+        return Draft(None, {}, frozenset())
+    members = snapshot.members.get(room_id, {})
+    return Draft(snapshot.rooms.get(room_id), members, snapshot.individuals.get(room_id, frozenset()))
+
+
+def _outcome(event: AnyEvent, draft: Draft, desk: Desk, now_ms: int) -> Outcome:
+    try:
+        effect = take_effect(event, draft, desk)
+    except Rejection as error:
+        return reject(event, error, site=desk.site, now_ms=now_ms)
+    return _plain_outcome(
+        event, site=desk.site, now_ms=now_ms, added=effect.added, removed=effect.removed, notice=effect.notice
+    )
+
+
+def _plain_outcome(
+    event: AnyEvent,
+    *,
+    site: str,
+    now_ms: int,
+    error: Rejection | None = None,
+    added: tuple[Membership, ...] = (),
+    removed: tuple[Member, ...] = (),
+    notice: MembersNotice | None = None,
+    letter: Letter | None = None,
+) -> Outcome:
+    return Outcome(
+        sequence=event.origin.sequence,
+        operation=event.operation,
+        at_ms=now_ms,
+        room_id=event.room_id,
+        requester=event.requester,
+        request_id=event.origin.request_id,
+        site=site,
+        error=error,
+        added=added,
+        removed=removed,
+        notice=notice,
+        letter=letter,
+    )

@@ -1,0 +1,116 @@
+"""What a decision says: what to write, what each event came to, and what is owed to whom.
+
+All of it is data. `store` writes it in one transaction; `worker` sends what is owed, from memory or, after a
+crash, from the outbox, through the same functions.
+"""
+
+from dataclasses import dataclass, field
+
+from roomkeys.errors import Rejection
+from roomkeys.people import Member, Membership, Room
+from roomkeys.subjects import Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Why somebody is a member: one `room_members` document. `id` is a user's `_id`, or an org's id."""
+
+    type: str
+    id: str
+    account: str | None
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Founding:
+    """What a room's document starts with; a dm's participants are (user id, account), sorted by user id."""
+
+    at_ms: int
+    participants: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RoomChange:
+    """What a batch writes for one room.
+
+    `left` and `demoted` are subscription ids. `rows_gone` are (type, id) pairs; `rows_cleared` stands for
+    every individual row; both go before `rows` come. `high` is the new highest version where it rose, and
+    `stage` the version whose key is to be made and sent.
+    """
+
+    room: Room
+    founding: Founding | None = None
+    joined: tuple[Membership, ...] = ()
+    left: tuple[str, ...] = ()
+    demoted: tuple[str, ...] = ()
+    rows: tuple[Row, ...] = ()
+    rows_gone: tuple[tuple[str, str], ...] = ()
+    rows_cleared: bool = False
+    users_delta: int = 0
+    apps_delta: int = 0
+    high: int | None = None
+    stage: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MembersNotice:
+    """The notice to a channel that its member list changed."""
+
+    type: str
+    room_name: str = ""
+    room_type: str = ""
+    org: str | None = None
+    joined_ms: int = 0
+    history_from_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """An event that can never succeed, as it came."""
+
+    subject: str
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one event came to.
+
+    `at_ms` is when it was decided: its notices and its result carry that time, however often they are sent.
+    """
+
+    sequence: int
+    operation: Operation
+    at_ms: int
+    room_id: str | None = None
+    requester: str | None = None
+    request_id: str | None = None
+    site: str = ""
+    error: Rejection | None = None
+    added: tuple[Membership, ...] = ()
+    removed: tuple[Member, ...] = ()
+    notice: MembersNotice | None = None
+    letter: Letter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """What a batch owes because of one room: an outbox entry.
+
+    The outcomes are in stream order. `joiners` are the accounts that the room's current key goes to. `high`
+    is the room's highest version after the batch: results go out once that version has settled.
+    """
+
+    room_id: str | None
+    outcomes: tuple[Outcome, ...]
+    joiners: tuple[str, ...] = ()
+    high: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A batch, decided. `taken` is how many of its events this covers: a prefix, at least one."""
+
+    taken: int
+    changes: tuple[RoomChange, ...]
+    owed: tuple[Owed, ...]

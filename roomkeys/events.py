@@ -1,0 +1,220 @@
+"""Events: what a message of the stream asks for, or why it can never succeed.
+
+`parse` reads the JSON once; `room_of` tells whose partition it is; `decode` checks everything that can be
+checked without the database. What comes out holds tokens only.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import orjson
+from pydantic import ValidationError
+
+from roomkeys.errors import Rejection, invalid_account, invalid_event
+from roomkeys.people import Kind
+from roomkeys.subjects import Operation, operation_of
+from roomkeys.tokens import is_account, is_bot, is_token
+from roomkeys.wire import AddBody, CreateBody, RemoveBody, RotateBody
+
+REQUESTER_FIELDS = ("requesterAccount", "requester")
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A message as the stream holds it: its sequence, broker time (epoch nanoseconds), and body."""
+
+    sequence: int
+    time_ns: int
+    subject: str
+    body: bytes = field(repr=False)
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What every event has; `at_ms` is when its producer accepted it (epoch milliseconds)."""
+
+    origin: Incoming
+    operation: Operation
+    room_id: str
+    requester: str
+    at_ms: int
+
+    @property
+    def weight(self) -> int:
+        """Return how many accounts the event names, at least one."""
+        return 1
+
+
+@dataclass(frozen=True, slots=True)
+class Create(Event):
+    """A room, its key and its first members."""
+
+    name: str
+    kind: Kind
+    users: tuple[str, ...]
+    orgs: tuple[str, ...]
+
+    @property
+    def weight(self) -> int:
+        """Return how many accounts the event names."""
+        return 1 + len(self.users)
+
+
+@dataclass(frozen=True, slots=True)
+class Add(Event):
+    """Members to add; `share_history` tells whether they see what was said before."""
+
+    users: tuple[str, ...]
+    orgs: tuple[str, ...]
+    share_history: bool
+
+    @property
+    def weight(self) -> int:
+        """Return how many accounts the event names."""
+        return 1 + len(self.users)
+
+
+@dataclass(frozen=True, slots=True)
+class Remove(Event):
+    """Members to remove: the accounts, or (then `accounts` is empty) those of an org."""
+
+    accounts: tuple[str, ...]
+    org: str | None
+
+    @property
+    def weight(self) -> int:
+        """Return how many accounts the event names."""
+        return 1 + len(self.accounts)
+
+
+@dataclass(frozen=True, slots=True)
+class Rotate(Event):
+    """A new key without a change of members."""
+
+
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """A message that can never succeed, with whatever of it could be read."""
+
+    origin: Incoming
+    operation: Operation
+    room_id: str | None
+    requester: str | None
+    error: Rejection
+
+    @property
+    def weight(self) -> int:
+        """Count as one account."""
+        return 1
+
+
+AnyEvent = Create | Add | Remove | Rotate | Poison
+
+
+def parse(body: bytes) -> dict[str, object] | None:
+    """Return the body's JSON object; None where there is none (bad JSON, bad UTF-8, too deep, a list)."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def room_of(document: dict[str, object] | None) -> str | None:
+    """Return the room that the event is about; None where it names none that could exist."""
+    room_id = None if document is None else document.get("roomId")
+    return room_id if is_token(room_id) else None
+
+
+def decode(origin: Incoming, document: dict[str, object] | None) -> AnyEvent | None:
+    """Turn a message into an event, `Poison` where it can never succeed, None where it is somebody else's."""
+    operation = operation_of(origin.subject)
+    if operation is None:
+        return None
+    if operation is Operation.REMOVE and document is not None and document.get("orgId"):
+        operation = Operation.REMOVE_ORG
+    try:
+        return _event(origin, operation, document)
+    except Rejection as error:
+        return Poison(origin, operation, room_of(document), _requester_of(document), error)
+
+
+def _event(origin: Incoming, operation: Operation, document: dict[str, object] | None) -> AnyEvent:
+    if document is None:
+        raise invalid_event("the body is not a JSON object")
+    room_id = document.get("roomId")
+    if not isinstance(room_id, str) or not room_id:
+        raise invalid_event("roomId is missing or not a text")
+    if not is_token(room_id):
+        raise invalid_account("roomId is not a token")
+    try:
+        return _READERS[operation](origin, operation, room_id, document)
+    except ValidationError as error:
+        fields = sorted({".".join(str(part) for part in item["loc"][:1]) for item in error.errors()})
+        raise invalid_event(f"wrong shape: {', '.join(fields)}") from None
+
+
+def _create(origin: Incoming, operation: Operation, room_id: str, document: dict[str, object]) -> Create:
+    body = CreateBody.model_validate(document)
+    users = _accounts(body.users if body.resolved_users is None else body.resolved_users)
+    orgs = _distinct(body.orgs if body.resolved_orgs is None else body.resolved_orgs)
+    kind = Kind.CHANNEL
+    if not body.name and not orgs and not body.channels and len(users) == 1:
+        kind = Kind.BOT_DM if is_bot(users[0]) else Kind.DM
+    requester = _account(body.requester)
+    at_ms = _at(origin, body.timestamp)
+    return Create(origin, operation, room_id, requester, at_ms, body.name or "", kind, users, orgs)
+
+
+def _add(origin: Incoming, operation: Operation, room_id: str, document: dict[str, object]) -> Add:
+    body = AddBody.model_validate(document)
+    share_history = body.history is None or body.history.mode != "none"
+    requester, users, orgs = _account(body.requester), _accounts(body.users), _distinct(body.orgs)
+    return Add(origin, operation, room_id, requester, _at(origin, body.timestamp), users, orgs, share_history)
+
+
+def _remove(origin: Incoming, operation: Operation, room_id: str, document: dict[str, object]) -> Remove:
+    body = RemoveBody.model_validate(document)
+    accounts = _accounts([*([body.account] if body.account else []), *body.accounts])
+    if bool(body.org) == bool(accounts):
+        raise invalid_event("exactly one of account, accounts and orgId says who is removed")
+    requester, at_ms = _account(body.requester), _at(origin, body.timestamp)
+    return Remove(origin, operation, room_id, requester, at_ms, accounts, body.org or None)
+
+
+def _rotate(origin: Incoming, operation: Operation, room_id: str, document: dict[str, object]) -> Rotate:
+    body = RotateBody.model_validate(document)
+    return Rotate(origin, operation, room_id, _account(body.requester), _at(origin, body.timestamp))
+
+
+_READERS: dict[Operation, Callable[[Incoming, Operation, str, dict[str, object]], AnyEvent]] = {
+    Operation.CREATE: _create,
+    Operation.ADD: _add,
+    Operation.REMOVE: _remove,
+    Operation.REMOVE_ORG: _remove,
+    Operation.ROTATE: _rotate,
+}
+
+
+def _at(origin: Incoming, timestamp: int) -> int:
+    return timestamp or origin.time_ns // 1_000_000
+
+
+def _distinct(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def _account(value: str) -> str:
+    if not is_account(value):
+        raise invalid_account("an account of the event is not a token")
+    return value
+
+
+def _accounts(values: Iterable[str]) -> tuple[str, ...]:
+    return _distinct(_account(value) for value in values)
+
+
+def _requester_of(document: dict[str, object] | None) -> str | None:
+    candidates = [] if document is None else [document.get(name) for name in REQUESTER_FIELDS]
+    return next((value for value in candidates if is_token(value)), None)

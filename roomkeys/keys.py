@@ -1,0 +1,59 @@
+"""Room keys: their bytes, their versions, and what a rotation makes of them.
+
+A version is used once: `high` is the highest that a room ever used or promised, and it only rises, also
+after the room's `encKey` was lost. A key that was staged becomes current only once the broker has taken it
+for every member. (design.md, invariants 3 and 4)
+"""
+
+from dataclasses import dataclass, field, replace
+from secrets import token_bytes
+from typing import Final
+
+KEY_BYTES: Final = 32
+"""An AES-256-GCM key."""
+
+UNUSED: Final = -1
+"""The version below every version: what a room that has settled nothing has settled."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoomKey:
+    """One version of a room's key; its repr shows the version only."""
+
+    version: int
+    secret: bytes = field(repr=False)
+
+    @classmethod
+    def mint(cls, version: int) -> "RoomKey":
+        """Make a new key from the operating system's randomness."""
+        return cls(version, token_bytes(KEY_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """What a channel's document says about its keys.
+
+    `high` is the highest version this worker ever used for the room, `settled` the one it last made current,
+    `current` that key where the room's `encKey` still is it, `replaced` the keys that go out of use when the
+    next one settles (ours, and a foreign `encKey` that somebody else wrote), `seen` the highest version that
+    appears anywhere, and `staged` a key that is on its way to the members.
+    """
+
+    high: int | None = None
+    settled: int = UNUSED
+    current: RoomKey | None = None
+    staged: RoomKey | None = None
+    replaced: tuple[RoomKey, ...] = ()
+    seen: int | None = None
+
+    def next_version(self, at_ms: int) -> int:
+        """Return the version of the next rotation: one above everything ever seen.
+
+        A room without any trace of a version goes on from the epoch seconds of the event, which is above
+        whatever it can have used before it lost its record.
+        """
+        return at_ms // 1000 if self.seen is None else self.seen + 1
+
+    def staging(self, key: RoomKey) -> "KeyRecord":
+        """Return the record with the key on its way to the members."""
+        return replace(self, high=key.version, staged=key, seen=key.version)

@@ -1,0 +1,132 @@
+"""Notices and results: what an outcome tells whom, as subjects and JSON bodies (contract.md, section 3).
+
+Rendered from the outcome alone, so that what is sent again after a crash is what was decided.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import orjson
+
+from roomkeys import subjects
+from roomkeys.decision import MembersNotice, Outcome
+from roomkeys.people import FLAGS, Kind, Member, Membership
+from roomkeys.rules import MEMBER_ADDED
+from roomkeys.tokens import is_bot, is_token
+
+NOTICE_ACCOUNTS_BYTES: Final = 256 * 1024
+"""The most bytes of accounts that one notice lists; a longer list becomes several notices."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One message to publish."""
+
+    subject: str
+    body: bytes
+
+
+def notices(outcome: Outcome) -> Iterator[Notice]:
+    """Yield what an event tells members and the room, in the order in which it goes out."""
+    for membership in outcome.added:
+        if is_token(membership.account):
+            yield Notice(subjects.subscription_update(membership.account), _added(membership, outcome.at_ms))
+    for member in outcome.removed:
+        if is_token(member.account):
+            yield Notice(subjects.subscription_update(member.account), _removed(member, outcome))
+    if outcome.notice is not None and outcome.room_id is not None:
+        people = outcome.added or outcome.removed
+        for accounts in _portions([person.account for person in people]):
+            body = _members_changed(outcome, outcome.notice, accounts)
+            yield Notice(subjects.room_member_event(outcome.room_id), body)
+
+
+def result(outcome: Outcome) -> Notice | None:
+    """Return the answer to the requester; None: nobody asked, or nobody can be answered."""
+    if outcome.request_id is None or not is_token(outcome.requester):
+        return None
+    body: dict[str, object] = {
+        "requestId": outcome.request_id,
+        "operation": outcome.operation.value,
+        "status": "ok" if outcome.error is None else "error",
+    }
+    if outcome.room_id is not None:
+        body["roomId"] = outcome.room_id
+    if outcome.error is not None:
+        body |= {"error": outcome.error.text, "code": outcome.error.code, "reason": outcome.error.reason}
+    body["timestamp"] = outcome.at_ms
+    return Notice(subjects.response(outcome.requester, outcome.request_id), orjson.dumps(body))
+
+
+def _added(membership: Membership, at_ms: int) -> bytes:
+    subscription: dict[str, object] = {
+        "id": membership.id,
+        "u": {"id": membership.user_id, "account": membership.account, "isBot": membership.is_bot},
+        "roomId": membership.room_id,
+        "siteId": membership.site,
+        "roles": membership.roles,
+        "name": membership.name,
+        "roomType": membership.kind,
+    }
+    if membership.subscribed:
+        subscription["isSubscribed"] = True
+    if membership.history_from_ms is not None:
+        subscription["historySharedSince"] = _rfc3339(membership.history_from_ms)
+    subscription["joinedAt"] = _rfc3339(membership.joined_ms)
+    subscription |= dict.fromkeys(FLAGS, False)
+    return orjson.dumps(
+        {
+            "userId": membership.user_id,
+            "subscription": subscription,
+            "action": "added",
+            "roomName": membership.title,
+            "timestamp": at_ms,
+        }
+    )
+
+
+def _removed(member: Member, outcome: Outcome) -> bytes:
+    user = {"id": member.user_id, "account": member.account, "isBot": is_bot(member.account)}
+    return orjson.dumps(
+        {
+            "userId": member.user_id,
+            "subscription": {"roomId": outcome.room_id, "roomType": Kind.CHANNEL.value, "u": user},
+            "action": "removed",
+            "timestamp": outcome.at_ms,
+        }
+    )
+
+
+def _members_changed(outcome: Outcome, notice: MembersNotice, accounts: list[str]) -> bytes:
+    body: dict[str, object] = {"type": notice.type, "roomId": outcome.room_id}
+    if notice.type == MEMBER_ADDED:
+        body |= {"roomName": notice.room_name, "roomType": notice.room_type}
+    body |= {"accounts": accounts, "siteId": outcome.site}
+    if notice.type == MEMBER_ADDED:
+        body |= {"requesterAccount": outcome.requester, "joinedAt": notice.joined_ms}
+        if notice.history_from_ms is not None:
+            body["historySharedSince"] = notice.history_from_ms
+    elif notice.org is not None:
+        body["orgId"] = notice.org
+    body["timestamp"] = outcome.at_ms
+    return orjson.dumps(body)
+
+
+def _portions(accounts: list[str]) -> Iterator[list[str]]:
+    """Cut a list of accounts so that each portion fits a message; an empty list is one portion."""
+    portion: list[str] = []
+    size = 0
+    for account in accounts:
+        size += len(account.encode()) + 3
+        if size > NOTICE_ACCOUNTS_BYTES:
+            yield portion
+            portion, size = [], len(account.encode()) + 3
+        portion.append(account)
+    yield portion
+
+
+def _rfc3339(epoch_ms: int) -> str:
+    stamp = datetime.fromtimestamp(epoch_ms // 1000, UTC).replace(tzinfo=None).isoformat()
+    return f"{stamp}.{epoch_ms % 1000:03d}Z" if epoch_ms % 1000 else f"{stamp}Z"

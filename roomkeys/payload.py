@@ -1,0 +1,57 @@
+"""The room-key payload: marshalled once per fan-out, the same bytes for every recipient."""
+
+from base64 import b64encode
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import orjson
+
+from roomkeys.errors import invalid_account
+from roomkeys.keys import RoomKey
+from roomkeys.subjects import room_key
+from roomkeys.tokens import is_token
+
+
+@dataclass(frozen=True, slots=True)
+class RoomKeyEvent:
+    """One key of one room, before it is stamped and serialised; its repr shows no key bytes."""
+
+    room_id: str
+    key: RoomKey
+
+
+def marshal(event: RoomKeyEvent, now_ms: int) -> bytes:
+    """Serialise the event, stamped with `now_ms` (epoch milliseconds; contract.md, section 2)."""
+    return orjson.dumps(
+        {
+            "roomId": event.room_id,
+            "version": event.key.version,
+            "privateKey": b64encode(event.key.secret).decode(),
+            "timestamp": now_ms,
+        }
+    )
+
+
+class Sender:
+    """Sends room keys one account at a time, over any `publish(subject, payload)`.
+
+    `send` marshals and publishes; who sends to many marshals once and calls `send_data` for each.
+    """
+
+    def __init__(self, publish: Callable[[str, bytes], Awaitable[None]], now_ms: Callable[[], int]) -> None:
+        self._publish = publish
+        self._now_ms = now_ms
+
+    def marshal(self, event: RoomKeyEvent) -> bytes:
+        """Stamp and serialise the event once; the event stays as it is."""
+        return marshal(event, self._now_ms())
+
+    async def send_data(self, account: str, payload: bytes) -> None:
+        """Publish bytes that are marshalled already; an account that is no token: `Rejection`."""
+        if not is_token(account):
+            raise invalid_account("the recipient is not a token")
+        await self._publish(room_key(account), payload)
+
+    async def send(self, account: str, event: RoomKeyEvent) -> None:
+        """Marshal the event and publish it to one account."""
+        await self.send_data(account, self.marshal(event))

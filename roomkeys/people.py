@@ -1,0 +1,110 @@
+"""Who is who: users, rooms, and the memberships between them, as far as a batch of events needs them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from roomkeys.keys import KeyRecord
+from roomkeys.tokens import is_bot
+
+OWNER: Final = ("owner",)
+MEMBER: Final = ("member",)
+FLAGS: Final = ("hasMention", "alert", "muted", "favorite", "hasGroupMention", "hasUnread")
+"""What a new membership has none of, in its document and in its notice."""
+
+
+class Kind(StrEnum):
+    """A room's type, spelled as in the documents."""
+
+    CHANNEL = "channel"
+    DM = "dm"
+    BOT_DM = "botDM"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A person or bot as the `users` collection knows it; `orgs` are its section and department."""
+
+    id: str
+    account: str
+    eng_name: str = ""
+    chinese_name: str = ""
+    orgs: frozenset[str] = frozenset()
+
+    @property
+    def is_bot(self) -> bool:
+        """Tell whether the account is a bot's."""
+        return is_bot(self.account)
+
+    @property
+    def display_name(self) -> str:
+        """Return `engName chineseName`, one of them if they are equal, else the account."""
+        names = dict.fromkeys(name for name in (self.eng_name.strip(), self.chinese_name.strip()) if name)
+        return " ".join(names) or self.account
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """One account's membership of one room: a `subscriptions` document.
+
+    `roles` is None in a dm. Times are epoch milliseconds. `title` is the room's name as this member sees
+    it; it is not stored.
+    """
+
+    id: str
+    user_id: str
+    account: str
+    room_id: str
+    site: str
+    roles: tuple[str, ...] | None
+    name: str
+    kind: str
+    joined_ms: int
+    subscribed: bool = False
+    history_from_ms: int | None = None
+    title: str = ""
+
+    @property
+    def is_bot(self) -> bool:
+        """Tell whether the member is a bot."""
+        return is_bot(self.account)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What a decision needs to know of a membership that exists already."""
+
+    id: str
+    user_id: str
+    account: str
+    roles: tuple[str, ...] | None = MEMBER
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A room as stored. `kind` may be one that only other services know; `orgs` are its org rows."""
+
+    id: str
+    name: str
+    kind: str
+    site: str
+    orgs: frozenset[str] = frozenset()
+    keys: KeyRecord = field(default_factory=KeyRecord)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the database holds of everything a batch of events touches.
+
+    `members` has, by room and account, those of the batch's accounts that are members (all members of a
+    room that may need a backfill); `individuals` the user ids that hold an individual row, by room; `orgs`
+    each org's users without bots; `apps` the display names of bots.
+    """
+
+    rooms: Mapping[str, Room] = field(default_factory=dict)
+    members: Mapping[str, Mapping[str, Member]] = field(default_factory=dict)
+    individuals: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    users: Mapping[str, User] = field(default_factory=dict)
+    orgs: Mapping[str, tuple[User, ...]] = field(default_factory=dict)
+    apps: Mapping[str, str] = field(default_factory=dict)

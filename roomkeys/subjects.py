@@ -1,0 +1,75 @@
+"""Subjects and stream names, as the contract spells them. Their parts have been checked as tokens before."""
+
+from enum import StrEnum
+from typing import Final
+
+KEY_PREFIX: Final = "chat.user."
+KEY_SUFFIX: Final = ".event.room.key"
+
+
+class Operation(StrEnum):
+    """What an event asks for, spelled as results spell it."""
+
+    CREATE = "room.create"
+    ADD = "room.member.add"
+    REMOVE = "room.member.remove"
+    REMOVE_ORG = "room.member.remove_org"
+    ROTATE = "room.key.rotate"
+
+
+_SUFFIXES: Final = {
+    ".create": Operation.CREATE,
+    ".member.add": Operation.ADD,
+    ".member.remove": Operation.REMOVE,
+    ".key.rotate": Operation.ROTATE,
+}
+
+
+def operation_of(subject: str) -> Operation | None:
+    """Return what an event's subject asks for; None: somebody else's event."""
+    return next((operation for suffix, operation in _SUFFIXES.items() if subject.endswith(suffix)), None)
+
+
+def events_stream(site: str) -> str:
+    """Name the stream of a site's membership events."""
+    return f"ROOMS_{site}"
+
+
+def events_subjects(site: str) -> str:
+    """Name all subjects of a site's membership events."""
+    return f"chat.room.canonical.{site}.>"
+
+
+def event_subject(site: str, suffix: str) -> str:
+    """Name the subject on which a producer publishes an operation, such as `member.add`."""
+    return f"chat.room.canonical.{site}.{suffix}"
+
+
+def dead_letter_stream(site: str) -> str:
+    """Name the stream of a site's dead letters."""
+    return f"ROOMS_DEADLETTER_{site}"
+
+
+def dead_letter_subject(site: str) -> str:
+    """Name the subject of a site's dead letters."""
+    return f"chat.room.deadletter.{site}"
+
+
+def room_key(account: str) -> str:
+    """Name the subject on which an account receives room keys."""
+    return f"{KEY_PREFIX}{account}{KEY_SUFFIX}"
+
+
+def subscription_update(account: str) -> str:
+    """Name the subject on which an account learns that it joined or left a room."""
+    return f"chat.user.{account}.event.subscription.update"
+
+
+def room_member_event(room_id: str) -> str:
+    """Name the subject on which a room's member list is followed."""
+    return f"chat.room.{room_id}.event.member"
+
+
+def response(requester: str, request_id: str) -> str:
+    """Name the subject on which a requester waits for its result."""
+    return f"chat.user.{requester}.response.{request_id}"

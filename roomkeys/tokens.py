@@ -1,0 +1,53 @@
+"""Tokens: what may stand as one part of a NATS subject, and which accounts are bots.
+
+Every account and room id goes through here before it becomes part of a subject. A space, a dot or a line
+break in one would name another subject or forge a protocol line. (contract.md, preamble)
+"""
+
+import re
+from typing import Final, TypeGuard
+from zlib import crc32
+
+MAX_TOKEN_BYTES: Final = 255
+"""The longest token in UTF-8 bytes: the broker closes a connection whose control line exceeds 4 KiB."""
+
+_BOT_SUFFIX: Final = ".bot"
+_PLATFORM_PREFIX: Final = "p_"
+# \s covers Unicode's white space; surrogates cannot be encoded and so cannot be sent.
+_FORBIDDEN: Final = re.compile("[\\s.*>\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_REQUEST_ID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+def is_token(value: object) -> TypeGuard[str]:
+    """Tell whether `value` may stand as one part of a subject."""
+    return (
+        isinstance(value, str)
+        and value != ""
+        and _FORBIDDEN.search(value) is None
+        and len(value.encode()) <= MAX_TOKEN_BYTES
+    )
+
+
+def is_account(value: object) -> TypeGuard[str]:
+    """Tell whether `value` is an account: a token, or a bot's `{token}.bot`."""
+    return isinstance(value, str) and is_token(value.removesuffix(_BOT_SUFFIX))
+
+
+def is_bot(account: str) -> bool:
+    """Tell whether the account is a bot's: it ends in `.bot` or begins with `p_`."""
+    return account.endswith(_BOT_SUFFIX) or account.startswith(_PLATFORM_PREFIX)
+
+
+def is_dotted_bot(account: object) -> bool:
+    """Tell whether the account is a bot's that holds memberships but has no subject of its own."""
+    return isinstance(account, str) and account.endswith(_BOT_SUFFIX) and is_account(account)
+
+
+def is_request_id(value: object) -> TypeGuard[str]:
+    """Tell whether `value` is a hyphenated UUID, the only form of `X-Request-ID` that counts."""
+    return isinstance(value, str) and _REQUEST_ID.fullmatch(value) is not None
+
+
+def partition_of(room_id: str | None, partitions: int) -> int:
+    """Return the partition that owns the room; events without a room belong to partition 0."""
+    return 0 if room_id is None else crc32(room_id.encode()) % partitions

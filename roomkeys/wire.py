@@ -1,0 +1,89 @@
+"""The JSON bodies of events, as producers send them (contract.md, section 1).
+
+Unknown fields are ignored; an array or an optional field may be `null` or absent, which means empty. Types
+are strict: a number where a text belongs is a wrong shape, never a guess.
+"""
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+MAX_TIMESTAMP = 253_402_300_799_999
+"""The last millisecond of the year 9999, beyond which no date can be stored."""
+
+MAX_NAME = 1024
+"""The longest room name in characters: it is copied into every membership and notice."""
+
+
+def _never_null(value: object) -> object:
+    return [] if value is None else value
+
+
+Text = Annotated[str, StringConstraints(max_length=MAX_NAME)]
+OrgId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME)]
+Timestamp = Annotated[
+    int, BeforeValidator(lambda value: 0 if value is None else value), Field(ge=0, le=MAX_TIMESTAMP)
+]
+Texts = Annotated[list[str], BeforeValidator(_never_null)]
+OrgIds = Annotated[list[OrgId], BeforeValidator(_never_null)]
+
+
+class Body(BaseModel):
+    """What every event carries. `room_id` is checked as a token before a body is read."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    timestamp: Timestamp = 0
+
+
+class ChannelRef(BaseModel):
+    """A room whose members the producer has expanded into `users` and `orgs` already."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    roomId: str | None = None  # noqa: N815 - the contract's spelling
+    siteId: str | None = None  # noqa: N815
+
+
+class CreateBody(Body):
+    """`.create`."""
+
+    name: Text | None = None
+    users: Texts = []
+    orgs: OrgIds = []
+    channels: Annotated[list[ChannelRef], BeforeValidator(_never_null)] = []
+    resolved_users: list[str] | None = Field(None, alias="resolvedUsers")
+    resolved_orgs: list[OrgId] | None = Field(None, alias="resolvedOrgs")
+    requester: str = Field(alias="requesterAccount")
+
+
+class History(BaseModel):
+    """Whether those who join see what was said before."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    mode: str | None = None
+
+
+class AddBody(Body):
+    """`.member.add`."""
+
+    users: Texts = []
+    orgs: OrgIds = []
+    history: History | None = None
+    requester: str = Field(alias="requesterAccount")
+
+
+class RemoveBody(Body):
+    """`.member.remove`: one account, several, or an org."""
+
+    requester: str
+    account: str | None = None
+    accounts: Texts = []
+    org: str | None = Field(None, alias="orgId", max_length=MAX_NAME)
+
+
+class RotateBody(Body):
+    """`.key.rotate`."""
+
+    requester: str
