@@ -1,4 +1,4 @@
-"""The rules of the four operations: what an event does to a draft of its room. (contract.md, section 1)
+"""The rules of the four operations: what an event does to a draft of its room (contract.md, section 1).
 
 A rule checks everything before it changes anything, so a rejected event leaves no trace.
 """
