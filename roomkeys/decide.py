@@ -9,7 +9,7 @@ from typing import Final
 
 from roomkeys.decision import Decision, Letter, MembersNotice, Outcome, Owed
 from roomkeys.draft import Draft
-from roomkeys.errors import Rejection
+from roomkeys.errors import Fault, Rejection
 from roomkeys.events import Add, AnyEvent, Create, Remove
 from roomkeys.people import Member, Membership, Snapshot
 from roomkeys.rules import Desk, take_effect
@@ -51,7 +51,7 @@ def decide(
     return Decision(taken, tuple(change for change in changes if change), tuple(owed))
 
 
-def reject(event: AnyEvent, error: Rejection, *, site: str, now_ms: int) -> Outcome:
+def reject(event: AnyEvent, error: Fault, *, site: str, now_ms: int) -> Outcome:
     """Return the outcome of an event that can never succeed, with the event itself for the dead letters."""
     letter = Letter(event.origin.subject, event.origin.body)
     return _plain_outcome(event, site=site, now_ms=now_ms, error=error, letter=letter)
@@ -78,8 +78,8 @@ def _open(room_id: str | None, snapshot: Snapshot) -> Draft:
 def _outcome(event: AnyEvent, draft: Draft, desk: Desk, now_ms: int) -> Outcome:
     try:
         effect = take_effect(event, draft, desk)
-    except Rejection as error:
-        return reject(event, error, site=desk.site, now_ms=now_ms)
+    except Rejection as rejection:
+        return reject(event, rejection.fault, site=desk.site, now_ms=now_ms)
     return _plain_outcome(
         event, site=desk.site, now_ms=now_ms, added=effect.added, removed=effect.removed, notice=effect.notice
     )
@@ -90,7 +90,7 @@ def _plain_outcome(
     *,
     site: str,
     now_ms: int,
-    error: Rejection | None = None,
+    error: Fault | None = None,
     added: tuple[Membership, ...] = (),
     removed: tuple[Member, ...] = (),
     notice: MembersNotice | None = None,

@@ -6,7 +6,7 @@ crash, from the outbox, through the same functions.
 
 from dataclasses import dataclass, field
 
-from roomkeys.errors import Rejection
+from roomkeys.errors import Fault
 from roomkeys.people import Member, Membership, Room
 from roomkeys.subjects import Operation
 
@@ -86,7 +86,7 @@ class Outcome:
     requester: str | None = None
     request_id: str | None = None
     site: str = ""
-    error: Rejection | None = None
+    error: Fault | None = None
     added: tuple[Membership, ...] = ()
     removed: tuple[Member, ...] = ()
     notice: MembersNotice | None = None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import orjson
 from pydantic import ValidationError
 
-from roomkeys.errors import Rejection, invalid_account, invalid_event
+from roomkeys.errors import Fault, Rejection, invalid_account, invalid_event
 from roomkeys.people import Kind
 from roomkeys.subjects import Operation, operation_of
 from roomkeys.tokens import is_account, is_bot, is_token
@@ -101,7 +101,7 @@ class Poison:
     operation: Operation
     room_id: str | None
     requester: str | None
-    error: Rejection
+    error: Fault
 
     @property
     def weight(self) -> int:
@@ -137,7 +137,7 @@ def decode(origin: Incoming, document: dict[str, object] | None) -> AnyEvent | N
     try:
         return _event(origin, operation, document)
     except Rejection as error:
-        return Poison(origin, operation, room_of(document), _requester_of(document), error)
+        return Poison(origin, operation, room_of(document), _requester_of(document), error.fault)
 
 
 def _event(origin: Incoming, operation: Operation, document: dict[str, object] | None) -> AnyEvent:

@@ -59,7 +59,7 @@ def take_effect(event: AnyEvent, draft: Draft, desk: Desk) -> Effect:
     """Let the event change the draft; `Rejection` when it can never succeed."""
     match event:
         case Poison():
-            raise event.error
+            raise errors.Rejection(event.error)
         case Create():
             return _create(event, draft, desk)
         case Add():
@@ -125,9 +125,7 @@ def _admit(
     return joined
 
 
-def _membership(
-    event: Create | Add, draft: Draft, desk: Desk, user: User, people: Iterable[User]
-) -> Membership:
+def _membership(event: Create | Add, draft: Draft, desk: Desk, user: User, people: Iterable[User]) -> Membership:
     room = draft.room or Room(event.room_id, "", Kind.CHANNEL, desk.site)
     roles: tuple[str, ...] | None = MEMBER
     name = title = room.name
@@ -167,9 +165,7 @@ def _remove(event: Remove, draft: Draft, desk: Desk) -> Effect:
         return Effect()
     draft.rotate(event.at_ms)
     alone = event.org is None and event.accounts == (event.requester,)
-    return Effect(
-        removed=removed, notice=MembersNotice(MEMBER_LEFT if alone else MEMBER_REMOVED, org=event.org)
-    )
+    return Effect(removed=removed, notice=MembersNotice(MEMBER_LEFT if alone else MEMBER_REMOVED, org=event.org))
 
 
 def _leaving(accounts: Iterable[str], draft: Draft, desk: Desk) -> list[str]:

@@ -1,0 +1,1 @@
+"""NATS and the loop: feed → decide → apply → deliver → settle → announce."""

@@ -1,0 +1,120 @@
+"""Apply: one transaction with everything a batch writes. (design.md, rules a and b)
+
+In this order: the cursor, which is the fence; `rooms`, which other services write for every message and so
+must not wait long under our lock; memberships and rows; the outbox. Each is a bulk, so the number of
+commands does not depend on the number of events.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pymongo import DeleteMany, InsertOne, UpdateMany, UpdateOne
+
+from roomkeys.decision import RoomChange
+from roomkeys.draft import INDIVIDUAL
+from roomkeys.keys import RoomKey
+from roomkeys.people import MEMBER
+from store.connect import Database, Document
+from store.cursors import Lease, Place, fence
+from store.documents import date, key_document, membership_document, room_document, row_fields
+from store.outbox import OUTBOX, Entry, entry_document
+
+Write = InsertOne[Document] | UpdateOne | UpdateMany | DeleteMany
+
+
+async def apply(  # noqa: PLR0913 - what a batch writes, each part by name
+    database: Database,
+    lease: Lease,
+    *,
+    before: Place,
+    after: Place,
+    changes: Sequence[RoomChange],
+    staged: Mapping[str, RoomKey],
+    owed: Sequence[Entry],
+    paid: Iterable[str],
+    now_ms: int,
+) -> None:
+    """Write a batch. `staged` has the new key of each room whose change stages one; `paid` are outbox ids.
+
+    `Conflict`: nothing was written, try again; `Passing`: perhaps it was, take the lease anew and look;
+    `LostLease`: another replica has the partition.
+    """
+    async with database.transaction(lease.session):
+        await fence(database, lease, before, after)
+        rooms = [_room_write(change, staged.get(change.room.id), now_ms) for change in changes]
+        await _bulk(database, lease, "rooms", [write for write in rooms if write])
+        await _memberships(database, lease, changes)
+        await _rows(database, lease, changes)
+        documents = [InsertOne(entry_document(entry)) for entry in owed]
+        gone = list(paid)
+        await _bulk(database, lease, OUTBOX, [*documents, *([DeleteMany({"_id": {"$in": gone}})] if gone else [])])
+
+
+def _room_write(change: RoomChange, staged: RoomKey | None, now_ms: int) -> Write | None:
+    rotation: Document = {}
+    if change.high is not None:
+        rotation["high"] = change.high
+    if staged is not None:
+        rotation["staged"] = key_document(staged)
+    if change.founding is not None:
+        document = room_document(change.room, change.founding, change.users_delta, change.apps_delta)
+        return InsertOne({**document, "keyRotation": rotation} if rotation else document)
+    update: Document = {}
+    sets = {f"keyRotation.{field}": value for field, value in rotation.items()}
+    if change.users_delta or change.apps_delta or change.joined or change.left:
+        update["$inc"] = {"userCount": change.users_delta, "appCount": change.apps_delta}
+        sets["updatedAt"] = date(now_ms)
+    if rotation:
+        update["$pull"] = {"keyRotation.past": {"until": {"$lt": date(now_ms)}}}
+    if sets:
+        update["$set"] = sets
+    return UpdateOne({"_id": change.room.id}, update) if update else None
+
+
+async def _memberships(database: Database, lease: Lease, changes: Sequence[RoomChange]) -> None:
+    """Delete before inserting: who left and came back within the batch has a new membership."""
+    went: list[Write] = [
+        UpdateMany(
+            {"roomId": change.room.id, "_id": {"$in": list(change.demoted)}},
+            {"$set": {"roles": list(MEMBER)}},
+        )
+        for change in changes
+        if change.demoted
+    ]
+    went += [
+        DeleteMany({"roomId": change.room.id, "_id": {"$in": list(change.left)}})
+        for change in changes
+        if change.left
+    ]
+    came: list[Write] = [
+        InsertOne(membership_document(membership)) for change in changes for membership in change.joined
+    ]
+    await _bulk(database, lease, "subscriptions", went)
+    await _bulk(database, lease, "subscriptions", came)
+
+
+async def _rows(database: Database, lease: Lease, changes: Sequence[RoomChange]) -> None:
+    went: list[Write] = [
+        DeleteMany({"rid": change.room.id, "member.type": INDIVIDUAL}) for change in changes if change.rows_cleared
+    ]
+    came: list[Write] = []
+    for change in changes:
+        for type_ in sorted({type_ for type_, _ in change.rows_gone}):
+            ids = [id_ for of_type, id_ in change.rows_gone if of_type == type_]
+            went.append(DeleteMany({"rid": change.room.id, "member.type": type_, "member.id": {"$in": ids}}))
+        came += [
+            # An upsert: rows that another system left behind in a room without orgs are no conflict.
+            UpdateOne(
+                {"rid": change.room.id, "member.type": row.type, "member.id": row.id},
+                {"$setOnInsert": row_fields(row)},
+                upsert=True,
+            )
+            for row in change.rows
+        ]
+    await _bulk(database, lease, "room_members", went)
+    await _bulk(database, lease, "room_members", came)
+
+
+async def _bulk(database: Database, lease: Lease, collection: str, writes: Sequence[Any]) -> None:
+    if writes:
+        await database[collection].bulk_write(writes, ordered=False, session=lease.session)

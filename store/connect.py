@@ -1,0 +1,126 @@
+"""The connection to MongoDB, and the one place that knows which of the two drivers is in use.
+
+Motor and PyMongo's `AsyncMongoClient` differ in what is awaited: `aggregate` and `start_transaction` are
+coroutines in PyMongo and not in Motor, `start_session` the other way round. (pitfalls.md, item 25)
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+from uuid import UUID
+
+from bson.codec_options import CodecOptions
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
+from pymongo.monitoring import CommandListener
+from pymongo.read_concern import ReadConcern
+
+from store.failures import translated
+
+Driver = Literal["motor", "pymongo"]
+Document = dict[str, Any]
+
+EVERYTHING: Final = 1_000_000
+"""A cursor's batch size that lets the first reply carry all that fits one message, not 101 documents."""
+
+DURABLE: Final = WriteConcern("majority", j=True)
+"""What every write waits for. (design.md, rule b)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A database, over either driver. Collections are the drivers' own, hence untyped."""
+
+    client: Any = field(repr=False)
+    db: Any = field(repr=False)
+    driver: Driver
+
+    def __getitem__(self, collection: str) -> Any:
+        return self.db[collection]
+
+    async def start_session(self) -> Any:
+        """Start a causally consistent session; its owner ends it with `end_session`."""
+        with translated():
+            if self.driver == "motor":
+                return await self.client.start_session(causal_consistency=True)
+            return self.client.start_session(causal_consistency=True)
+
+    async def aggregate(
+        self, collection: str, pipeline: Sequence[Document], session: Any = None
+    ) -> list[Document]:
+        """Run a pipeline and return all that comes out of it."""
+        options = {"session": session, "batchSize": EVERYTHING}
+        with translated():
+            if self.driver == "motor":
+                cursor = self.db[collection].aggregate(pipeline, **options)
+            else:
+                cursor = await self.db[collection].aggregate(pipeline, **options)
+            documents: list[Document] = await cursor.to_list(None)
+        return documents
+
+    async def find(
+        self, collection: str, query: Mapping[str, Any], projection: Mapping[str, Any], session: Any = None
+    ) -> list[Document]:
+        """Return all documents that match, in one reply where they fit one."""
+        with translated():
+            cursor = self.db[collection].find(query, projection, session=session, batch_size=EVERYTHING)
+            documents: list[Document] = await cursor.to_list(None)
+        return documents
+
+    @asynccontextmanager
+    async def transaction(self, session: Any) -> AsyncIterator[None]:
+        """Commit what the body writes; `Conflict`: nothing was written; `Passing`: perhaps it was."""
+        with translated():
+            if self.driver == "motor":
+                session.start_transaction(write_concern=DURABLE)
+            else:
+                await session.start_transaction(write_concern=DURABLE)
+            try:
+                yield
+            except BaseException:
+                await session.abort_transaction()
+                raise
+            await session.commit_transaction()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self.driver == "motor":
+            self.client.close()
+        else:
+            await self.client.close()
+
+
+def connect(
+    uri: str,
+    name: str,
+    driver: Driver = "motor",
+    *,
+    username: str | None = None,
+    password: str | None = None,
+    listeners: Sequence[CommandListener] = (),
+) -> Database:
+    """Return the database; no connection is made before the first call."""
+    options: dict[str, Any] = {
+        "appname": "room-worker",
+        "event_listeners": list(listeners),
+        "serverSelectionTimeoutMS": 5_000,
+        "connectTimeoutMS": 5_000,
+        "socketTimeoutMS": 30_000,
+    }
+    if username is not None:
+        options |= {"username": username, "password": password}
+    client: Any = AsyncIOMotorClient(uri, **options) if driver == "motor" else AsyncMongoClient(uri, **options)
+    db = client.get_database(
+        name,
+        codec_options=CodecOptions(tz_aware=True),
+        read_preference=ReadPreference.PRIMARY,
+        read_concern=ReadConcern("majority"),
+        write_concern=DURABLE,
+    )
+    return Database(client, db, driver)
+
+
+def session_id(session: Any) -> UUID:
+    """Return the id by which the server knows the session, for whoever may have to kill it."""
+    return UUID(bytes=bytes(session.session_id["id"]))

@@ -1,0 +1,170 @@
+"""Cursors and leases: how far each partition has come, and who may move it.
+
+A cursor document is the partition's fence. Whoever takes the partition raises its epoch, and every
+transaction of the loop begins by writing this document under its owner, epoch and place, so that a former
+owner's transaction can only fail. A fence that is merely read does not stop it. (design.md, rules a and d)
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from bson.binary import UUID_SUBTYPE, Binary
+
+from roomkeys.errors import LostLease
+from store.connect import Database, Document, session_id
+from store.failures import translated
+
+CURSORS: Final = "room_worker_cursors"
+SITES: Final = "room_worker_sites"
+_TAKE_TIMEOUT_MS: Final = 2_000
+
+
+class OtherPartitions(Exception):
+    """The site's rooms are divided into another number of partitions than this replica was told."""
+
+    def __init__(self, stored: int) -> None:
+        super().__init__(f"this site was started with {stored} partitions")
+        self.stored = stored
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in the stream: everything up to `sequence` has been applied.
+
+    `time_ns` is the broker's time of that message and `created_ns` the stream's (epoch nanoseconds): they
+    tell whether it still is the same stream.
+    """
+
+    sequence: int
+    time_ns: int
+    created_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to move one partition, with the session that does it."""
+
+    site: str
+    partition: int
+    owner: str
+    epoch: int
+    session: Any = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        """Return the cursor document's `_id`."""
+        return cursor_id(self.site, self.partition)
+
+    @property
+    def fence(self) -> Document:
+        """Return the filter that matches only while this lease holds."""
+        return {"_id": self.id, "owner": self.owner, "epoch": self.epoch}
+
+
+def cursor_id(site: str, partition: int) -> str:
+    """Return the `_id` of a partition's cursor document."""
+    return f"{site}:{partition}"
+
+
+async def ensure_cursors(database: Database, site: str, partitions: int, start: Place) -> None:
+    """Create the site's cursors at `start` where they are missing; `OtherPartitions` if it has others."""
+    with translated():
+        await database[SITES].update_one({"_id": site}, {"$setOnInsert": {"partitions": partitions}}, upsert=True)
+    stored = await stored_partitions(database, site)
+    if stored != partitions:
+        raise OtherPartitions(stored or 0)
+    fresh = {"site": site, "owner": None, "epoch": 0, "session": None, "settles": 0, **_place_fields(start)}
+    with translated():
+        for partition in range(partitions):
+            await database[CURSORS].update_one(
+                {"_id": cursor_id(site, partition)},
+                {"$setOnInsert": {"partition": partition, **fresh}},
+                upsert=True,
+            )
+
+
+async def stored_partitions(database: Database, site: str) -> int | None:
+    """Return into how many partitions the site was divided at its first start; None: it never started."""
+    found = await database.find(SITES, {"_id": site}, {"partitions": 1})
+    return found[0]["partitions"] if found else None
+
+
+async def cursors(database: Database, site: str) -> list[Document]:
+    """Return every partition's owner, epoch, place and session, in partition order."""
+    found = await database.find(CURSORS, {"site": site}, {})
+    return sorted(found, key=lambda document: int(document["partition"]))
+
+
+async def take(database: Database, cursor: Document, owner: str) -> tuple[Lease, Place]:
+    """Take a partition as `cursors` saw it; `LostLease` if somebody else was faster.
+
+    The former owner's session is killed first: a transaction that died with its owner would hold this
+    document's lock for more than a minute. (pitfalls.md, item 29)
+    """
+    session = await database.start_session()
+    document = None
+    try:
+        with translated():
+            document = await _take(database, cursor, owner, session)
+    finally:
+        if document is None:
+            await session.end_session()
+    if document is None:
+        raise LostLease
+    lease = Lease(document["site"], document["partition"], owner, document["epoch"], session)
+    return lease, place(document)
+
+
+async def _take(database: Database, cursor: Document, owner: str, session: Any) -> Document | None:
+    if cursor["session"] is not None:
+        former = [{"id": Binary(bytes(cursor["session"]), UUID_SUBTYPE)}]
+        await database.client.admin.command("killSessions", former)
+    taken: Document | None = await database[CURSORS].find_one_and_update(
+        {"_id": cursor["_id"], "epoch": cursor["epoch"], "owner": cursor["owner"]},
+        {"$set": {"owner": owner, "session": session_id(session).bytes}, "$inc": {"epoch": 1}},
+        session=session,
+        return_document=True,
+        maxTimeMS=_TAKE_TIMEOUT_MS,
+    )
+    return taken
+
+
+async def release(database: Database, lease: Lease) -> None:
+    """Hand the partition over: whoever wants it may take it at once."""
+    with translated():
+        await database[CURSORS].update_one(
+            lease.fence, {"$set": {"owner": None, "session": None}}, session=lease.session
+        )
+
+
+async def move(database: Database, lease: Lease, before: Place, after: Place) -> None:
+    """Move the cursor without effects: past events of others, or back to where a re-made stream goes on."""
+    with translated():
+        await fence(database, lease, before, after)
+
+
+async def fence(database: Database, lease: Lease, before: Place, after: Place) -> None:
+    """Write the cursor as the first act of a transaction; `LostLease` if it is not ours or not there."""
+    moved = await database[CURSORS].update_one(
+        {**lease.fence, "applied": before.sequence},
+        {"$set": _place_fields(after), "$inc": {"settles": 1}},
+        session=lease.session,
+    )
+    if moved.matched_count != 1:
+        raise LostLease
+
+
+async def fence_in_place(database: Database, lease: Lease) -> None:
+    """Write the cursor document as the first act of a transaction that moves nothing."""
+    held = await database[CURSORS].update_one(lease.fence, {"$inc": {"settles": 1}}, session=lease.session)
+    if held.matched_count != 1:
+        raise LostLease
+
+
+def place(document: Document) -> Place:
+    """Read a cursor's place in the stream."""
+    return Place(document["applied"], document["appliedNs"], document["createdNs"])
+
+
+def _place_fields(where: Place) -> Document:
+    return {"applied": where.sequence, "appliedNs": where.time_ns, "createdNs": where.created_ns}

@@ -1,0 +1,140 @@
+"""How rooms, memberships and rows look as documents. (contract.md, section 5)"""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from uuid_utils import uuid7
+
+from roomkeys.decision import Founding, Row
+from roomkeys.keys import KEY_BYTES, UNUSED, KeyRecord, RoomKey
+from roomkeys.people import FLAGS, Kind, Member, Membership, Room, User
+from store.connect import Document
+
+KEYS_PROJECTION: Final = {
+    "encKey.priv": 1,
+    "encKey.ver": 1,
+    "keyRotation.high": 1,
+    "keyRotation.settled": 1,
+    "keyRotation.current": 1,
+    "keyRotation.staged": 1,
+}
+"""What a `KeyRecord` is read from: not the replaced keys, which may be many."""
+
+
+def new_id() -> str:
+    """Return a UUIDv7 as 32 lowercase hex digits, the `_id` of subscriptions and room_members."""
+    return uuid7().hex
+
+
+def date(epoch_ms: int) -> datetime:
+    """Return epoch milliseconds as a BSON date."""
+    return datetime.fromtimestamp(epoch_ms // 1000, UTC).replace(microsecond=epoch_ms % 1000 * 1000)
+
+
+def key_document(key: RoomKey) -> Document:
+    """Return a key as `{ver, priv}`."""
+    return {"ver": key.version, "priv": key.secret}
+
+
+def room_key(document: object) -> RoomKey | None:
+    """Read a key from `{ver, priv}`; None where there is none that could be used."""
+    if not isinstance(document, dict):
+        return None
+    version, secret = document.get("ver"), document.get("priv")
+    if not isinstance(version, int) or not isinstance(secret, bytes) or len(secret) != KEY_BYTES:
+        return None
+    return RoomKey(version, secret)
+
+
+def key_record(document: Document) -> KeyRecord:
+    """Read what a room's document says about its keys.
+
+    `encKey` counts as current only while it is what this worker last settled. One that somebody else wrote
+    is kept among the replaced keys if its version is above all of ours; at or below, its bytes would be a
+    second key for a version that members hold already.
+    """
+    rotation = document.get("keyRotation") or {}
+    in_use, ours = room_key(document.get("encKey")), room_key(rotation.get("current"))
+    high: int | None = rotation.get("high")
+    foreign = in_use if in_use != ours else None
+    replaced = [ours] if ours else []
+    if foreign and (high is None or foreign.version > high):
+        replaced.append(foreign)
+    versions = [*([] if high is None else [high]), *([in_use.version] if in_use else [])]
+    return KeyRecord(
+        high=high,
+        settled=rotation.get("settled", UNUSED),
+        current=in_use if in_use == ours else None,
+        staged=room_key(rotation.get("staged")),
+        replaced=tuple(replaced),
+        seen=max(versions, default=None),
+    )
+
+
+def room(document: Document, orgs: frozenset[str]) -> Room:
+    """Read a room."""
+    name, kind, site = (str(document.get(field) or "") for field in ("name", "type", "siteId"))
+    return Room(document["_id"], name, kind, site, orgs, key_record(document))
+
+
+def user(document: Document) -> User:
+    """Read a user."""
+    text = {field: str(document.get(field) or "") for field in ("engName", "chineseName", "sectId", "deptId")}
+    orgs = frozenset(org for org in (text["sectId"], text["deptId"]) if org)
+    return User(str(document["_id"]), document["account"], text["engName"], text["chineseName"], orgs)
+
+
+def member(document: Document) -> Member:
+    """Read what a decision needs of a membership."""
+    roles = document.get("roles")
+    who = document["u"]
+    return Member(
+        document["_id"], str(who.get("_id", "")), who["account"], None if roles is None else tuple(roles)
+    )
+
+
+def room_document(room: Room, founding: Founding, users: int, apps: int) -> Document:
+    """Return a new room; its `encKey` comes once its members were sent version 0."""
+    document: Document = {
+        "_id": room.id,
+        "name": room.name,
+        "type": str(room.kind),
+        "siteId": room.site,
+        "userCount": users,
+        "appCount": apps,
+        "lastMsgId": "",
+        "createdAt": date(founding.at_ms),
+        "updatedAt": date(founding.at_ms),
+    }
+    if room.kind != Kind.CHANNEL:
+        document["uids"] = [user_id for user_id, _ in founding.participants]
+        document["accounts"] = [account for _, account in founding.participants]
+    return document
+
+
+def membership_document(membership: Membership) -> Document:
+    """Return a new subscription."""
+    document: Document = {
+        "_id": membership.id,
+        "u": {"_id": membership.user_id, "account": membership.account, "isBot": membership.is_bot},
+        "roomId": membership.room_id,
+        "siteId": membership.site,
+        "roles": None if membership.roles is None else list(membership.roles),
+        "name": membership.name,
+        "roomType": str(membership.kind),
+        "joinedAt": date(membership.joined_ms),
+        **dict.fromkeys(FLAGS, False),
+    }
+    if membership.subscribed:
+        document["isSubscribed"] = True
+    if membership.history_from_ms is not None:
+        document["historySharedSince"] = date(membership.history_from_ms)
+    return document
+
+
+def row_fields(row: Row) -> dict[str, Any]:
+    """Return what a new `room_members` row holds besides its room, type and id."""
+    fields: dict[str, Any] = {"_id": new_id(), "ts": date(row.at_ms)}
+    if row.account is not None:
+        fields["member.account"] = row.account
+    return fields

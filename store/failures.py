@@ -1,0 +1,105 @@
+"""What the driver's errors mean for the loop: try again at once, wait and try again, or nobody knows.
+
+The driver's own errors never leave this package, not even as a cause: their texts and details quote the
+documents of a failed write, key bytes included.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from bson.errors import BSONError
+from pymongo.errors import (
+    BulkWriteError,
+    ConnectionFailure,
+    DuplicateKeyError,
+    ExecutionTimeout,
+    OperationFailure,
+    PyMongoError,
+    WaitQueueTimeoutError,
+    WTimeoutError,
+)
+
+from roomkeys.errors import Conflict, Passing, Unexpected
+
+_WRITE_CONFLICT: Final = 112
+_DUPLICATE_KEY: Final = 11_000
+# Server errors that pass once the operator, an election or a slow disk has done its part. An event is never
+# given up for them, a missing permission included.
+_PASSING_CODES: Final = frozenset(
+    {
+        6,  # HostUnreachable
+        7,  # HostNotFound
+        13,  # Unauthorized
+        18,  # AuthenticationFailed
+        24,  # LockTimeout
+        50,  # MaxTimeMSExpired
+        64,  # WriteConcernFailed
+        89,  # NetworkTimeout
+        91,  # ShutdownInProgress
+        133,  # FailedToSatisfyReadPreference
+        189,  # PrimarySteppedDown
+        202,  # NetworkInterfaceExceededTimeLimit
+        225,  # TransactionTooOld
+        246,  # SnapshotUnavailable
+        251,  # NoSuchTransaction
+        262,  # ExceededTimeLimit
+        290,  # TransactionExceededLifetimeLimitSeconds
+        9001,  # SocketException
+        10107,  # NotWritablePrimary
+        11600,  # InterruptedAtShutdown
+        11601,  # Interrupted
+        11602,  # InterruptedDueToReplStateChange
+        13435,  # NotPrimaryNoSecondaryOk
+        13436,  # NotPrimaryOrSecondary
+        14031,  # OutOfDiskSpace
+    }
+)
+_PASSING_TYPES: Final = (ConnectionFailure, ExecutionTimeout, WTimeoutError, WaitQueueTimeoutError)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the driver's errors into `Conflict`, `Passing` and `Unexpected`, named by kind and code only."""
+    try:
+        yield
+    except BSONError as error:
+        raise Unexpected(type(error).__name__) from None
+    except PyMongoError as error:
+        label = f"{type(error).__name__} {_code(error) or ''}".strip()
+        if is_conflict(error):
+            raise Conflict(label) from None
+        if is_passing(error):
+            raise Passing(label) from None
+        raise Unexpected(label) from None
+
+
+def is_conflict(error: PyMongoError) -> bool:
+    """Tell whether a transaction lost against another writer, so that nothing of it was written."""
+    if isinstance(error, ConnectionFailure):
+        return False
+    codes = _codes(error)
+    return isinstance(error, DuplicateKeyError) or bool(codes & {_WRITE_CONFLICT, _DUPLICATE_KEY})
+
+
+def is_passing(error: PyMongoError) -> bool:
+    """Tell whether waiting helps."""
+    return (
+        isinstance(error, _PASSING_TYPES)
+        or error.has_error_label("TransientTransactionError")
+        or error.has_error_label("UnknownTransactionCommitResult")
+        or error.has_error_label("RetryableWriteError")
+        or bool(_codes(error) & _PASSING_CODES)
+    )
+
+
+def _code(error: PyMongoError) -> int | None:
+    return error.code if isinstance(error, OperationFailure) else None
+
+
+def _codes(error: PyMongoError) -> set[int]:
+    codes = {_code(error)}
+    if isinstance(error, BulkWriteError):
+        codes |= {item.get("code") for item in error.details.get("writeErrors", ())}
+        codes |= {item.get("code") for item in error.details.get("writeConcernErrors", ())}
+    return {code for code in codes if code is not None}

@@ -1,0 +1,67 @@
+"""Survivors: the accounts of rooms, by projection, page by page.
+
+The server sorts along the unique index and groups each page by room, so a page is one small document a room
+instead of one a member, no document is ever examined, and many small rooms take one query, not one each.
+(pitfalls.md, items 21 and 34)
+"""
+
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Final
+
+from store.connect import Database, Document
+
+PAGE: Final = 50_000
+"""Accounts a page."""
+
+
+async def pages(
+    database: Database, room_ids: Iterable[str], session: Any, page: int = PAGE
+) -> AsyncIterator[dict[str, list[Any]]]:
+    """Yield `{room_id: [account, …]}` until every member of every room was yielded once; no rooms: no query.
+
+    Rooms come in order of their ids, and the last one of a page may go on in the next.
+    """
+    waiting = sorted(set(room_ids))
+    after: str | None = None
+    while waiting:
+        rooms = waiting if after is None else waiting[:1]
+        found = await database.aggregate("subscriptions", page_pipeline(rooms, after, page), session)
+        accounts = {document["_id"]: document["accounts"] for document in found}
+        if accounts:
+            yield accounts
+        if sum(map(len, accounts.values())) == page:
+            last = max(accounts)
+            waiting = waiting[waiting.index(last) :]
+            after = accounts[last][-1]
+        else:
+            waiting = waiting[len(rooms) :]
+            after = None
+
+
+def page_pipeline(room_ids: list[str], after: str | None, page: int) -> list[Document]:
+    """Return the covered pipeline of one page; `after` is the last account of the page before."""
+    match: Document = {"roomId": {"$in": room_ids}}
+    if after is not None:
+        match["u.account"] = {"$gt": after}
+    return [
+        {"$match": match},
+        {"$sort": {"roomId": 1, "u.account": 1}},
+        {"$limit": page},
+        {"$group": {"_id": "$roomId", "accounts": {"$push": "$u.account"}}},
+    ]
+
+
+async def still_members(
+    database: Database, accounts_by_room: dict[str, list[str]], session: Any
+) -> dict[str, list[str]]:
+    """Return, in the same shape, who of these accounts still is a member; nobody asked for: no query."""
+    clauses = [
+        {"roomId": room_id, "u.account": {"$in": accounts}}
+        for room_id, accounts in accounts_by_room.items()
+        if accounts
+    ]
+    if not clauses:
+        return {}
+    group = {"$group": {"_id": "$roomId", "accounts": {"$push": "$u.account"}}}
+    found = await database.aggregate("subscriptions", [{"$match": {"$or": clauses}}, group], session)
+    return {document["_id"]: document["accounts"] for document in found}

@@ -1,0 +1,1 @@
+"""Tests of the pure rules: no server, no clock, no sleep."""

@@ -1,0 +1,155 @@
+"""Small builders: events as a producer publishes them, and what the database holds."""
+
+from collections.abc import Iterable, Mapping
+from itertools import count
+
+import orjson
+
+from roomkeys import events
+from roomkeys.decide import decide
+from roomkeys.decision import Decision, Outcome, RoomChange
+from roomkeys.events import AnyEvent, Incoming
+from roomkeys.keys import KeyRecord, RoomKey
+from roomkeys.people import MEMBER, OWNER, Kind, Member, Room, Snapshot, User
+
+SITE = "site-a"
+AT = 1_747_000_000_000
+"""When the producer accepted an event, unless a test says otherwise (epoch milliseconds)."""
+STREAM_MS = AT + 7
+"""When the broker took it."""
+NOW = AT + 1_000
+"""When it is decided."""
+REQUEST = "0197a000-0000-7000-8000-000000000001"
+ALICE = "alice"
+
+BODIES: dict[str, dict[str, object]] = {
+    "create": {"roomId": "r1", "name": "Team", "users": ["bob"], "requesterAccount": ALICE, "timestamp": AT},
+    "member.add": {"roomId": "r1", "users": ["bob"], "requesterAccount": ALICE, "timestamp": AT},
+    "member.remove": {"roomId": "r1", "accounts": ["bob"], "requester": ALICE, "timestamp": AT},
+    "key.rotate": {"roomId": "r1", "requester": ALICE, "timestamp": AT},
+}
+"""A good body of each operation, by the suffix of its subject."""
+
+
+def incoming(suffix: str, body: bytes = b"{}", *, sequence: int = 1, request_id: str | None = None) -> Incoming:
+    subject = f"chat.room.canonical.{SITE}.{suffix}"
+    return Incoming(sequence, STREAM_MS * 1_000_000 + 999_999, subject, body, request_id)
+
+
+def decode_body(suffix: str, body: bytes, *, sequence: int = 1) -> AnyEvent | None:
+    """Decode the bytes as the feed does."""
+    return events.decode(incoming(suffix, body, sequence=sequence), events.parse(body))
+
+
+def event(suffix: str, /, **fields: object) -> AnyEvent:
+    """Decode an event with these JSON fields."""
+    decoded = decode_body(suffix, orjson.dumps(fields))
+    assert decoded is not None
+    return decoded
+
+
+def changed(suffix: str, **fields: object) -> AnyEvent | None:
+    """Decode a good body in which these fields are different."""
+    return decode_body(suffix, orjson.dumps(BODIES[suffix] | fields))
+
+
+def create(**fields: object) -> AnyEvent:
+    return event("create", **{"roomId": "r1", "requesterAccount": ALICE, "timestamp": AT} | fields)
+
+
+def add(*users: str, **fields: object) -> AnyEvent:
+    defaults = {"roomId": "r1", "requesterAccount": ALICE, "timestamp": AT, "users": users}
+    return event("member.add", **defaults | fields)
+
+
+def remove(*accounts: str, **fields: object) -> AnyEvent:
+    defaults = {"roomId": "r1", "requester": ALICE, "timestamp": AT, "accounts": accounts}
+    return event("member.remove", **defaults | fields)
+
+
+def rotate(**fields: object) -> AnyEvent:
+    return event("key.rotate", **{"roomId": "r1", "requester": ALICE, "timestamp": AT} | fields)
+
+
+def user(account: str, *orgs: str, eng: str = "", chinese: str = "") -> User:
+    return User(f"u-{account}", account, eng, chinese, frozenset(orgs))
+
+
+def settled(version: int) -> KeyRecord:
+    """Return the key record of a room whose key of this version is in use."""
+    return KeyRecord(
+        high=version, settled=version, current=RoomKey(version, bytes([version % 256]) * 32), seen=version
+    )
+
+
+def room(kind: str = Kind.CHANNEL, *orgs: str, site: str = SITE, keys: KeyRecord | None = None) -> Room:
+    """Return the room `r1`, a channel called Team at key version 3 unless said otherwise."""
+    keys = settled(3) if keys is None and kind == Kind.CHANNEL else keys or KeyRecord()
+    return Room("r1", "Team" if kind == Kind.CHANNEL else "", kind, site, frozenset(orgs), keys)
+
+
+def snapshot(
+    users: Iterable[User],
+    existing: Room | None = None,
+    members: Iterable[str] = (),
+    *,
+    owners: Iterable[str] = (),
+    individuals: Iterable[str] = (),
+    apps: Mapping[str, str] | None = None,
+) -> Snapshot:
+    """Return what the database holds of one room and these users; members and rows are accounts."""
+    everyone = tuple(users)
+    org_ids = {org for person in everyone for org in person.orgs}
+    roles = dict.fromkeys(members, MEMBER) | dict.fromkeys(owners, OWNER)
+    return Snapshot(
+        rooms={existing.id: existing} if existing else {},
+        members={"r1": {account: member(account, roles[account]) for account in roles}},
+        individuals={"r1": frozenset(f"u-{account}" for account in individuals)},
+        users={person.account: person for person in everyone},
+        orgs={org: tuple(p for p in everyone if org in p.orgs and not p.is_bot) for org in org_ids},
+        apps=apps or {},
+    )
+
+
+def member(account: str, roles: tuple[str, ...] | None = MEMBER) -> Member:
+    return Member(f"s-{account}", f"u-{account}", account, roles)
+
+
+def decided(held: Snapshot, *batch: AnyEvent, most_accounts: int = 5_000) -> Decision:
+    """Decide the batch with ids new-1, new-2, …"""
+    numbers = count(1)
+
+    def new_id() -> str:
+        return f"new-{next(numbers)}"
+
+    return decide(batch, held, site=SITE, now_ms=NOW, new_id=new_id, most_accounts=most_accounts)
+
+
+def outcome(decision: Decision) -> Outcome:
+    """Return the outcome of the only event."""
+    ((only,),) = (owed.outcomes for owed in decision.owed)
+    return only
+
+
+def change(decision: Decision) -> RoomChange:
+    """Return the change of the only room."""
+    (only,) = decision.changes
+    return only
+
+
+def refusal(decision: Decision) -> tuple[str, str]:
+    """Return code and reason of the only event, of which nothing must have been written."""
+    error = outcome(decision).error
+    assert error is not None
+    assert decision.changes == ()
+    return error.code, error.reason
+
+
+def joined(decision: Decision) -> list[str]:
+    """Return the accounts whose membership the batch writes."""
+    return [membership.account for membership in change(decision).joined]
+
+
+def rows(decision: Decision) -> set[tuple[str, str]]:
+    """Return the rows that the batch writes: (type, account or org)."""
+    return {(row.type, row.account or row.id) for row in change(decision).rows}

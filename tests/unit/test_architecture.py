@@ -1,0 +1,100 @@
+"""Imports point inward, and the rules read no clock: design.md, "Where things live"."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+OUTSIDE = ("store", "worker", "nats", "motor", "pymongo", "bson", "gridfs")
+INPUT_AND_OUTPUT = ("asyncio", "socket", "ssl", "selectors", "threading", "subprocess", "aiohttp", "os", "io")
+CLOCKS = ("time", "sched", "uuid", "uuid_utils")
+CLOCK_CALLS = ("now", "utcnow", "today", "time_ns", "monotonic", "perf_counter", "open", "input")
+PURE = (*OUTSIDE, *INPUT_AND_OUTPUT, *CLOCKS, "roomkeys.client")
+
+
+def imports(source: str) -> Iterator[str]:
+    """Yield every module, and every name within one, that the source imports, wherever it does."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=str() as module, names=names, level=0):
+                yield module
+                yield from (f"{module}.{alias.name}" for alias in names)
+
+
+def forbidden(source: str, roots: tuple[str, ...]) -> set[str]:
+    """Return the imports that lie at or below one of the roots."""
+    return {name for name in imports(source) if f"{name}.".startswith(tuple(f"{root}." for root in roots))}
+
+
+def clock_calls(source: str) -> set[str]:
+    """Return the names of called functions that read a clock or a file."""
+    calls = (node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    named = {func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "") for func in calls}
+    return named & set(CLOCK_CALLS)
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def pure_modules() -> list[Path]:
+    """Return the domain; the subscriber's library is the one file of it that talks to NATS."""
+    return [path for path in modules("roomkeys") if path != ROOT / "roomkeys" / "client.py"]
+
+
+@pytest.mark.parametrize("path", pure_modules(), ids=lambda path: path.stem)
+def test_the_domain_knows_neither_servers_nor_clocks(path: Path) -> None:
+    source = path.read_text()
+    assert forbidden(source, PURE) == set()
+    assert clock_calls(source) == set()
+
+
+def test_the_subscribers_library_knows_nothing_of_the_worker_and_the_database() -> None:
+    client = ROOT / "roomkeys" / "client.py"
+    if client.exists():
+        assert forbidden(client.read_text(), tuple(root for root in OUTSIDE if root != "nats")) == set()
+
+
+@pytest.mark.parametrize("path", modules("store"), ids=lambda path: path.stem)
+def test_the_store_knows_neither_the_worker_nor_the_broker(path: Path) -> None:
+    assert forbidden(path.read_text(), ("worker", "nats", "roomkeys.client")) == set()
+
+
+@pytest.mark.parametrize("package", ["roomkeys", "store"])
+def test_the_packages_are_where_this_test_looks(package: str) -> None:
+    assert ROOT / package / "__init__.py" in modules(package)
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "import nats",
+        "import nats.aio.client as c",
+        "from pymongo.errors import PyMongoError",
+        "from store import apply",
+        "import orjson, worker.app",
+        "def late():\n    from motor import motor_asyncio",
+        "if TYPE_CHECKING:\n    from bson import ObjectId",
+        "from time import time",
+        "import asyncio",
+        "from roomkeys import client",
+    ],
+)
+def test_a_planted_import_is_found(planted: str) -> None:
+    assert forbidden(planted, PURE) != set()
+
+
+@pytest.mark.parametrize("planted", ["stamp = datetime.now(UTC)", "x = date.today()", "open('x')"])
+def test_a_planted_clock_is_found(planted: str) -> None:
+    assert clock_calls(planted) != set()
+
+
+@pytest.mark.parametrize(
+    "allowed", ["import orjson", "from roomkeys.keys import RoomKey", "import natsort", "from . import errors"]
+)
+def test_an_innocent_import_is_let_through(allowed: str) -> None:
+    assert forbidden(allowed, PURE) == set()

@@ -1,0 +1,157 @@
+"""A database in memory: gives `decide` its snapshots and does what it decides, strictly."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from roomkeys.decision import Decision, Owed, RoomChange
+from roomkeys.events import Add, AnyEvent, Create, Poison, Remove
+from roomkeys.keys import UNUSED, KeyRecord, RoomKey
+from roomkeys.people import Member, Room, Snapshot, User
+
+
+@dataclass
+class StoredRoom:
+    room: Room  # its `orgs` and `keys` stay empty: both are computed
+    members: dict[str, Member] = field(default_factory=dict)  # by subscription id
+    rows: set[tuple[str, str]] = field(default_factory=set)  # (type, user's or org's id)
+    people: int = 0
+    bots: int = 0
+    high: int | None = None
+    settled: int = UNUSED
+    staged: int | None = None
+    enc_version: int | None = None  # what `rooms.encKey` says
+    enc_is_ours: bool = True
+    held: dict[str, set[int]] = field(default_factory=dict)  # account -> versions it was ever sent
+
+    def keys(self) -> KeyRecord:
+        seen = [v for v in (self.high, self.enc_version, self.staged) if v is not None]
+        enc = None if self.enc_version is None else RoomKey(self.enc_version, b"k" * 32)
+        return KeyRecord(
+            high=self.high,
+            settled=self.settled,
+            current=enc if self.enc_is_ours else None,
+            staged=None if self.staged is None else RoomKey(self.staged, b"s" * 32),
+            replaced=() if enc is None or self.enc_is_ours else (enc,),
+            seen=max(seen, default=None),
+        )
+
+    def accounts(self) -> dict[str, Member]:
+        return {member.account: member for member in self.members.values()}
+
+    def ids(self, type_: str) -> frozenset[str]:
+        return frozenset(id_ for kind, id_ in self.rows if kind == type_)
+
+
+def touched_by(batch: Iterable[AnyEvent]) -> tuple[set[str], set[str], set[str], set[str]]:
+    """Return the accounts and orgs named, and the rooms to which orgs come and from which they go."""
+    accounts, orgs, gains, loses = set[str](), set[str](), set[str](), set[str]()
+    for event in batch:
+        if isinstance(event, Poison):
+            continue
+        accounts.add(event.requester)
+        if isinstance(event, Create | Add):
+            accounts |= set(event.users)
+            orgs |= set(event.orgs)
+            gains |= {event.room_id} if event.orgs else set()
+        if isinstance(event, Remove):
+            accounts |= set(event.accounts)
+            orgs |= {event.org} if event.org else set()
+            loses |= {event.room_id} if event.org else set()
+    return accounts, orgs, gains, loses
+
+
+class World:
+    def __init__(self, rooms: Iterable[StoredRoom], users: Iterable[User]) -> None:
+        self.rooms = {stored.room.id: stored for stored in rooms}
+        self.users = {user.account: user for user in users}
+        self.used_ids = {id_ for stored in self.rooms.values() for id_ in stored.members}
+
+    def snapshot(self, batch: Iterable[AnyEvent]) -> Snapshot:
+        """Return no more than `Snapshot` promises of what the batch touches."""
+        named, orgs, gains, loses = touched_by(batch)
+        of_orgs = {org: tuple(self._of(org)) for org in orgs}
+        touched = named | {user.account for users in of_orgs.values() for user in users}
+        rooms, members, individuals = {}, {}, {}
+        for id_, stored in self.rooms.items():
+            rooms[id_] = replace(stored.room, orgs=stored.ids("org"), keys=stored.keys())
+            backfills = id_ in gains and (id_ in loses or not rooms[id_].orgs)
+            members[id_] = {
+                account: member for account, member in stored.accounts().items() if account in touched or backfills
+            }
+            known = {f"u-{account}" for account in touched | members[id_].keys()}
+            individuals[id_] = stored.ids("individual") & known
+        users = {account: user for account, user in self.users.items() if account in named}
+        return Snapshot(rooms, members, individuals, users, of_orgs)
+
+    def _of(self, org: str) -> list[User]:
+        return [user for user in self.users.values() if org in user.orgs and not user.is_bot]
+
+    def apply(self, decision: Decision) -> None:
+        """Write the changes, then send joiners the current and the staged key and members a new one."""
+        current = {room_id: stored.keys().current for room_id, stored in self.rooms.items()}
+        for change in decision.changes:
+            self._write(change)
+        for owed in decision.owed:
+            self._send(owed, current.get(owed.room_id or ""))
+        for change in decision.changes:
+            if change.stage is not None:
+                self._pass(self.rooms[change.room.id])
+
+    def _write(self, change: RoomChange) -> None:
+        if change.founding is not None:
+            assert change.room.id not in self.rooms
+            self.rooms[change.room.id] = StoredRoom(replace(change.room, orgs=frozenset(), keys=KeyRecord()))
+        stored = self.rooms[change.room.id]
+        if change.rows_cleared:
+            stored.rows = {row for row in stored.rows if row[0] != "individual"}
+        stored.rows -= set(change.rows_gone)
+        for row in change.rows:
+            assert (row.type, row.id) not in stored.rows, "room_members is unique"
+            stored.rows.add((row.type, row.id))
+        for id_ in change.left:
+            del stored.members[id_]
+        for new in change.joined:
+            assert new.account not in stored.accounts(), "subscriptions is unique"
+            assert new.id not in self.used_ids
+            self.used_ids.add(new.id)
+            stored.members[new.id] = Member(new.id, new.user_id, new.account, new.roles)
+        for id_ in change.demoted:
+            assert stored.members[id_].roles == ("owner",)
+            stored.members[id_] = replace(stored.members[id_], roles=("member",))
+        stored.people += change.users_delta
+        stored.bots += change.apps_delta
+        if change.high is not None:
+            assert change.high > (UNUSED if (seen := stored.keys().seen) is None else seen), "versions rise"
+            stored.high = change.high
+        if change.stage is not None:
+            assert stored.staged is None, "a staged key settles before the next one is staged"
+            assert change.stage == stored.high
+            stored.staged = change.stage
+
+    def _send(self, owed: Owed, current: RoomKey | None) -> None:
+        """Send joiners what they are owed. The members of a pass under way may have been read before."""
+        stored = self.rooms.get(owed.room_id or "")
+        assert stored is not None or not owed.joiners
+        for account in owed.joiners:
+            assert stored is not None
+            assert account in stored.accounts(), "joiners are members in the end"
+            versions = {current.version if current else None, stored.staged} - {None}
+            stored.held.setdefault(account, set()).update(v for v in versions if v is not None)
+        assert len(set(owed.joiners)) == len(owed.joiners)
+
+    def settle(self) -> None:
+        """Make staged keys current; where the highest version is above that, stage it and pass again."""
+        for stored in self.rooms.values():
+            if stored.staged is None or stored.high is None:
+                continue
+            stored.enc_version = stored.settled = stored.staged
+            stored.enc_is_ours, stored.staged = True, None
+            if stored.high > stored.settled:
+                stored.staged = stored.high
+                self._pass(stored)
+
+    @staticmethod
+    def _pass(stored: StoredRoom) -> None:
+        assert stored.staged is not None
+        for account in stored.accounts():
+            stored.held.setdefault(account, set()).add(stored.staged)

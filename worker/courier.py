@@ -1,0 +1,121 @@
+"""The courier: sends what a batch owes, in the order that subscribers rely on.
+
+Notices in stream order, then dead letters, then the current key to joiners, then each staged key to all
+members of its room. Nothing is confirmed here; the loop puts one barrier after all of it.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import nats.errors
+from nats.js.errors import Error as JetStreamError
+
+from roomkeys.decision import Letter, Outcome, Owed
+from roomkeys.errors import Passing
+from roomkeys.keys import KeyRecord, RoomKey
+from roomkeys.notices import Notice, notices, result
+from roomkeys.payload import RoomKeyEvent, marshal
+from roomkeys.subjects import dead_letter_subject, events_stream
+from store.connect import Database
+from store.survivors import pages
+from worker import metrics
+from worker.broker import Broker
+from worker.fanout import Fanout
+from worker.logs import logger, where
+
+REQUEST_ID: Final = "X-Request-ID"
+TRUNCATED: Final = "Room-Worker-Truncated"
+_LETTERS_AT_ONCE: Final = 32
+
+log = logger("courier")
+
+
+@dataclass(frozen=True, slots=True)
+class Courier:
+    """Publishes notices, keys, dead letters and results."""
+
+    broker: Broker
+    database: Database
+    fanout: Fanout
+    site: str
+
+    async def deliver(
+        self, owed: Sequence[Owed], records: Mapping[str, KeyRecord], session: Any, now_ms: int
+    ) -> None:
+        """Send everything but the results; each fan-out's payload is serialised once, stamped `now_ms`.
+
+        `records` are the rooms' keys as read or written before anybody's membership is read here.
+        """
+        for outcome in in_stream_order(owed):
+            for notice in notices(outcome):
+                await self._publish(notice, outcome)
+        await self._dead_letters(outcome for item in owed for outcome in item.outcomes if outcome.letter)
+        current = {item.room_id: item.joiners for item in owed if item.room_id is not None and item.joiners}
+        keys = {room_id: records[room_id].current for room_id in current if room_id in records}
+        payloads = _payloads(keys, now_ms)
+        await self.fanout.send(payloads, {room_id: current[room_id] for room_id in payloads})
+        payloads = _payloads({room_id: record.staged for room_id, record in records.items()}, now_ms)
+        async for page in pages(self.database, payloads, session):
+            await self.fanout.send(payloads, page)
+
+    async def announce(self, owed: Sequence[Owed]) -> None:
+        """Send the results."""
+        for outcome in in_stream_order(owed):
+            answer = result(outcome)
+            if answer is not None:
+                await self._publish(answer, outcome)
+
+    async def _publish(self, notice: Notice, outcome: Outcome) -> None:
+        headers = None if outcome.request_id is None else {REQUEST_ID: outcome.request_id}
+        await self.broker.publish(notice.subject, notice.body, headers)
+
+    async def _dead_letters(self, outcomes: Iterable[Outcome]) -> None:
+        at_once = asyncio.Semaphore(_LETTERS_AT_ONCE)
+
+        async def one(outcome: Outcome) -> None:
+            async with at_once:
+                await self._dead_letter(outcome)
+
+        # Each one is confirmed by the stream, which recognises those that it has already by their id.
+        for failure in await asyncio.gather(*map(one, outcomes), return_exceptions=True):
+            if failure is not None:
+                raise failure
+
+    async def _dead_letter(self, outcome: Outcome) -> None:
+        letter, fault = outcome.letter, outcome.error
+        if letter is None or fault is None:
+            return
+        headers = {
+            "Nats-Msg-Id": f"{events_stream(self.site)}:{outcome.sequence}",
+            "Room-Worker-Code": fault.code,
+            "Room-Worker-Reason": fault.reason,
+            "Room-Worker-Subject": letter.subject,
+            "Room-Worker-Sequence": str(outcome.sequence),
+        }
+        if outcome.request_id is not None:
+            headers[REQUEST_ID] = outcome.request_id
+        body = self._cut(letter, headers)
+        try:
+            await self.broker.jetstream.publish(dead_letter_subject(self.site), body, headers=headers, timeout=5)
+        except (nats.errors.Error, JetStreamError, OSError) as error:
+            raise Passing(f"dead letter not taken: {where(error)}") from None
+        metrics.DEAD_LETTERS.labels(fault.reason).inc()
+        log.warning("dead letter", sequence=outcome.sequence, code=fault.code, reason=fault.reason)
+
+    def _cut(self, letter: Letter, headers: dict[str, str]) -> bytes:
+        """Return as much of the event's body as fits a message together with the headers."""
+        if self.broker.fits(letter.body, headers):
+            return letter.body
+        headers[TRUNCATED] = "true"
+        return letter.body[: self.broker.room_for_body(headers)]
+
+
+def in_stream_order(owed: Iterable[Owed]) -> list[Outcome]:
+    """Return the outcomes of all rooms in the order of their events."""
+    return sorted((outcome for item in owed for outcome in item.outcomes), key=lambda outcome: outcome.sequence)
+
+
+def _payloads(keys: Mapping[str, RoomKey | None], now_ms: int) -> dict[str, bytes]:
+    return {room_id: marshal(RoomKeyEvent(room_id, key), now_ms) for room_id, key in keys.items() if key}

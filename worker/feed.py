@@ -1,0 +1,253 @@
+"""The feed: one reading of the stream for all partitions of a replica.
+
+It hands each event to its partition's inbox. A full inbox holds the feed up only while no other partition
+goes hungry; then it falls off and catches up by a reader of its own, until it meets the feed again. So one
+slow partition delays no other, and nothing is buffered without bound. (design.md, "Partitions")
+"""
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from roomkeys.errors import Passing
+from roomkeys.events import AnyEvent, Incoming, decode, parse, room_of
+from roomkeys.subjects import operation_of
+from roomkeys.tokens import partition_of
+from store.cursors import Place
+from worker import metrics
+from worker.broker import Broker
+from worker.logs import logger
+from worker.stream import FeedBroken, Reader, resume_after
+
+INBOX_EVENTS: Final = 1_024
+INBOX_BYTES: Final = 8 * 1024 * 1024
+_RETRY_SECONDS: Final = 0.5
+
+log = logger("feed")
+
+
+class StreamChanged(Passing):
+    """The stream is not the one that was read so far: every partition has to find its place in it anew."""
+
+
+class Inbox:
+    """A partition's events that wait to be batched, in stream order; bounded."""
+
+    def __init__(self, partition: int, place: Place, moved: asyncio.Event) -> None:
+        self.partition = partition
+        self.place = place
+        self.attached = False
+        self.failure: Passing | None = None
+        self._events: deque[AnyEvent] = deque()
+        self._bytes = 0
+        self._arrived = asyncio.Event()
+        self._moved = moved
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    @property
+    def full(self) -> bool:
+        """Tell whether the next event has to wait."""
+        return len(self._events) >= INBOX_EVENTS or self._bytes >= INBOX_BYTES
+
+    def put(self, event: AnyEvent) -> None:
+        """Append an event."""
+        self._events.append(event)
+        self._bytes += len(event.origin.body)
+        self._arrived.set()
+
+    def fail(self, error: Passing) -> None:
+        """Let the reader of this inbox find the error instead of events."""
+        self.failure = error
+        self._arrived.set()
+        self._moved.set()
+
+    def wake(self) -> None:
+        """Let the reader of this inbox look around."""
+        self._arrived.set()
+
+    async def until_room(self) -> None:
+        """Wait until there is room for an event."""
+        while self.full and self.failure is None:
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait for an event for so long; True: there is one. Raises what the feed failed with."""
+        self._arrived.clear()
+        if not self._events and self.failure is None:
+            try:
+                await asyncio.wait_for(self._arrived.wait(), seconds)
+            except TimeoutError:
+                return False
+        if self.failure is not None:
+            raise self.failure
+        return bool(self._events)
+
+    def take(self, most_events: int, most_accounts: int) -> list[AnyEvent]:
+        """Return the first events, within the limits but at least one; they stay until `drop`."""
+        batch: list[AnyEvent] = []
+        accounts = 0
+        for event in self._events:
+            accounts += event.weight
+            if batch and (len(batch) >= most_events or accounts > most_accounts):
+                break
+            batch.append(event)
+        return batch
+
+    def drop(self, count: int) -> None:
+        """Forget the first events: they have been applied."""
+        for _ in range(count):
+            self._bytes -= len(self._events.popleft().origin.body)
+        self._moved.set()
+
+
+class Feed:
+    """Reads the stream once and fills the inboxes of the partitions that joined."""
+
+    def __init__(self, broker: Broker, stream: str, partitions: int, tasks: asyncio.TaskGroup) -> None:
+        self._broker = broker
+        self._tasks = tasks
+        self._stream = stream
+        self._partitions = partitions
+        self._inboxes: dict[int, Inbox] = {}
+        self._catching_up: dict[int, asyncio.Task[None]] = {}
+        self._joined = asyncio.Event()
+        self._moved = asyncio.Event()
+        self.place: Place | None = None
+
+    def join(self, partition: int, place: Place) -> Inbox:
+        """Return an inbox that gets the partition's events after `place`."""
+        inbox = Inbox(partition, place, self._moved)
+        self._inboxes[partition] = inbox
+        if self.place is None:
+            self.place = place
+        self._attach_or_catch_up(inbox)
+        self._joined.set()
+        return inbox
+
+    def leave(self, partition: int) -> None:
+        """Stop feeding the partition."""
+        self._inboxes.pop(partition, None)
+        self._moved.set()
+        task = self._catching_up.pop(partition, None)
+        if task is not None:
+            task.cancel()
+
+    def close(self) -> None:
+        """Stop catching up for anybody."""
+        for partition in list(self._inboxes):
+            self.leave(partition)
+
+    def seen(self, inbox: Inbox) -> Place:
+        """Return how far the stream has been read for this partition."""
+        if inbox.attached and self.place is not None and self.place.sequence > inbox.place.sequence:
+            return self.place
+        return inbox.place
+
+    async def run(self) -> None:
+        """Read the stream until cancelled, over and over from the last message really seen."""
+        while True:
+            await self._joined.wait()
+            try:
+                await self._read()
+            except FeedBroken as error:
+                log.warning(
+                    "feed broken, starting over", cause=str(error), after=self.place and self.place.sequence
+                )
+            except StreamChanged as error:
+                self._start_over(error)
+            except Passing as error:
+                log.warning("stream out of reach", cause=str(error))
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _read(self) -> None:
+        await self._broker.until_connected()
+        place = self.place
+        if place is None:
+            self._joined.clear()
+            return
+        if await resume_after(self._broker, self._stream, place) != place:
+            raise StreamChanged("re-made or shortened")
+        async with Reader(self._broker, self._stream, place.sequence + 1) as reader:
+            while True:
+                for message in await reader.read():
+                    await self._route(message, place.created_ns)
+
+    def _start_over(self, error: StreamChanged) -> None:
+        log.error("the stream is not the one that was read so far", cause=str(error))
+        self.place = None
+        self._joined.clear()
+        for inbox in self._inboxes.values():
+            inbox.fail(error)
+
+    async def _route(self, message: Incoming, created_ns: int) -> None:
+        """Hand a message to its partition; those that fall behind catch up by themselves."""
+        event = self._decode(message)
+        if event is not None:
+            inbox = self._inboxes.get(partition_of(event.room_id, self._partitions))
+            if inbox is not None and inbox.attached and message.sequence > inbox.place.sequence:
+                await self._until_room_or_hunger(inbox)
+                if inbox.full:
+                    self._detach(inbox)
+                elif inbox.attached:
+                    inbox.put(event)
+                    inbox.place = Place(message.sequence, message.time_ns, created_ns)
+        self.place = Place(message.sequence, message.time_ns, created_ns)
+
+    def _decode(self, message: Incoming) -> AnyEvent | None:
+        if operation_of(message.subject) is None:
+            metrics.SKIPPED.inc()
+            return None
+        document = parse(message.body)
+        if partition_of(room_of(document), self._partitions) not in self._inboxes:
+            return None
+        return decode(message, document)
+
+    async def _until_room_or_hunger(self, inbox: Inbox) -> None:
+        while inbox.full and inbox.partition in self._inboxes and all(map(len, self._inboxes.values())):
+            self._moved.clear()
+            await self._moved.wait()
+
+    def _detach(self, inbox: Inbox) -> None:
+        if self.place is not None and self.place.sequence > inbox.place.sequence:
+            inbox.place = self.place
+        inbox.attached = False
+        self._attach_or_catch_up(inbox, at_least_once=True)
+
+    def _attach_or_catch_up(self, inbox: Inbox, *, at_least_once: bool = False) -> None:
+        if not at_least_once and self.place is not None and inbox.place.sequence >= self.place.sequence:
+            inbox.attached = True
+            return
+        former = self._catching_up.pop(inbox.partition, None)
+        if former is not None:
+            former.cancel()
+        self._catching_up[inbox.partition] = self._tasks.create_task(self._catch_up(inbox))
+
+    async def _catch_up(self, inbox: Inbox) -> None:
+        """Read the stream for one partition until it meets the feed."""
+        while True:
+            try:
+                if await self._catch_up_once(inbox):
+                    return
+            except Passing as error:
+                log.warning("catching up, starting over", partition=inbox.partition, cause=str(error))
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _catch_up_once(self, inbox: Inbox) -> bool:
+        await self._broker.until_connected()
+        created_ns = inbox.place.created_ns
+        async with Reader(self._broker, self._stream, inbox.place.sequence + 1) as reader:
+            while True:
+                for message in await reader.read():
+                    event = self._decode(message)
+                    if event is not None and partition_of(event.room_id, self._partitions) == inbox.partition:
+                        await inbox.until_room()
+                        if inbox.failure is not None:
+                            return True
+                        inbox.put(event)
+                    inbox.place = Place(message.sequence, message.time_ns, created_ns)
+                    if self.place is not None and inbox.place.sequence >= self.place.sequence:
+                        inbox.attached = True
+                        return True

@@ -1,0 +1,45 @@
+"""Metrics, as Prometheus reads them on `/metrics`. Labels name operations and causes, never rooms or accounts."""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY: Final = CollectorRegistry()
+
+EVENTS: Final = Counter(
+    "room_worker_events", "Events finished, by operation and outcome.", ["operation", "status"], registry=REGISTRY
+)
+SKIPPED: Final = Counter("room_worker_skipped", "Events of other services, skipped.", registry=REGISTRY)
+DEAD_LETTERS: Final = Counter(
+    "room_worker_dead_letters", "Events given up, by reason.", ["reason"], registry=REGISTRY
+)
+ROTATIONS: Final = Counter("room_worker_rotations", "Room keys that became current.", registry=REGISTRY)
+RECIPIENTS: Final = Counter("room_worker_recipients", "Room keys published.", registry=REGISTRY)
+REFUSED: Final = Counter(
+    "room_worker_refused_recipients", "Accounts in the database that are no tokens.", registry=REGISTRY
+)
+OVERSIZED: Final = Counter(
+    "room_worker_oversized", "Notices that were larger than the broker takes and were left out.", registry=REGISTRY
+)
+BATCHES: Final = Histogram(
+    "room_worker_batch_events",
+    "Events a batch.",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
+    registry=REGISTRY,
+)
+STEPS: Final = Histogram("room_worker_step_seconds", "Time a step of the loop takes.", ["step"], registry=REGISTRY)
+RETRIES: Final = Counter("room_worker_retries", "Batches tried again, by cause.", ["cause"], registry=REGISTRY)
+STREAM_FAULTS: Final = Counter(
+    "room_worker_stream_faults", "Times the stream was found re-made, shortened or expired.", registry=REGISTRY
+)
+BROKER_ERRORS: Final = Counter(
+    "room_worker_broker_errors", "Errors the broker reported, by kind.", ["kind"], registry=REGISTRY
+)
+DISCONNECTS: Final = Counter("room_worker_disconnects", "Times the broker connection broke.", registry=REGISTRY)
+PARTITIONS: Final = Gauge("room_worker_partitions", "Partitions this replica owns.", registry=REGISTRY)
+LAG: Final = Gauge(
+    "room_worker_waiting_events",
+    "Events read and not yet applied, by partition.",
+    ["partition"],
+    registry=REGISTRY,
+)
