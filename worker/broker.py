@@ -111,14 +111,24 @@ class Broker:
 
     async def confirm(self, mark: int) -> bool:
         """Tell whether everything published since `disconnects` was `mark` has been taken by the broker."""
-        if not self.connected:
-            return False
+        lost = asyncio.Event()
+        self.on_disconnect.add(lost.set)
         try:
-            await self.client._flush_pending(force_flush=True)  # noqa: SLF001 - the ping overtakes what waits here
-            await self.client.rtt(timeout=int(CONFIRM_TIMEOUT))
-        except (nats.errors.Error, OSError, AttributeError):
+            async with asyncio.timeout(CONFIRM_TIMEOUT):
+                if self.disconnects != mark or not self.connected:
+                    return False
+                # What still waits in the client would be overtaken by the ping.
+                await self.client._flush_pending(force_flush=True)  # noqa: SLF001
+                answered = asyncio.ensure_future(self.client.rtt(timeout=int(CONFIRM_TIMEOUT)))
+                broken = asyncio.ensure_future(lost.wait())
+                await asyncio.wait({answered, broken}, return_when=asyncio.FIRST_COMPLETED)
+                broken.cancel()
+                answered.cancel()
+                return not lost.is_set() and self.connected and self.disconnects == mark and _is_done(answered)
+        except TimeoutError:
             return False
-        return self.connected and self.disconnects == mark
+        finally:
+            self.on_disconnect.discard(lost.set)
 
     async def close(self) -> None:
         """Close the connection; what was not confirmed may be lost."""
@@ -147,6 +157,10 @@ class Broker:
             wake()
 
 
+def _is_done(answered: asyncio.Future[float]) -> bool:
+    return answered.done() and not answered.cancelled() and answered.exception() is None
+
+
 async def connect(settings: Settings, name: str, on_close: Callable[[], None] = lambda: None) -> Broker:
     """Connect; a server that cannot be reached is retried for ever, with a log line each time.
 
@@ -160,7 +174,8 @@ async def connect(settings: Settings, name: str, on_close: Callable[[], None] = 
 
     async def down() -> None:
         await broker.went_down()
-        log.warning("broker connection lost")
+        if not broker.client.is_closed:
+            log.warning("broker connection lost")
 
     async def up() -> None:
         await broker.came_up()

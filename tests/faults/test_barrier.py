@@ -1,0 +1,156 @@
+"""The barrier: nothing is finished before the broker has confirmed that it took every message."""
+
+import asyncio
+
+import nats
+import pytest
+
+from roomkeys.errors import Passing
+from tests.proxy import Proxy, proxied
+from tests.rig import Rig
+from worker import broker as brokers
+from worker.settings import read_settings
+
+CREATE = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
+REMOVE_BOB = {"roomId": "r1", "requester": "alice", "account": "bob"}
+
+
+class AfterPing:
+    """Lets pass what comes up to and including the next PING, drops the rest, and cuts at the PING after it."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
+        self.dropped = bytearray()
+        self.pinged = False
+
+    def __call__(self, data: bytes) -> bytes:
+        if not self.pinged:
+            before, ping, after = data.partition(b"PING\r\n")
+            self.pinged = bool(ping)
+            return before + ping + (self(after) if after else b"")
+        self.dropped += data
+        if b"PING\r\n" in self.dropped:
+            self.proxy.filter = None
+            self.proxy.cut()
+        return b""
+
+
+class FromFirstKey:
+    """Drops everything from the first room key on, but for PINGs; the client's PONGs keep coming."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
+        self.dropping = False
+        self.pings = 0
+
+    def __call__(self, data: bytes) -> bytes:
+        if not self.dropping:
+            before, key, after = data.partition(b"PUB chat.user.")
+            self.dropping = bool(key)
+            return before + (self(after) if key else b"")
+        if b"PING\r\n" in data:
+            self.pings += 1
+            self.proxy.filter = None
+            self.proxy.cut()
+        return b""
+
+
+async def test_a_ping_never_overtakes_the_messages_it_confirms(site_rig: Rig) -> None:
+    """nats-py writes a PING past whatever waits in its buffer; ours goes after it."""
+    await site_rig.users("alice", "bob", "carol")
+    async with proxied(site_rig.settings.nats_url[0]) as proxy, site_rig.worker(nats_url=[proxy.url]):
+        await site_rig.ask("create", CREATE)
+        at = len(proxy.sent)
+        await site_rig.ask("member.remove", REMOVE_BOB)
+        wire = bytes(proxy.sent[at:])
+    last_key, ping = wire.rfind(b"event.room.key"), wire.find(b"PING\r\n")
+    assert 0 <= last_key < wire.find(b"PING\r\n", last_key), wire
+    assert ping > wire.find(b"event.room.key"), wire
+
+
+@pytest.mark.parametrize("fault", [AfterPing, FromFirstKey])
+async def test_what_the_broker_did_not_take_is_not_finished_and_goes_again_in_full(
+    site_rig: Rig, fault: type[AfterPing | FromFirstKey]
+) -> None:
+    await site_rig.users("alice", "bob", "carol")
+    async with proxied(site_rig.settings.nats_url[0]) as proxy, site_rig.worker(nats_url=[proxy.url]):
+        await site_rig.ask("create", CREATE)
+        proxy.filter = fault(proxy)
+        removed = await site_rig.ask("member.remove", REMOVE_BOB)
+        assert proxy.filter is None, "the fault never struck"
+    assert removed["status"] == "ok"
+    assert len(set(site_rig.keys("alice"))) == 2
+    assert set(site_rig.keys("alice")) == set(site_rig.keys("carol")), "both hold the same two keys"
+    room = await site_rig.room("r1")
+    assert (room["encKey"]["ver"], room["encKey"]["priv"]) in site_rig.keys("carol")
+    assert room["encKey"]["ver"] == 1, "a second attempt is no second rotation"
+    assert [version for version, _ in site_rig.keys("bob")] == [0]
+
+
+async def test_the_key_is_not_in_use_while_the_broker_has_not_confirmed_it(site_rig: Rig) -> None:
+    await site_rig.users("alice", "bob", "carol")
+    async with proxied(site_rig.settings.nats_url[0]) as proxy, site_rig.worker(nats_url=[proxy.url]):
+        await site_rig.ask("create", CREATE)
+        held = asyncio.Event()
+
+        def hold(data: bytes) -> bytes:
+            if b"event.room.key" in data or held.is_set():
+                held.set()
+                return b""
+            return data
+
+        proxy.filter = hold
+        request_id = await site_rig.publish("member.remove", REMOVE_BOB)
+        await asyncio.wait_for(held.wait(), 10)
+        room = await site_rig.room("r1")
+        assert room["encKey"]["ver"] == 0, "survivors do not hold version 1 yet"
+        assert room["keyRotation"]["staged"]["ver"] == 1
+        proxy.filter = None
+        proxy.cut()
+        assert (await site_rig.result(request_id))["status"] == "ok"
+    assert (await site_rig.room("r1"))["encKey"]["ver"] == 1
+
+
+async def test_a_barrier_across_a_disconnect_does_not_hold(nats_url: str) -> None:
+    async with proxied(nats_url) as proxy:
+        broker = await brokers.connect(read_settings(nats_url=proxy.url), "test")
+        mark = broker.disconnects
+        await broker.write(b"PUB a 2\r\nhi\r\n")
+        assert await broker.confirm(mark)
+        await cut(proxy, broker)
+        await asyncio.wait_for(broker.until_connected(), 10)
+        assert not await broker.confirm(mark)
+        assert await broker.confirm(broker.disconnects)
+        await broker.close()
+
+
+async def cut(proxy: Proxy, broker: brokers.Broker) -> None:
+    lost = asyncio.Event()
+    broker.on_disconnect.add(lost.set)
+    proxy.cut()
+    await asyncio.wait_for(lost.wait(), 10)
+
+
+async def test_writing_without_a_connection_says_that_the_broker_is_away(nats_url: str) -> None:
+    async with proxied(nats_url) as proxy:
+        broker = await brokers.connect(read_settings(nats_url=proxy.url), "test")
+        proxy.accepting = False
+        await cut(proxy, broker)
+        with pytest.raises(Passing, match="away"):
+            await broker.write(b"PUB a 2\r\nhi\r\n")
+        assert not await broker.confirm(broker.disconnects)
+        proxy.accepting = True
+        await asyncio.wait_for(broker.until_connected(), 10)
+        await broker.close()
+
+
+async def test_pings_overtake_publishes_in_the_client_library(nats_url: str) -> None:
+    """The fact behind the barrier; when it changes, the barrier can be simpler. (pitfalls.md, item 1)"""
+    async with proxied(nats_url) as proxy:
+        client = await nats.connect(proxy.url)
+        at = len(proxy.sent)
+        for _ in range(100):
+            await client.publish("a", b"hi")
+        await client.flush()
+        assert proxy.sent[at:].startswith(b"PING\r\n"), bytes(proxy.sent[at : at + 40])
+        await client.close()
