@@ -14,8 +14,9 @@ import pytest
 import pytest_asyncio
 from pymongo import AsyncMongoClient
 
+from store.replica_set import answers as mongo_answers
 from tests.rig import Rig, rig
-from worker.servers import MongoServer, NatsServer, local_servers, mongo_answers, nats_answers
+from worker.servers import MongoServer, NatsServer, local_servers, nats_answers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

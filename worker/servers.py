@@ -18,33 +18,23 @@ import sys
 from abc import ABC, abstractmethod
 from asyncio.subprocess import DEVNULL, STDOUT, Process
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from pymongo import AsyncMongoClient
-from pymongo.errors import ConnectionFailure, OperationFailure
+from store.replica_set import NAME as REPLICA_SET
+from store.replica_set import answers as mongo_answers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Sequence
     from pathlib import Path
 
-__all__ = ["MongoServer", "NatsServer", "ServerUnavailable", "local_servers", "mongo_answers", "nats_answers"]
+__all__ = ["MongoServer", "NatsServer", "ServerUnavailable", "local_servers", "nats_answers"]
 
 HOST = "127.0.0.1"
-REPLICA_SET = "rs0"
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 POLL_SECONDS = 0.02
 LOG_LINES = 5
 ROUTINE = ('"s":"I"', '"s":"W"', "[INF]", "[WRN]")  # how the two mark what does not end them
-ALREADY_INITIALIZED = 23
-# For a client of a moment. A streaming monitor opens a second connection, and PyMongo 4.20 leaks its socket
-# when the client is closed in the middle of that; a polling one has but the one.
-BRIEF: dict[str, Any] = {
-    "directConnection": True,
-    "serverMonitoringMode": "poll",
-    "serverSelectionTimeoutMS": 1000,
-}
-
 # Below the ports that systems hand to outgoing connections (Linux: from 32768 on): none of those takes a
 # server's port while the server is down.
 PORTS = range(20_000, 32_768)
@@ -242,36 +232,6 @@ async def nats_answers(host: str, port: int) -> bool:
         return kind == b"INFO" and json.loads(about).get("jetstream", False) is True
     except (OSError, ValueError):
         return False
-
-
-async def mongo_answers(host: str, port: int, *, member: str) -> bool:
-    """Whether a primary that can be written to answers there.
-
-    A `mongod` without a replica set is given one: itself alone, under the name `member` (`host:port`).
-    """
-    try:
-        _, writer = await asyncio.open_connection(host, port)  # the driver waits half a second when refused
-        writer.close()
-        async with AsyncMongoClient[dict[str, Any]](host, port, **BRIEF) as client:
-            hello = await client.admin.command("hello")
-            if hello.get("isreplicaset"):  # a member in search of its set
-                await _initiate(client, member)
-            return bool(hello.get("isWritablePrimary"))
-    except (OSError, ConnectionFailure):
-        return False
-
-
-async def _initiate(client: AsyncMongoClient[dict[str, Any]], member: str) -> None:
-    members = [{"_id": 0, "host": member}]
-    config = {"_id": REPLICA_SET, "version": 1, "protocolVersion": 1, "members": members}
-    try:
-        await client.admin.command("replSetInitiate", config)
-    except OperationFailure as error:
-        if error.code != ALREADY_INITIALIZED:
-            raise
-        # Either its data was served on another port before, or it is still about to load its configuration.
-        with contextlib.suppress(OperationFailure):
-            await client.admin.command("replSetReconfig", config, force=True)
 
 
 async def _both(one: Coroutine[None, None, None], other: Coroutine[None, None, None]) -> None:

@@ -1,0 +1,31 @@
+# The room worker as a small image: two stages of one Python base, nothing of the build in what runs.
+#
+#   docker build -t room-worker .
+#   docker run --rm -e NATS_URL=nats://… -e MONGO_URI=mongodb://… room-worker
+ARG PYTHON_IMAGE=python:3.12-slim
+
+FROM ${PYTHON_IMAGE} AS build
+WORKDIR /src
+COPY requirements/build.txt requirements/run.txt requirements/
+RUN python -m venv /build \
+ && /build/bin/python -m pip install --quiet --no-cache-dir --require-hashes -r requirements/build.txt \
+ && python -m venv /opt/room-worker \
+ && /opt/room-worker/bin/python -m pip install --quiet --no-cache-dir --require-hashes -r requirements/run.txt
+COPY pyproject.toml README.md ./
+COPY roomkeys roomkeys
+COPY store store
+COPY worker worker
+RUN /build/bin/python -m hatchling build -t wheel -d /wheel \
+ && /opt/room-worker/bin/python -m pip install --quiet --no-cache-dir --no-deps /wheel/*.whl \
+ && /opt/room-worker/bin/python -m pip uninstall --quiet --yes pip setuptools
+
+FROM ${PYTHON_IMAGE}
+COPY --from=build /opt/room-worker /opt/room-worker
+ENV PATH=/opt/room-worker/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER 10001:10001
+EXPOSE 8081 9090
+# Alive, not ready: a replica that waits for its servers must not be killed for it.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
+  CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('HEALTH_ADDR', ':8081').rpartition(':')[2] + '/healthz', timeout=2)"]
+ENTRYPOINT ["room-worker"]
+CMD ["run"]
