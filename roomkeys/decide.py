@@ -5,13 +5,14 @@ would have come to one at a time, however the log is cut. (design.md, "The loop"
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
-from roomkeys.decision import Decision, Letter, MembersNotice, Outcome, Owed
+from roomkeys.decision import Decision, Letter, Outcome, Owed
 from roomkeys.draft import Draft
 from roomkeys.errors import Fault, Rejection
 from roomkeys.events import Add, AnyEvent, Create, Remove
-from roomkeys.people import Member, Membership, Snapshot
+from roomkeys.people import Snapshot
 from roomkeys.rules import Desk, take_effect
 
 MAX_ACCOUNTS: Final = 5_000
@@ -51,16 +52,19 @@ def decide(
     return Decision(taken, tuple(change for change in changes if change), tuple(owed))
 
 
-def reject(event: AnyEvent, error: Fault, *, site: str, now_ms: int) -> Outcome:
+def reject(event: AnyEvent, fault: Fault, *, site: str, now_ms: int) -> Outcome:
     """Return the outcome of an event that can never succeed, with the event itself for the dead letters."""
     letter = Letter(event.origin.subject, event.origin.body)
-    return _plain_outcome(event, site=site, now_ms=now_ms, error=error, letter=letter)
+    return replace(_untouched(event, site, now_ms), error=fault, letter=letter)
 
 
 def _accounts_of(event: AnyEvent, snapshot: Snapshot) -> int:
+    """Return how many accounts the event touches: those it names, its orgs', and those of a backfill."""
     match event:
         case Create() | Add():
-            backfill = len(snapshot.members.get(event.room_id, ())) if event.orgs else 0
+            room = snapshot.rooms.get(event.room_id)
+            first = bool(event.orgs) and room is not None and not room.orgs
+            backfill = len(snapshot.members.get(event.room_id, ())) if first else 0
             return event.weight + backfill + sum(len(snapshot.orgs.get(org, ())) for org in event.orgs)
         case Remove(org=str() as org):
             return event.weight + len(snapshot.orgs.get(org, ()))
@@ -80,22 +84,12 @@ def _outcome(event: AnyEvent, draft: Draft, desk: Desk, now_ms: int) -> Outcome:
         effect = take_effect(event, draft, desk)
     except Rejection as rejection:
         return reject(event, rejection.fault, site=desk.site, now_ms=now_ms)
-    return _plain_outcome(
-        event, site=desk.site, now_ms=now_ms, added=effect.added, removed=effect.removed, notice=effect.notice
-    )
+    outcome = _untouched(event, desk.site, now_ms)
+    return replace(outcome, added=effect.added, removed=effect.removed, notice=effect.notice)
 
 
-def _plain_outcome(
-    event: AnyEvent,
-    *,
-    site: str,
-    now_ms: int,
-    error: Fault | None = None,
-    added: tuple[Membership, ...] = (),
-    removed: tuple[Member, ...] = (),
-    notice: MembersNotice | None = None,
-    letter: Letter | None = None,
-) -> Outcome:
+def _untouched(event: AnyEvent, site: str, now_ms: int) -> Outcome:
+    """Return the outcome of an event that did nothing."""
     return Outcome(
         sequence=event.origin.sequence,
         operation=event.operation,
@@ -104,9 +98,4 @@ def _plain_outcome(
         requester=event.requester,
         request_id=event.origin.request_id,
         site=site,
-        error=error,
-        added=added,
-        removed=removed,
-        notice=notice,
-        letter=letter,
     )

@@ -5,10 +5,18 @@ crash, from the outbox, through the same functions.
 """
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from roomkeys.errors import Fault
 from roomkeys.people import Member, Membership, Room
 from roomkeys.subjects import Operation
+
+INDIVIDUAL: Final = "individual"
+ORG: Final = "org"
+
+MEMBER_ADDED: Final = "member_added"
+MEMBER_LEFT: Final = "member_left"
+MEMBER_REMOVED: Final = "member_removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +105,8 @@ class Outcome:
 class Owed:
     """What a batch owes because of one room: an outbox entry.
 
-    The outcomes are in stream order. `joiners` are the accounts that the room's current key goes to. `high`
-    is the room's highest version after the batch: results go out once that version has settled.
+    The outcomes are in stream order. `joiners` are the accounts that the key which the room had before goes
+    to. `high` is the room's highest version after the batch: results go out once that version has settled.
     """
 
     room_id: str | None

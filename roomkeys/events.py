@@ -41,6 +41,11 @@ class Event:
     at_ms: int
 
     @property
+    def taken_ms(self) -> int:
+        """Return when the broker took the event (epoch milliseconds)."""
+        return self.origin.time_ns // 1_000_000
+
+    @property
     def weight(self) -> int:
         """Return how many accounts the event names, at least one."""
         return 1
@@ -177,8 +182,10 @@ def _add(origin: Incoming, operation: Operation, room_id: str, document: dict[st
 def _remove(origin: Incoming, operation: Operation, room_id: str, document: dict[str, object]) -> Remove:
     body = RemoveBody.model_validate(document)
     accounts = _accounts([*([body.account] if body.account else []), *body.accounts])
-    if bool(body.org) == bool(accounts):
-        raise invalid_event("exactly one of account, accounts and orgId says who is removed")
+    if body.org and accounts:
+        raise invalid_event("an org and accounts cannot be removed by one event")
+    if not body.org and not accounts and "accounts" not in document:
+        raise invalid_event("one of account, accounts and orgId says who is removed")
     requester, at_ms = _account(body.requester), _at(origin, body.timestamp)
     return Remove(origin, operation, room_id, requester, at_ms, accounts, body.org or None)
 

@@ -46,11 +46,16 @@ class KeyRecord:
     replaced: tuple[RoomKey, ...] = ()
     seen: int | None = None
 
+    @property
+    def has_key(self) -> bool:
+        """Tell whether there is a key to give, in use or on its way."""
+        return self.current is not None or self.staged is not None
+
     def next_version(self, at_ms: int) -> int:
         """Return the version of the next rotation: one above everything ever seen.
 
-        A room without any trace of a version goes on from the epoch seconds of the event, which is above
-        whatever it can have used before it lost its record.
+        A room without any trace of a version goes on from the epoch seconds of the broker's time `at_ms`,
+        which is above whatever it can have used before it lost its record.
         """
         return at_ms // 1000 if self.seen is None else self.seen + 1
 

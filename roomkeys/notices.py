@@ -11,9 +11,8 @@ from typing import Final
 import orjson
 
 from roomkeys import subjects
-from roomkeys.decision import MembersNotice, Outcome
+from roomkeys.decision import MEMBER_ADDED, MembersNotice, Outcome
 from roomkeys.people import FLAGS, Kind, Member, Membership
-from roomkeys.rules import MEMBER_ADDED
 from roomkeys.tokens import is_bot, is_token
 
 NOTICE_ACCOUNTS_BYTES: Final = 256 * 1024

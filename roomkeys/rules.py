@@ -3,20 +3,15 @@
 A rule checks everything before it changes anything, so a rejected event leaves no trace.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from roomkeys import errors
-from roomkeys.decision import Founding, MembersNotice
+from roomkeys.decision import MEMBER_ADDED, MEMBER_LEFT, MEMBER_REMOVED, Founding, MembersNotice
 from roomkeys.draft import Draft
 from roomkeys.events import Add, AnyEvent, Create, Poison, Remove, Rotate
 from roomkeys.people import MEMBER, OWNER, Kind, Member, Membership, Room, Snapshot, User
 from roomkeys.tokens import is_bot
-
-MEMBER_ADDED: Final = "member_added"
-MEMBER_LEFT: Final = "member_left"
-MEMBER_REMOVED: Final = "member_removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +35,13 @@ class Desk:
         """Tell whether the account is a user's or, though its user is gone, still a member's."""
         return account in self.snapshot.users or account in draft.members
 
-    def named(self, accounts: Iterable[str], draft: Draft, requester: str) -> list[User]:
-        """Return the users of the accounts; one of them or the requester unknown fails the event."""
-        if not self.known(requester, draft):
+    def require_known(self, accounts: Iterable[str], draft: Draft) -> None:
+        """Fail the event if one of the accounts is unknown."""
+        if not all(self.known(account, draft) for account in accounts):
             raise errors.user_not_found()
+
+    def users(self, accounts: Iterable[str]) -> list[User]:
+        """Return the users of the accounts; one of them unknown fails the event."""
         users = [self.snapshot.users.get(account) for account in accounts]
         found = [user for user in users if user is not None]
         if len(found) < len(users):
@@ -71,52 +69,59 @@ def take_effect(event: AnyEvent, draft: Draft, desk: Desk) -> Effect:
 
 
 def _create(event: Create, draft: Draft, desk: Desk) -> Effect:
-    if event.kind == Kind.DM and event.users == (event.requester,):
-        raise errors.self_dm()
-    invited = [account for account in event.users if event.kind != Kind.CHANNEL or not is_bot(account)]
-    if event.kind == Kind.BOT_DM and invited[0] not in desk.snapshot.users:
-        desk.named((event.requester,), draft, event.requester)
-        raise errors.bot_not_available()
-    named = desk.named(_distinct_accounts(event.requester, *invited), draft, event.requester)
+    named = _founders(event, desk)
     if draft.room is None:
         room = Room(event.room_id, event.name if event.kind == Kind.CHANNEL else "", event.kind, desk.site)
         pairs = () if event.kind == Kind.CHANNEL else tuple(sorted((user.id, user.account) for user in named))
         draft.found(room, Founding(event.at_ms, pairs))
     elif (draft.room.kind, draft.room.site) != (event.kind, desk.site):
         raise errors.room_exists()
-    people = _distinct_users([*named, *desk.of_orgs(event.orgs)])
+    people = _distinct([*named, *desk.of_orgs(event.orgs)])
     joined = _admit(event, draft, desk, named, people)
     for user in people:
-        draft.send_current(user.account, event.at_ms)
+        draft.send_key(user.account, event.taken_ms)
     return Effect(added=joined)
+
+
+def _founders(event: Create, desk: Desk) -> list[User]:
+    """Return whom the event names, the requester first."""
+    if event.kind == Kind.CHANNEL:
+        invited = [account for account in event.users if not is_bot(account)]
+        return desk.users(dict.fromkeys((event.requester, *invited)))
+    if event.users == (event.requester,):
+        raise errors.self_dm()
+    requester = desk.users((event.requester,))
+    if event.kind == Kind.BOT_DM and event.users[0] not in desk.snapshot.users:
+        raise errors.bot_not_available()
+    return requester + desk.users(event.users)
 
 
 def _add(event: Add, draft: Draft, desk: Desk) -> Effect:
     room = _channel(draft)
-    invited = [account for account in event.users if not is_bot(account)]
-    named = desk.named(invited, draft, event.requester)
-    fresh_orgs = [org for org in event.orgs if org not in draft.orgs]
-    joined = _admit(event, draft, desk, named, _distinct_users([*named, *desk.of_orgs(event.orgs)]))
+    desk.require_known((event.requester,), draft)
+    named = desk.users(account for account in event.users if not is_bot(account))
+    orgs_before = set(draft.orgs)
+    joined = _admit(event, draft, desk, named, _distinct([*named, *desk.of_orgs(event.orgs)]))
     for membership in joined:
-        draft.send_current(membership.account, event.at_ms)
-    if not joined and not fresh_orgs:
+        draft.send_key(membership.account, event.taken_ms)
+    if not joined and draft.orgs == orgs_before:
         return Effect()
-    history_from_ms = None if event.share_history else event.at_ms
-    notice = MembersNotice(
-        MEMBER_ADDED, room.name, room.kind, joined_ms=event.at_ms, history_from_ms=history_from_ms
-    )
+    since = None if event.share_history else event.at_ms
+    notice = MembersNotice(MEMBER_ADDED, room.name, room.kind, joined_ms=event.at_ms, history_from_ms=since)
     return Effect(added=joined, notice=notice)
 
 
 def _admit(
-    event: Create | Add, draft: Draft, desk: Desk, named: Iterable[User], people: Iterable[User]
+    event: Create | Add, draft: Draft, desk: Desk, named: Iterable[User], people: Sequence[User]
 ) -> tuple[Membership, ...]:
     """Write who is not yet a member and, in a room with orgs, why each of them is one."""
     for org in event.orgs:
         draft.add_org(org, event.at_ms)
-    everyone = list(people)
-    newcomers = [user for user in everyone if user.account not in draft.members]
-    joined = tuple(_membership(event, draft, desk, user, everyone) for user in newcomers)
+    newcomers = [user for user in people if user.account not in draft.members]
+    if isinstance(event, Create) and event.kind != Kind.CHANNEL:
+        joined = tuple(_dm_membership(event, desk, user, people) for user in newcomers)
+    else:
+        joined = tuple(_channel_membership(event, _channel(draft), desk, user) for user in newcomers)
     for membership in joined:
         draft.join(membership)
     if draft.orgs:
@@ -125,61 +130,62 @@ def _admit(
     return joined
 
 
-def _membership(event: Create | Add, draft: Draft, desk: Desk, user: User, people: Iterable[User]) -> Membership:
-    room = draft.room or Room(event.room_id, "", Kind.CHANNEL, desk.site)
-    roles: tuple[str, ...] | None = MEMBER
-    name = title = room.name
-    if isinstance(event, Create) and user.account == event.requester:
-        roles = OWNER
-    if room.kind != Kind.CHANNEL:
-        other = next(person for person in people if person.account != user.account)
-        roles, name = None, other.account
-        title = desk.snapshot.apps.get(other.account, other.account) if other.is_bot else other.display_name
+def _channel_membership(event: Create | Add, room: Room, desk: Desk, user: User) -> Membership:
+    founder = isinstance(event, Create) and user.account == event.requester
     return Membership(
         id=desk.new_id(),
         user_id=user.id,
         account=user.account,
         room_id=room.id,
         site=room.site,
-        roles=roles,
-        name=name,
+        roles=OWNER if founder else MEMBER,
+        name=room.name,
         kind=room.kind,
         joined_ms=event.at_ms,
-        subscribed=room.kind == Kind.BOT_DM and not user.is_bot,
         history_from_ms=event.at_ms if isinstance(event, Add) and not event.share_history else None,
-        title=title,
+        title=room.name,
+    )
+
+
+def _dm_membership(event: Create, desk: Desk, user: User, both: Sequence[User]) -> Membership:
+    """Return one side of a conversation, named after the other side."""
+    other = both[1] if user == both[0] else both[0]
+    return Membership(
+        id=desk.new_id(),
+        user_id=user.id,
+        account=user.account,
+        room_id=event.room_id,
+        site=desk.site,
+        roles=None,
+        name=other.account,
+        kind=event.kind,
+        joined_ms=event.at_ms,
+        subscribed=event.kind == Kind.BOT_DM and not user.is_bot,
+        title=desk.snapshot.apps.get(other.account, other.account) if other.is_bot else other.display_name,
     )
 
 
 def _remove(event: Remove, draft: Draft, desk: Desk) -> Effect:
     _channel(draft)
-    if not all(desk.known(account, draft) for account in (event.requester, *event.accounts)):
-        raise errors.user_not_found()
+    desk.require_known((event.requester, *event.accounts), draft)
     leaving = _leaving_org(event.org, draft, desk) if event.org else _leaving(event.accounts, draft, desk)
     removed = tuple(draft.leave(account) for account in leaving)
-    for member in removed:
-        draft.drop_individual(member.user_id)
     if event.org and event.org in draft.orgs:
         draft.drop_org(event.org)
     if not removed:
         return Effect()
-    draft.rotate(event.at_ms)
-    alone = event.org is None and event.accounts == (event.requester,)
+    draft.rotate(event.taken_ms)
+    alone = event.org is None and leaving == [event.requester]
     return Effect(removed=removed, notice=MembersNotice(MEMBER_LEFT if alone else MEMBER_REMOVED, org=event.org))
 
 
 def _leaving(accounts: Iterable[str], draft: Draft, desk: Desk) -> list[str]:
-    """Return whose membership ends; who stays through an org stays as a member without a row."""
-    leaving = []
-    for account in accounts:
-        if account not in draft.members:
-            continue
-        if draft.covers(desk.snapshot.users.get(account)):
-            draft.drop_individual(draft.members[account].user_id)
-            draft.demote(account)
-        else:
-            leaving.append(account)
-    return leaving
+    """Return whose membership ends; whom an org of the room covers stays, as a plain member."""
+    members = [account for account in accounts if account in draft.members]
+    covered = [account for account in members if draft.covers(desk.snapshot.users.get(account))]
+    for account in covered:
+        draft.demote(account)
+    return [account for account in members if account not in covered]
 
 
 def _leaving_org(org: str, draft: Draft, desk: Desk) -> list[str]:
@@ -196,9 +202,8 @@ def _leaving_org(org: str, draft: Draft, desk: Desk) -> list[str]:
 
 def _rotate(event: Rotate, draft: Draft, desk: Desk) -> Effect:
     _channel(draft)
-    if not desk.known(event.requester, draft):
-        raise errors.user_not_found()
-    draft.rotate(event.at_ms)
+    desk.require_known((event.requester,), draft)
+    draft.rotate(event.taken_ms)
     return Effect()
 
 
@@ -210,9 +215,5 @@ def _channel(draft: Draft) -> Room:
     return draft.room
 
 
-def _distinct_accounts(*accounts: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(accounts))
-
-
-def _distinct_users(users: Iterable[User]) -> list[User]:
+def _distinct(users: Iterable[User]) -> list[User]:
     return list({user.account: user for user in users}.values())

@@ -10,8 +10,7 @@ from typing import Any
 
 from pymongo import DeleteMany, InsertOne, UpdateMany, UpdateOne
 
-from roomkeys.decision import RoomChange
-from roomkeys.draft import INDIVIDUAL
+from roomkeys.decision import INDIVIDUAL, RoomChange
 from roomkeys.keys import RoomKey
 from roomkeys.people import MEMBER
 from store.connect import Database, Document

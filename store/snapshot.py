@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from roomkeys.draft import INDIVIDUAL, ORG
+from roomkeys.decision import INDIVIDUAL, ORG
 from roomkeys.events import Add, AnyEvent, Create, Remove, Rotate
 from roomkeys.keys import KeyRecord
 from roomkeys.people import Kind, Member, Room, Snapshot, User

@@ -58,14 +58,13 @@ class Model:
         self.rooms, self.people, self.site = rooms, people, site
 
     def apply(self, suffix: str, body: Body, stream_ms: int) -> Told:
-        at_ms = int(str(body.get("timestamp") or stream_ms))
         steps = {"create": self._create, "member.add": self._add, "member.remove": self._remove}
         try:
-            return steps.get(suffix, self._rotate)(body, at_ms)
+            return steps.get(suffix, self._rotate)(body, stream_ms)
         except RefusedError as refused:
             return Told(error=(refused.args[0], refused.args[1]))
 
-    def _create(self, body: Body, at_ms: int) -> Told:
+    def _create(self, body: Body, stream_ms: int) -> Told:
         room_id, requester = str(body["roomId"]), str(body["requesterAccount"])
         users, orgs = texts(body, "users"), texts(body, "orgs")
         kind = "channel"
@@ -90,10 +89,10 @@ class Model:
             room.members[account] = None if kind != "channel" else "member"
         if requester in added and kind == "channel":
             room.members[requester] = "owner"
-        self._must_have_key(room, at_ms)
+        self._must_have_key(room, stream_ms)
         return Told(added=added)
 
-    def _add(self, body: Body, at_ms: int) -> Told:
+    def _add(self, body: Body, stream_ms: int) -> Told:
         room = self._channel(body)
         named = [one for one in texts(body, "users") if not is_bot(one)]
         self._must_exist([str(body["requesterAccount"]), *named])
@@ -102,10 +101,10 @@ class Model:
         added = self._admit(room, named, orgs)
         room.members |= dict.fromkeys(added, "member")
         if added:
-            self._must_have_key(room, at_ms)
+            self._must_have_key(room, stream_ms)
         return Told(added=added, notice="member_added" if added or new_orgs else None)
 
-    def _remove(self, body: Body, at_ms: int) -> Told:
+    def _remove(self, body: Body, stream_ms: int) -> Told:
         room, requester = self._channel(body), str(body["requester"])
         one = [str(body["account"])] if body.get("account") else []
         accounts = list(dict.fromkeys([*one, *texts(body, "accounts")]))
@@ -114,14 +113,14 @@ class Model:
         gone = self._leave_org(room, org) if isinstance(org, str) else self._leave(room, accounts)
         if not gone:
             return Told()
-        self._rotate_key(room, at_ms)
-        alone = org is None and accounts == [requester]
+        self._rotate_key(room, stream_ms)
+        alone = org is None and list(gone) == [requester]
         return Told(removed=gone, notice="member_left" if alone else "member_removed")
 
-    def _rotate(self, body: Body, at_ms: int) -> Told:
+    def _rotate(self, body: Body, stream_ms: int) -> Told:
         room = self._channel(body)
         self._must_exist([str(body["requester"])], or_in=room)
-        self._rotate_key(room, at_ms)
+        self._rotate_key(room, stream_ms)
         return Told()
 
     def _admit(self, room: ModelRoom, named: list[str], orgs: list[str]) -> frozenset[str]:
@@ -173,12 +172,12 @@ class Model:
             raise RefusedError(*NO_USER)
 
     @staticmethod
-    def _must_have_key(room: ModelRoom, at_ms: int) -> None:
+    def _must_have_key(room: ModelRoom, stream_ms: int) -> None:
         """Somebody is to be sent the current key; a lost or foreign one gives way to the next version."""
         if room.kind == "channel" and not room.has_key:
-            Model._rotate_key(room, at_ms)
+            Model._rotate_key(room, stream_ms)
 
     @staticmethod
-    def _rotate_key(room: ModelRoom, at_ms: int) -> None:
-        room.version = at_ms // 1000 if room.version is None else room.version + 1
+    def _rotate_key(room: ModelRoom, stream_ms: int) -> None:
+        room.version = stream_ms // 1000 if room.version is None else room.version + 1
         room.has_key = True

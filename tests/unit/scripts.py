@@ -94,7 +94,7 @@ class Step(NamedTuple):
 def room_before(room_id: str) -> st.SearchStrategy[Initial | None]:
     owners = st.frozensets(st.sampled_from(PEOPLE), max_size=1)
     people = st.frozensets(st.sampled_from([*PEOPLE, *BOTS, GHOST]))
-    sites = st.sampled_from([SITE] * 5 + ["site-b"])
+    sites = st.sampled_from([SITE] * 9 + ["site-b"])
     orgs = st.frozensets(st.sampled_from(ORGS), max_size=2)
     keys = st.sampled_from(["ours", "lost", "none", "foreign"])
     versions = st.integers(0, 9)
@@ -102,7 +102,8 @@ def room_before(room_id: str) -> st.SearchStrategy[Initial | None]:
     dm = st.tuples(*(st.just(value) for value in ("dm", SITE, frozenset[str]())), people).map(
         lambda values: (*values, frozenset(), frozenset(), "none", 0)
     )
-    return st.none() | st.one_of(channel, channel, channel, dm).map(lambda values: Initial(room_id, *values))
+    found = st.one_of(*[channel] * 9, dm).map(lambda values: Initial(room_id, *values))
+    return st.one_of(st.none(), found, found, found)
 
 
 def _some(values: list[str], most: int = 3) -> st.SearchStrategy[list[str]]:
@@ -111,14 +112,14 @@ def _some(values: list[str], most: int = 3) -> st.SearchStrategy[list[str]]:
 
 def _messages(suffix: str, **fields: st.SearchStrategy[object]) -> st.SearchStrategy[Command]:
     """Return messages with these fields; null ones stand for absent ones."""
-    return st.fixed_dictionaries({"roomId": st.sampled_from(["r1", "r2", "r3"]), **fields}).map(
+    return st.fixed_dictionaries({"roomId": st.sampled_from(["r1"] * 6 + ["r2", "r3"]), **fields}).map(
         lambda body: Command(suffix, body)
     )
 
 
 _times = st.sampled_from([0, AT, AT + 1_000, AT + 60_000])
-_users = st.one_of(_some(PEOPLE), _some([*PEOPLE, *BOTS]), _some([*PEOPLE, *BOTS, GHOST, "nobody"], 2))
-_removers = st.sampled_from([*PEOPLE * 3, GHOST, "nobody"])
+_users = _some([*PEOPLE * 5, *BOTS, GHOST, "nobody"])
+_removers = st.sampled_from([*PEOPLE * 4, GHOST, "nobody"])
 
 creates = _messages(
     "create",
@@ -126,7 +127,7 @@ creates = _messages(
     users=_users,
     orgs=_some(ORGS, 2),
     channels=st.sampled_from([None, [], [{"roomId": "x", "siteId": SITE}]]),
-    requesterAccount=st.sampled_from([*PEOPLE * 3, "p_app", "nobody", GHOST]),
+    requesterAccount=st.sampled_from([*PEOPLE * 4, "p_app", "nobody", GHOST]),
     timestamp=_times,
 )
 dms = _messages(
@@ -138,13 +139,13 @@ adds = _messages(
     "member.add",
     users=_users,
     orgs=st.none() | _some(ORGS, 2),
-    requesterAccount=st.sampled_from([*PEOPLE * 3, "nobody"]),
+    requesterAccount=st.sampled_from([*PEOPLE * 4, "nobody"]),
     timestamp=_times,
 )
 removes = _messages(
     "member.remove",
     requester=_removers,
-    accounts=st.lists(st.sampled_from([*PEOPLE * 2, *BOTS, GHOST, "nobody"]), min_size=1, max_size=3),
+    accounts=st.lists(st.sampled_from([*PEOPLE * 5, *BOTS, GHOST, "nobody"]), min_size=1, max_size=3),
     account=st.none() | st.sampled_from(PEOPLE),
     timestamp=_times,
 )
@@ -159,6 +160,8 @@ poison = st.sampled_from(
     ]
 )
 
-commands = st.one_of(creates, dms, adds, adds, removes, leaves, org_removes, org_removes, rotates, poison)
-streams = st.lists(st.builds(Step, commands, st.booleans(), st.booleans()), max_size=14)
+_changes = [adds, removes, leaves, org_removes]
+commands = st.one_of(creates, dms, rotates, poison, *_changes * 3)
+_cuts = st.sampled_from([False, False, False, True])
+streams = st.lists(st.builds(Step, commands, _cuts, st.booleans()), max_size=14)
 rooms_before = st.tuples(room_before("r1"), room_before("r2"))

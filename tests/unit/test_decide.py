@@ -229,3 +229,14 @@ def test_a_batch_takes_a_prefix_that_touches_few_enough_accounts() -> None:
     batch = [add("bob"), add("carol"), add("dave")]
     held = snapshot(PEOPLE, room(), [ALICE])
     assert [decided(held, *batch, most_accounts=most).taken for most in (1, 4, 5, 6)] == [1, 2, 2, 3]
+
+
+def test_an_event_that_names_nobody_to_remove_has_nothing_to_do() -> None:
+    decision = decided(snapshot(PEOPLE, room(), ["alice", "bob"]), remove())
+    assert (outcome(decision).error, outcome(decision).removed, decision.changes) == (None, (), ())
+
+
+def test_who_is_the_only_one_of_several_to_leave_by_their_own_event_has_left() -> None:
+    told = outcome(decided(snapshot(PEOPLE, room(), ["alice"]), remove("alice", "bob")))
+    assert told.notice is not None
+    assert told.notice.type == "member_left"

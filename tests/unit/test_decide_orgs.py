@@ -167,3 +167,15 @@ def test_an_org_nobody_belongs_to_still_gets_its_row() -> None:
 def test_an_owner_who_leaves_with_an_org_leaves_no_row() -> None:
     held = snapshot(PEOPLE, room("channel", "eng", "hr"), ["alice"], owners=["bob"])
     assert change(decided(held, remove(**leave_org()))).left == ("s-bob",)
+
+
+def test_an_owner_who_is_demoted_and_then_leaves_in_one_batch_is_only_removed() -> None:
+    held = snapshot(PEOPLE, room("channel", "eng", "hr"), ["alice"], owners=["bob"], individuals=["alice", "bob"])
+    written = change(decided(held, remove("bob"), remove(**leave_org())))
+    assert (written.left, written.demoted) == (("s-bob",), ())
+
+
+def test_a_row_written_before_the_last_org_goes_in_one_batch_goes_with_it() -> None:
+    held = snapshot(PEOPLE, room("channel", "eng"), ["alice"], individuals=["alice"])
+    written = change(decided(held, add("dave"), remove(**leave_org())))
+    assert (written.rows_cleared, written.rows) == (True, ())
