@@ -32,13 +32,18 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What every event has; `at_ms` is when its producer accepted it (epoch milliseconds)."""
+    """What every event has.
+
+    `at_ms` is when its producer accepted it (epoch milliseconds), `accounts` are those it names besides its
+    requester's.
+    """
 
     origin: Incoming
     operation: Operation
     room_id: str
     requester: str
     at_ms: int
+    accounts: tuple[str, ...]
 
     @property
     def taken_ms(self) -> int:
@@ -47,8 +52,8 @@ class Event:
 
     @property
     def weight(self) -> int:
-        """Return how many accounts the event names, at least one."""
-        return 1
+        """Return how many accounts the event names, its requester's included."""
+        return 1 + len(self.accounts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,40 +62,22 @@ class Create(Event):
 
     name: str
     kind: Kind
-    users: tuple[str, ...]
     orgs: tuple[str, ...]
-
-    @property
-    def weight(self) -> int:
-        """Return how many accounts the event names."""
-        return 1 + len(self.users)
 
 
 @dataclass(frozen=True, slots=True)
 class Add(Event):
     """Members to add; `share_history` tells whether they see what was said before."""
 
-    users: tuple[str, ...]
     orgs: tuple[str, ...]
     share_history: bool
-
-    @property
-    def weight(self) -> int:
-        """Return how many accounts the event names."""
-        return 1 + len(self.users)
 
 
 @dataclass(frozen=True, slots=True)
 class Remove(Event):
     """Members to remove: the accounts, or (then `accounts` is empty) those of an org."""
 
-    accounts: tuple[str, ...]
     org: str | None
-
-    @property
-    def weight(self) -> int:
-        """Return how many accounts the event names."""
-        return 1 + len(self.accounts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +156,7 @@ def _create(origin: Incoming, operation: Operation, room_id: str, document: dict
         kind = Kind.BOT_DM if is_bot(users[0]) else Kind.DM
     requester = _account(body.requester)
     at_ms = _at(origin, body.timestamp)
-    return Create(origin, operation, room_id, requester, at_ms, body.name or "", kind, users, orgs)
+    return Create(origin, operation, room_id, requester, at_ms, users, body.name or "", kind, orgs)
 
 
 def _add(origin: Incoming, operation: Operation, room_id: str, document: dict[str, object]) -> Add:
@@ -192,7 +179,7 @@ def _remove(origin: Incoming, operation: Operation, room_id: str, document: dict
 
 def _rotate(origin: Incoming, operation: Operation, room_id: str, document: dict[str, object]) -> Rotate:
     body = RotateBody.model_validate(document)
-    return Rotate(origin, operation, room_id, _account(body.requester), _at(origin, body.timestamp))
+    return Rotate(origin, operation, room_id, _account(body.requester), _at(origin, body.timestamp), ())
 
 
 _READERS: dict[Operation, Callable[[Incoming, Operation, str, dict[str, object]], AnyEvent]] = {

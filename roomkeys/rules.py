@@ -86,20 +86,20 @@ def _create(event: Create, draft: Draft, desk: Desk) -> Effect:
 def _founders(event: Create, desk: Desk) -> list[User]:
     """Return whom the event names, the requester first."""
     if event.kind == Kind.CHANNEL:
-        invited = [account for account in event.users if not is_bot(account)]
+        invited = [account for account in event.accounts if not is_bot(account)]
         return desk.users(dict.fromkeys((event.requester, *invited)))
-    if event.users == (event.requester,):
+    if event.accounts == (event.requester,):
         raise errors.self_dm()
     requester = desk.users((event.requester,))
-    if event.kind == Kind.BOT_DM and event.users[0] not in desk.snapshot.users:
+    if event.kind == Kind.BOT_DM and event.accounts[0] not in desk.snapshot.users:
         raise errors.bot_not_available()
-    return requester + desk.users(event.users)
+    return requester + desk.users(event.accounts)
 
 
 def _add(event: Add, draft: Draft, desk: Desk) -> Effect:
     room = _channel(draft)
     desk.require_known((event.requester,), draft)
-    named = desk.users(account for account in event.users if not is_bot(account))
+    named = desk.users(account for account in event.accounts if not is_bot(account))
     orgs_before = set(draft.orgs)
     joined = _admit(event, draft, desk, named, _distinct([*named, *desk.of_orgs(event.orgs)]))
     for membership in joined:

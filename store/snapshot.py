@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from roomkeys.decision import INDIVIDUAL, ORG
-from roomkeys.events import Add, AnyEvent, Create, Remove, Rotate
+from roomkeys.events import Add, AnyEvent, Create, Poison, Remove
 from roomkeys.keys import KeyRecord
 from roomkeys.people import Kind, Member, Room, Snapshot, User
 from store import documents
@@ -37,23 +37,17 @@ def wanted(events: Iterable[AnyEvent]) -> Wanted:
     orgs: defaultdict[str, set[str]] = defaultdict(set)
     joining, leaving, bots = set[str](), set[str](), set[str]()
     for event in events:
-        match event:
-            case Create() | Add():
-                accounts[event.room_id] |= {event.requester, *event.users}
-                orgs[event.room_id] |= set(event.orgs)
-                if event.orgs:
-                    joining.add(event.room_id)
-                if isinstance(event, Create) and event.kind == Kind.BOT_DM:
-                    bots |= {event.requester, *event.users}
-            case Remove():
-                accounts[event.room_id] |= {event.requester, *event.accounts}
-                if event.org:
-                    orgs[event.room_id].add(event.org)
-                    leaving.add(event.room_id)
-            case Rotate():
-                accounts[event.room_id].add(event.requester)
-            case _:
-                pass
+        if isinstance(event, Poison):
+            continue
+        accounts[event.room_id] |= {event.requester, *event.accounts}
+        if isinstance(event, Create | Add):
+            orgs[event.room_id] |= set(event.orgs)
+            joining |= {event.room_id} if event.orgs else set()
+        elif isinstance(event, Remove) and event.org:
+            orgs[event.room_id].add(event.org)
+            leaving.add(event.room_id)
+        if isinstance(event, Create) and event.kind == Kind.BOT_DM:
+            bots |= {event.requester, *event.accounts}
     return Wanted(dict(accounts), dict(orgs), frozenset(joining), frozenset(leaving), frozenset(bots))
 
 

@@ -31,7 +31,8 @@ from store.survivors import still_members
 from worker import metrics
 from worker.broker import Broker
 from worker.courier import Courier, in_stream_order
-from worker.feed import Feed, Inbox
+from worker.feed import Feed
+from worker.inbox import Inbox
 from worker.logs import logger, where
 from worker.pace import Pace, pause
 from worker.settings import Settings

@@ -15,7 +15,7 @@ from store import cursors
 from store.connect import Document
 from store.cursors import Place
 from worker import metrics
-from worker.feed import Inbox
+from worker.inbox import Inbox
 from worker.logs import logger, where
 from worker.loop import Loop, Tools
 from worker.pace import Pace

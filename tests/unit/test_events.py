@@ -28,10 +28,10 @@ from .builders import (
 def test_null_arrays_and_scalars_mean_empty() -> None:
     nothing = create(name=None, users=None, orgs=None, channels=None, resolvedUsers=None, timestamp=None)
     assert isinstance(nothing, Create)
-    assert (nothing.name, nothing.users, nothing.orgs, nothing.at_ms) == ("", (), (), STREAM_MS)
+    assert (nothing.name, nothing.accounts, nothing.orgs, nothing.at_ms) == ("", (), (), STREAM_MS)
     joining = add(users=None, orgs=None, channels=None, history=None, timestamp=None)
     assert isinstance(joining, Add)
-    assert (joining.users, joining.orgs, joining.share_history) == ((), (), True)
+    assert (joining.accounts, joining.orgs, joining.share_history) == ((), (), True)
     leaving = remove(account="bob", accounts=None, orgId=None, roomType=None)
     assert isinstance(leaving, Remove)
     assert (leaving.accounts, leaving.org) == (("bob",), None)
@@ -42,7 +42,7 @@ def test_absent_fields_mean_empty() -> None:
     body = orjson.dumps({"roomId": "r1", "requesterAccount": ALICE})
     decoded = decode_body("create", body)
     assert isinstance(decoded, Create)
-    assert (decoded.kind, decoded.users, decoded.at_ms) == (Kind.CHANNEL, (), STREAM_MS)
+    assert (decoded.kind, decoded.accounts, decoded.at_ms) == (Kind.CHANNEL, (), STREAM_MS)
 
 
 @pytest.mark.parametrize("suffix", BODIES)
@@ -63,13 +63,13 @@ def test_accounts_named_twice_count_once() -> None:
     joining, leaving = add("bob", "carol", "bob", orgs=["eng", "eng"]), remove("bob", "bob", account="bob")
     assert isinstance(joining, Add)
     assert isinstance(leaving, Remove)
-    assert (joining.users, joining.orgs, leaving.accounts) == (("bob", "carol"), ("eng",), ("bob",))
+    assert (joining.accounts, joining.orgs, leaving.accounts) == (("bob", "carol"), ("eng",), ("bob",))
 
 
 def test_resolved_users_and_orgs_stand_for_users_and_orgs() -> None:
     decoded = create(users=["bob"], orgs=["eng"], resolvedUsers=["carol"], resolvedOrgs=["ops"])
     assert isinstance(decoded, Create)
-    assert (decoded.users, decoded.orgs) == (("carol",), ("ops",))
+    assert (decoded.accounts, decoded.orgs) == (("carol",), ("ops",))
 
 
 def test_the_stream_time_stands_in_for_a_timestamp_of_zero() -> None:

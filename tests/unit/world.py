@@ -50,7 +50,7 @@ def touched_by(batch: Iterable[AnyEvent]) -> tuple[set[str], set[str], set[str],
             continue
         accounts.add(event.requester)
         if isinstance(event, Create | Add):
-            accounts |= set(event.users)
+            accounts |= set(event.accounts)
             orgs |= set(event.orgs)
             gains |= {event.room_id} if event.orgs else set()
         if isinstance(event, Remove):
