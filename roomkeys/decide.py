@@ -12,6 +12,7 @@ from roomkeys.decision import Decision, Letter, Outcome, Owed
 from roomkeys.draft import Draft
 from roomkeys.errors import Fault, Rejection
 from roomkeys.events import Add, AnyEvent, Create, Remove
+from roomkeys.parts import in_parts
 from roomkeys.people import Snapshot
 from roomkeys.rules import Desk, take_effect
 
@@ -49,7 +50,8 @@ def decide(
         Owed(room_id, tuple(of_room), drafts[room_id].joiners(), drafts[room_id].high)
         for room_id, of_room in outcomes.items()
     )
-    return Decision(taken, tuple(change for change in changes if change), tuple(owed))
+    parts = tuple(part for item in owed for part in in_parts(item))
+    return Decision(taken, tuple(change for change in changes if change), parts)
 
 
 def reject(event: AnyEvent, fault: Fault, *, site: str, now_ms: int) -> Outcome:

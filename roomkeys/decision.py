@@ -85,6 +85,7 @@ class Outcome:
     """What one event came to.
 
     `at_ms` is when it was decided: its notices and its result carry that time, however often they are sent.
+    An event with many members comes in parts, of which only the last is `final` and brings the result.
     """
 
     sequence: int
@@ -99,6 +100,7 @@ class Outcome:
     removed: tuple[Member, ...] = ()
     notice: MembersNotice | None = None
     letter: Letter | None = None
+    final: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,8 +43,8 @@ def notices(outcome: Outcome) -> Iterator[Notice]:
 
 
 def result(outcome: Outcome) -> Notice | None:
-    """Return the answer to the requester; None: nobody asked, or nobody can be answered."""
-    if outcome.request_id is None or not is_token(outcome.requester):
+    """Return the answer to the requester; None: not due yet, nobody asked, or nobody can be answered."""
+    if not outcome.final or outcome.request_id is None or not is_token(outcome.requester):
         return None
     body: dict[str, object] = {
         "requestId": outcome.request_id,

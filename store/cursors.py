@@ -62,8 +62,8 @@ class Lease:
 
 
 def cursor_id(site: str, partition: int) -> str:
-    """Return the `_id` of a partition's cursor document."""
-    return f"{site}:{partition}"
+    """Return the `_id` of a partition's cursor document; a site is a token and so holds no dot."""
+    return f"{site}.{partition}"
 
 
 async def ensure_cursors(database: Database, site: str, partitions: int, start: Place) -> None:

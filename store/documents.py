@@ -38,12 +38,17 @@ def key_document(key: RoomKey) -> Document:
 
 def room_key(document: object) -> RoomKey | None:
     """Read a key from `{ver, priv}`; None where there is none that could be used."""
-    if not isinstance(document, dict):
-        return None
-    version, secret = document.get("ver"), document.get("priv")
-    if not isinstance(version, int) or not isinstance(secret, bytes) or len(secret) != KEY_BYTES:
+    version = key_version(document)
+    secret = document.get("priv") if isinstance(document, dict) else None
+    if version is None or not isinstance(secret, bytes) or len(secret) != KEY_BYTES:
         return None
     return RoomKey(version, secret)
+
+
+def key_version(document: object) -> int | None:
+    """Read the version of a key, also of one that could not be used; other systems may store a double."""
+    version = document.get("ver") if isinstance(document, dict) else None
+    return int(version) if isinstance(version, int | float) and version == int(version) else None
 
 
 def key_record(document: Document) -> KeyRecord:
@@ -60,7 +65,7 @@ def key_record(document: Document) -> KeyRecord:
     replaced = [ours] if ours else []
     if foreign and (high is None or foreign.version > high):
         replaced.append(foreign)
-    versions = [*([] if high is None else [high]), *([in_use.version] if in_use else [])]
+    versions = [version for version in (high, key_version(document.get("encKey"))) if version is not None]
     return KeyRecord(
         high=high,
         settled=rotation.get("settled", UNUSED),
@@ -77,20 +82,22 @@ def room(document: Document, orgs: frozenset[str]) -> Room:
     return Room(document["_id"], name, kind, site, orgs, key_record(document))
 
 
-def user(document: Document) -> User:
-    """Read a user."""
+def user(document: Document) -> User | None:
+    """Read a user; None where the document names no account."""
+    if not isinstance(document.get("account"), str):
+        return None
     text = {field: str(document.get(field) or "") for field in ("engName", "chineseName", "sectId", "deptId")}
     orgs = frozenset(org for org in (text["sectId"], text["deptId"]) if org)
     return User(str(document["_id"]), document["account"], text["engName"], text["chineseName"], orgs)
 
 
-def member(document: Document) -> Member:
-    """Read what a decision needs of a membership."""
-    roles = document.get("roles")
-    who = document["u"]
-    return Member(
-        document["_id"], str(who.get("_id", "")), who["account"], None if roles is None else tuple(roles)
-    )
+def member(document: Document) -> Member | None:
+    """Read what a decision needs of a membership; None where the document names no account."""
+    who, roles = document.get("u"), document.get("roles")
+    if not isinstance(who, dict) or not isinstance(who.get("account"), str):
+        return None
+    known = tuple(roles) if isinstance(roles, list) else None
+    return Member(document["_id"], str(who.get("_id", "")), who["account"], known)
 
 
 def room_document(room: Room, founding: Founding, users: int, apps: int) -> Document:

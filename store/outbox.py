@@ -30,7 +30,7 @@ class Entry:
 def entries(lease: Lease, owed: Sequence[Owed], first_sequence: int) -> list[Entry]:
     """Return the entries of a batch whose first event has this stream sequence."""
     prefix = _prefix(lease.site, lease.partition)
-    return [Entry(f"{prefix}{first_sequence:020d}:{at:06d}", item) for at, item in enumerate(owed)]
+    return [Entry(f"{prefix}{first_sequence:020d}.{at:06d}", item) for at, item in enumerate(owed)]
 
 
 def entry_document(entry: Entry) -> Document:
@@ -64,4 +64,4 @@ async def count(database: Database, site: str, partition: int) -> int:
 
 
 def _prefix(site: str, partition: int) -> str:
-    return f"{cursor_id(site, partition)}:"
+    return f"{cursor_id(site, partition)}."

@@ -115,7 +115,7 @@ class _Reader:
         if org_ids:
             clauses += [{"sectId": {"$in": org_ids}}, {"deptId": {"$in": org_ids}}]
         found = await self._find("users", {"$or": clauses}, _USER_FIELDS)
-        people = sorted(map(documents.user, found), key=lambda user: user.account)
+        people = sorted(filter(None, map(documents.user, found)), key=lambda user: user.account)
         users = {user.account: user for user in people}
         return users, {
             org: tuple(user for user in users.values() if org in user.orgs and not user.is_bot) for org in org_ids
@@ -132,7 +132,8 @@ class _Reader:
         members: defaultdict[str, dict[str, Member]] = defaultdict(dict)
         for item in await self._find("subscriptions", {"$or": clauses}, fields):
             member = documents.member(item)
-            members[item["roomId"]][member.account] = member
+            if member is not None:
+                members[item["roomId"]][member.account] = member
         return dict(members)
 
     async def individuals(self, user_ids: dict[str, set[str]]) -> dict[str, frozenset[str]]:

@@ -19,6 +19,7 @@ from store.cursors import OtherPartitions, Place, ensure_cursors
 from store.indexes import ensure_indexes
 from worker import broker as brokers
 from worker.broker import Broker
+from worker.ending import ended
 from worker.health import Health, served
 from worker.logs import logger, where
 from worker.replica import serve
@@ -171,8 +172,7 @@ async def _unless(stop: asyncio.Event, attempt: Awaitable[_T]) -> _T:
     stopping.cancel()
     if trying.done():
         return trying.result()
-    trying.cancel()
-    await asyncio.wait({trying})
+    await ended(trying)
     raise _Stopped
 
 

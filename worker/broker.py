@@ -9,7 +9,7 @@ This is the one file that touches nats-py's private parts; a contract test holds
 """
 
 import asyncio
-import ssl
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -17,9 +17,11 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
+from nats.protocol import parser
 
 from roomkeys.errors import Passing
 from worker import metrics
+from worker.credentials import credentials
 from worker.logs import logger, where
 from worker.settings import Settings
 
@@ -31,6 +33,20 @@ _HEADER_OVERHEAD: Final = 16
 _PENDING_BYTES: Final = 8 * 1024 * 1024
 
 log = logger("broker")
+
+
+def _let_letters_be_letters() -> None:
+    """Let the client's parser separate by spaces and tabs only, as the protocol does.
+
+    It takes every white space for a separator, and so breaks off at a subject with, say, a vertical tab, which
+    the broker takes for a letter.
+    """
+    for name in ("MSG_RE", "HMSG_RE"):
+        strict = getattr(parser, name).pattern.replace(rb"[^\s]", rb"[^ \t\r\n]").replace(rb"\s+", rb"[ \t]+")
+        setattr(parser, name, re.compile(strict.replace(b"[^\\S\r\n]+", rb"[ \t]+")))
+
+
+_let_letters_be_letters()
 
 
 class _LenientClient(Client):
@@ -199,26 +215,10 @@ async def connect(settings: Settings, name: str, on_close: Callable[[], None] = 
         max_outstanding_pings=2,
         pending_size=_PENDING_BYTES,
         flush_timeout=CONFIRM_TIMEOUT,
-        **_credentials(settings),
+        **credentials(settings),
     )
     await broker.came_up()
     return broker
-
-
-def _credentials(settings: Settings) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    if settings.nats_creds_file is not None:
-        options["user_credentials"] = str(settings.nats_creds_file)
-    if settings.nats_nkey_seed_file is not None:
-        options["nkeys_seed"] = str(settings.nats_nkey_seed_file)
-    if settings.nats_user is not None and settings.nats_password is not None:
-        options |= {"user": settings.nats_user, "password": settings.nats_password.get_secret_value()}
-    if settings.nats_tls_ca is not None or settings.nats_tls_cert is not None:
-        context = ssl.create_default_context(cafile=settings.nats_tls_ca)
-        if settings.nats_tls_cert is not None:
-            context.load_cert_chain(settings.nats_tls_cert, settings.nats_tls_key)
-        options["tls"] = context
-    return options
 
 
 def _complaint(error: Exception) -> str:

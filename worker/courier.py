@@ -52,7 +52,7 @@ class Courier:
             for notice in notices(outcome):
                 await self._publish(notice, outcome)
         await self._dead_letters(outcome for item in owed for outcome in item.outcomes if outcome.letter)
-        current = {item.room_id: item.joiners for item in owed if item.room_id is not None and item.joiners}
+        current = joiners_by_room(owed)
         keys = {room_id: records[room_id].current for room_id in current if room_id in records}
         payloads = _payloads(keys, now_ms)
         await self.fanout.send(payloads, {room_id: current[room_id] for room_id in payloads})
@@ -110,6 +110,15 @@ class Courier:
             return letter.body
         headers[TRUNCATED] = "true"
         return letter.body[: self.broker.room_for_body(headers)]
+
+
+def joiners_by_room(owed: Iterable[Owed]) -> dict[str, list[str]]:
+    """Return the accounts that each room's current key goes to; a room may be owed something in parts."""
+    joiners: dict[str, list[str]] = {}
+    for item in owed:
+        if item.room_id is not None and item.joiners:
+            joiners.setdefault(item.room_id, []).extend(item.joiners)
+    return joiners
 
 
 def in_stream_order(owed: Iterable[Owed]) -> list[Outcome]:

@@ -15,6 +15,7 @@ from roomkeys.tokens import partition_of
 from store.cursors import Place
 from worker import metrics
 from worker.broker import Broker
+from worker.ending import ended
 from worker.inbox import Inbox
 from worker.logs import logger
 from worker.reader import FeedBroken, Reader
@@ -39,6 +40,7 @@ class Feed:
         self._partitions = partitions
         self._inboxes: dict[int, Inbox] = {}
         self._catching_up: dict[int, asyncio.Task[None]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
         self._joined = asyncio.Event()
         self._moved = asyncio.Event()
         self.place: Place | None = None
@@ -55,16 +57,17 @@ class Feed:
 
     def leave(self, partition: int) -> None:
         """Stop feeding the partition."""
-        self._inboxes.pop(partition, None)
-        self._moved.set()
-        task = self._catching_up.pop(partition, None)
-        if task is not None:
-            task.cancel()
+        inbox = self._inboxes.pop(partition, None)
+        if inbox is not None:
+            inbox.fail(FeedBroken("left"))
+        self._end_catching_up(partition)
 
-    def close(self) -> None:
-        """Stop catching up for anybody."""
+    async def close(self) -> None:
+        """Stop feeding anybody."""
         for partition in list(self._inboxes):
             self.leave(partition)
+        for task in self._ending:
+            await ended(task)
 
     def seen(self, inbox: Inbox) -> Place:
         """Return how far the stream has been read for this partition."""
@@ -146,14 +149,19 @@ class Feed:
         if not at_least_once and self.place is not None and inbox.place.sequence >= self.place.sequence:
             inbox.attached = True
             return
-        former = self._catching_up.pop(inbox.partition, None)
-        if former is not None:
-            former.cancel()
+        self._end_catching_up(inbox.partition)
         self._catching_up[inbox.partition] = self._tasks.create_task(self._catch_up(inbox))
+
+    def _end_catching_up(self, partition: int) -> None:
+        task = self._catching_up.pop(partition, None)
+        self._ending = {ending for ending in self._ending if not ending.done()}
+        if task is not None:
+            task.cancel()
+            self._ending.add(task)
 
     async def _catch_up(self, inbox: Inbox) -> None:
         """Read the stream for one partition until it meets the feed."""
-        while True:
+        while inbox.failure is None:
             try:
                 if await self._catch_up_once(inbox):
                     return

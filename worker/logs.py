@@ -21,7 +21,7 @@ _SECRET_FIELDS: Final = frozenset(
 def configure(level: str, form: str, stream: TextIO | None = None) -> None:
     """Send logs of `level` and above to `stream` (standard error), as JSON lines or for people."""
     out = stream or sys.stderr
-    renderer: Any = structlog.processors.JSONRenderer(sort_keys=False)
+    renderer: Any = structlog.processors.JSONRenderer()
     if form == "console":
         renderer = structlog.dev.ConsoleRenderer(colors=out.isatty())
     structlog.configure(
@@ -30,6 +30,7 @@ def configure(level: str, form: str, stream: TextIO | None = None) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             redact,
+            _in_reading_order,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
@@ -45,6 +46,12 @@ def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mu
     for field, value in event.items():
         event[field] = MASK if field.lower() in _SECRET_FIELDS else _masked(value)
     return event
+
+
+def _in_reading_order(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Put first what a person looks for first."""
+    first = {name: event.pop(name) for name in ("timestamp", "level", "part", "event") if name in event}
+    return {**first, **event}
 
 
 def _masked(value: Any) -> Any:

@@ -30,7 +30,7 @@ from store.snapshot import key_records, load
 from store.survivors import still_members
 from worker import metrics
 from worker.broker import Broker
-from worker.courier import Courier, in_stream_order
+from worker.courier import Courier, joiners_by_room
 from worker.feed import Feed
 from worker.inbox import Inbox
 from worker.logs import logger, where
@@ -109,7 +109,7 @@ class Loop:
         await self._deliver(work)
         await self._settle(work)
         await self._announce(work)
-        for outcome in in_stream_order(work.owed):
+        for outcome in (outcome for item in work.owed for outcome in item.outcomes if outcome.final):
             metrics.EVENTS.labels(outcome.operation.value, "error" if outcome.error else "ok").inc()
         self.paid += [entry.id for entry in work.entries]
 
@@ -120,12 +120,9 @@ class Loop:
         if not entries:
             return
         log.info("finishing what is owed", partition=self.lease.partition, entries=len(entries))
-        joiners: dict[str, list[str]] = {}
-        for room_id, item in ((entry.owed.room_id, entry.owed) for entry in entries):
-            if room_id is not None:
-                joiners.setdefault(room_id, []).extend(item.joiners)
-        records = await key_records(database, joiners, session)
-        members = await still_members(database, joiners, session)
+        rooms = {entry.owed.room_id for entry in entries if entry.owed.room_id is not None}
+        records = await key_records(database, rooms, session)
+        members = await still_members(database, joiners_by_room(entry.owed for entry in entries), session)
         await self.finish(Work([_for_members(entry, members) for entry in entries], records))
         await self.strike()
 
@@ -135,6 +132,8 @@ class Loop:
         self.paid = []
 
     async def _read(self, events: Sequence[AnyEvent]) -> Snapshot:
+        if self._pace.gives_up:
+            return Snapshot()
         with metrics.STEPS.labels("read").time():
             return await load(self._tools.database, events, self.lease.session)
 

@@ -19,6 +19,7 @@ from store.replicas import Replica
 from worker import metrics
 from worker.broker import Broker
 from worker.courier import Courier
+from worker.ending import ended
 from worker.fanout import Fanout
 from worker.feed import Feed
 from worker.logs import logger
@@ -86,8 +87,8 @@ async def serve(settings: Settings, database: Database, broker: Broker, stop: as
         tools = Tools(settings, database, broker, feed, courier, me)
         feeding = tasks.create_task(feed.run())
         await _own_partitions(Partitions(tools, tasks), stop)
-        feed.close()
-        feeding.cancel()
+        await feed.close()
+        await ended(feeding)
     try:
         await replicas.leave(database, me)
         await replicas.bury(database, settings.site_id, _FORGET_MS)

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
 
 from roomkeys.tokens import is_token
 
@@ -21,6 +23,8 @@ class WrongSetting(Exception):
 
 
 def _servers(value: object) -> object:
+    if isinstance(value, list):
+        return value
     servers = [part.strip() for part in str(value).split(",") if part.strip()]
     if not servers or not all(re.fullmatch(r"(nats|tls|ws|wss)://\S+", server) for server in servers):
         raise ValueError("comma-separated servers such as nats://localhost:4222")
@@ -35,8 +39,12 @@ def _site(value: object) -> object:
 
 def _mongo_uri(value: object) -> object:
     text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-    if not text.startswith(("mongodb://", "mongodb+srv://")):
-        raise ValueError("a URI such as mongodb://localhost:27017/?replicaSet=rs0")
+    complaint = "a URI such as mongodb://localhost:27017/?replicaSet=rs0, user and password percent-encoded"
+    if not text.startswith("mongodb+srv://"):  # which would ask the name servers
+        try:
+            parse_uri(text, warn=True)
+        except (PyMongoError, ValueError):  # whose texts may quote a password
+            raise ValueError(complaint) from None
     return text
 
 

@@ -1,0 +1,45 @@
+"""What is owed, in parts that fit the database's documents (16 MiB), in the order in which they are due."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import zip_longest
+from typing import Final, TypeVar
+
+from roomkeys.decision import Outcome, Owed
+
+PART_ACCOUNTS: Final = 2_000
+"""The most accounts in one part: with the longest names and accounts that is about 8 MiB."""
+
+_T = TypeVar("_T")
+
+
+def in_parts(owed: Owed, most: int = PART_ACCOUNTS) -> Iterator[Owed]:
+    """Yield what a room is owed as one entry or, where it concerns more than `most` accounts, as several."""
+    outcomes = _packed([piece for outcome in owed.outcomes for piece in _pieces(outcome, most)], most)
+    joiners = _slices(owed.joiners, most)
+    for some, accounts in zip_longest(outcomes, joiners):
+        yield replace(owed, outcomes=tuple(some or ()), joiners=tuple(accounts or ()))
+
+
+def _pieces(outcome: Outcome, most: int) -> Iterator[Outcome]:
+    """Cut an outcome; each piece tells of its own members, the last one is the event's end."""
+    pieces = list(zip_longest(_slices(outcome.added, most), _slices(outcome.removed, most)))
+    for at, (added, removed) in enumerate(pieces or [(None, None)], 1):
+        yield replace(outcome, added=tuple(added or ()), removed=tuple(removed or ()), final=at >= len(pieces))
+
+
+def _packed(pieces: Sequence[Outcome], most: int) -> Iterator[list[Outcome]]:
+    pack: list[Outcome] = []
+    size = 0
+    for piece in pieces:
+        accounts = len(piece.added) + len(piece.removed)
+        if pack and size + accounts > most:
+            yield pack
+            pack, size = [], 0
+        pack.append(piece)
+        size += accounts
+    yield pack
+
+
+def _slices(values: Sequence[_T], most: int) -> Iterator[Sequence[_T]]:
+    return (values[start : start + most] for start in range(0, len(values), most))

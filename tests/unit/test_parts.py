@@ -1,0 +1,43 @@
+"""What is owed to many goes into several entries, in order, with one result at the end."""
+
+from roomkeys.decision import Outcome, Owed
+from roomkeys.parts import in_parts
+from roomkeys.people import Member
+from roomkeys.subjects import Operation
+
+
+def outcome(sequence: int, removed: int) -> Outcome:
+    members = tuple(Member(f"s{number}", f"u{number}", f"a{number}") for number in range(removed))
+    return Outcome(sequence, Operation.REMOVE, 0, removed=members)
+
+
+def test_what_fits_stays_one_entry() -> None:
+    owed = Owed("r1", (outcome(1, 2), outcome(2, 1)), ("bob",), 4)
+    assert list(in_parts(owed, most=3)) == [owed]
+
+
+def test_an_event_with_many_members_comes_in_parts_and_only_the_last_is_final() -> None:
+    parts = list(in_parts(Owed("r1", (outcome(1, 5), outcome(2, 1)), (), 4), most=2))
+    pieces = [piece for part in parts for piece in part.outcomes]
+    assert [(piece.sequence, len(piece.removed), piece.final) for piece in pieces] == [
+        (1, 2, False),
+        (1, 2, False),
+        (1, 1, True),
+        (2, 1, True),
+    ]
+    assert [member for piece in pieces if piece.sequence == 1 for member in piece.removed] == list(
+        outcome(1, 5).removed
+    )
+    assert {(part.room_id, part.high) for part in parts} == {("r1", 4)}
+
+
+def test_joiners_are_spread_over_the_entries_and_none_is_lost() -> None:
+    joiners = tuple(f"a{number}" for number in range(7))
+    parts = list(in_parts(Owed("r1", (outcome(1, 1),), joiners), most=3))
+    assert [len(part.joiners) for part in parts] == [3, 3, 1]
+    assert tuple(account for part in parts for account in part.joiners) == joiners
+    assert sum(len(part.outcomes) for part in parts) == 1
+
+
+def test_an_outcome_without_members_is_one_final_part() -> None:
+    assert [part.outcomes for part in in_parts(Owed(None, (outcome(1, 0),)))] == [(outcome(1, 0),)]

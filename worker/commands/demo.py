@@ -1,0 +1,90 @@
+"""`room-worker demo`: the whole job on this machine, with nothing installed beforehand, and checked."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Final
+
+import click
+
+from worker.commands.connecting import database_connection, nats_connection
+from worker.commands.local import local_settings, prepare, working
+from worker.commands.printing import example, show
+from worker.commands.reader import Reader
+from worker.commands.running import AMISS, OK, Failed, finish
+from worker.commands.stage import MESSAGES, Stage
+from worker.commands.story import STORY, Step, expectations, judge, people
+from worker.servers import local_servers
+from worker.settings import Settings, read_settings
+
+_PATIENCE: Final = 15.0
+"""Seconds until a story that goes wrong is given up; it takes a fraction of one."""
+
+_OF_ITS_OWN: Final = {"_env_prefix": "ROOM_WORKER_DEMO_", "ROOM_KEY_GRACE_PERIOD": "24h"}
+"""What keeps the settings of the environment out of the demo."""
+
+
+@click.command(epilog=example("room-worker demo"))
+def demo() -> None:
+    """Play a short story on this machine, with nothing installed beforehand, and check it.
+
+    A NATS server, a MongoDB, a worker, a producer and subscribers: a room is created, somebody joins,
+    somebody is removed, and everybody tries to read every message. Takes a few seconds and leaves nothing
+    behind. Exit code 0: everybody could read what they should, and nobody what they should not.
+    """
+    finish(_demo())
+
+
+async def _demo() -> int:
+    started = perf_counter()
+    with TemporaryDirectory(prefix="room-worker-demo-", ignore_cleanup_errors=True) as folder:
+        show("Starting a NATS server, a MongoDB and a worker, in a temporary folder …")
+        async with local_servers(Path(folder)) as (nats, mongo):
+            settings = read_settings(**local_settings(nats, mongo, http_port=0), **_OF_ITS_OWN)
+            show(f"They are up after {perf_counter() - started:.1f} s.")
+            await prepare(settings, people(STORY))
+            complaints = await _play(settings, STORY)
+            await mongo.kill()  # its data goes anyway, and a polite end takes a second
+    for complaint in complaints:
+        click.echo(f"room-worker: {complaint}", err=True)
+    if not complaints:
+        _applaud(perf_counter() - started)
+    return AMISS if complaints else OK
+
+
+async def _play(settings: Settings, story: Sequence[Step]) -> list[str]:
+    """Play the story and return what went otherwise than it demands."""
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(database_connection(settings))
+        broker = await stack.enter_async_context(nats_connection(settings))
+        readers: list[Reader] = []
+        for account in people(story):
+            own = await stack.enter_async_context(nats_connection(settings))
+            readers.append(Reader(account, own.client))
+            await readers[-1].listen(MESSAGES)
+        await stack.enter_async_context(working(settings))
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                stage = Stage(broker, database, settings.site_id, readers)
+                for step in story:
+                    await stage.play(step)
+        except TimeoutError:
+            raise Failed(f"expected that the story ends within {_PATIENCE:g} s; it did not") from None
+    return verdict(story, readers)
+
+
+def verdict(story: Sequence[Step], readers: Sequence[Reader]) -> list[str]:
+    """Hold what everybody could read, when it came and with all keys in the end, against the story."""
+    expected = expectations(story)
+    at_once = judge(expected, {reader.account: reader.at_once for reader in readers})
+    in_the_end = judge(expected, {reader.account: reader.in_the_end() for reader in readers})
+    return list(dict.fromkeys(at_once + in_the_end))
+
+
+def _applaud(seconds: float) -> None:
+    show("")
+    show(("As it must be: ", "bold green"), "everyone who stayed could read everything from when they joined,")
+    show("and whoever was removed has no key for what was said afterwards. ", (f"{seconds:.1f} s", "dim"))

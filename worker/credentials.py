@@ -1,0 +1,67 @@
+"""Who this replica is to NATS: user and password, nkey seed, credentials file, TLS.
+
+The files are read before any connection is tried, so that one with nonsense in it is a wrong setting and not a
+server that cannot be reached.
+"""
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import nkeys
+
+from worker.settings import Settings, WrongSetting
+
+
+def credentials(settings: Settings) -> dict[str, Any]:
+    """Return the options for nats-py; `WrongSetting` names the file that cannot be used."""
+    options: dict[str, Any] = {}
+    if settings.nats_creds_file is not None:
+        _require(_looks_like_credentials(settings.nats_creds_file), "NATS_CREDS_FILE", "a credentials file of nsc")
+        options["user_credentials"] = str(settings.nats_creds_file)
+    if settings.nats_nkey_seed_file is not None:
+        _require(
+            _holds_a_seed(settings.nats_nkey_seed_file), "NATS_NKEY_SEED_FILE", "a file with a user's nkey seed"
+        )
+        options["nkeys_seed"] = str(settings.nats_nkey_seed_file)
+    if settings.nats_user is not None and settings.nats_password is not None:
+        options |= {"user": settings.nats_user, "password": settings.nats_password.get_secret_value()}
+    if settings.nats_tls_ca is not None or settings.nats_tls_cert is not None:
+        options["tls"] = _tls(settings)
+    return options
+
+
+def _tls(settings: Settings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.nats_tls_ca)
+    except (ssl.SSLError, OSError):
+        raise WrongSetting("NATS_TLS_CA must be a file of certificates in PEM form") from None
+    try:
+        if settings.nats_tls_cert is not None:
+            context.load_cert_chain(settings.nats_tls_cert, settings.nats_tls_key)
+    except (ssl.SSLError, OSError):
+        raise WrongSetting(
+            "NATS_TLS_CERT and NATS_TLS_KEY must be a certificate and its key in PEM form"
+        ) from None
+    return context
+
+
+def _looks_like_credentials(file: Path) -> bool:
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError):
+        return False
+    return "BEGIN NATS USER JWT" in text and "BEGIN USER NKEY SEED" in text
+
+
+def _holds_a_seed(file: Path) -> bool:
+    try:
+        nkeys.from_seed(bytearray(file.read_bytes().strip()))
+    except Exception:  # noqa: BLE001 - the library has many ways to say no
+        return False
+    return True
+
+
+def _require(good: bool, variable: str, meaning: str) -> None:
+    if not good:
+        raise WrongSetting(f"{variable} must be {meaning}")
