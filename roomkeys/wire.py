@@ -4,7 +4,7 @@ Unknown fields are ignored; an array or an optional field may be `null` or absen
 are strict: a number where a text belongs is a wrong shape, never a guess.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
@@ -36,22 +36,13 @@ class Body(BaseModel):
     timestamp: Timestamp = 0
 
 
-class ChannelRef(BaseModel):
-    """A room whose members the producer has expanded into `users` and `orgs` already."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-    roomId: str | None = None  # noqa: N815 - the contract's spelling
-    siteId: str | None = None  # noqa: N815
-
-
 class CreateBody(Body):
-    """`.create`."""
+    """`.create`. The producer has expanded `channels` already; only whether there are any matters here."""
 
     name: Text | None = None
     users: Texts = []
     orgs: OrgIds = []
-    channels: Annotated[list[ChannelRef], BeforeValidator(_never_null)] = []
+    channels: Annotated[list[Any], BeforeValidator(_never_null)] = []
     resolved_users: list[str] | None = Field(None, alias="resolvedUsers")
     resolved_orgs: list[OrgId] | None = Field(None, alias="resolvedOrgs")
     requester: str = Field(alias="requesterAccount")

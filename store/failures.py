@@ -12,7 +12,6 @@ from bson.errors import BSONError
 from pymongo.errors import (
     BulkWriteError,
     ConnectionFailure,
-    DuplicateKeyError,
     ExecutionTimeout,
     OperationFailure,
     PyMongoError,
@@ -23,7 +22,6 @@ from pymongo.errors import (
 from roomkeys.errors import Conflict, Passing, Unexpected
 
 _WRITE_CONFLICT: Final = 112
-_DUPLICATE_KEY: Final = 11_000
 # Server errors that pass once the operator, an election or a slow disk has done its part. An event is never
 # given up for them, a missing permission included.
 _PASSING_CODES: Final = frozenset(
@@ -75,11 +73,14 @@ def translated() -> Iterator[None]:
 
 
 def is_conflict(error: PyMongoError) -> bool:
-    """Tell whether a transaction lost against another writer, so that nothing of it was written."""
+    """Tell whether the server refused a transaction that may succeed at once: nothing of it was written.
+
+    Another writer was faster, or a collection or index has just been made.
+    """
     if isinstance(error, ConnectionFailure):
         return False
-    codes = _codes(error)
-    return isinstance(error, DuplicateKeyError) or bool(codes & {_WRITE_CONFLICT, _DUPLICATE_KEY})
+    refused = isinstance(error, OperationFailure) and error.has_error_label("TransientTransactionError")
+    return refused or _WRITE_CONFLICT in _codes(error)
 
 
 def is_passing(error: PyMongoError) -> bool:

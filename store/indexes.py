@@ -1,11 +1,15 @@
-"""Indexes, made at start-up; what exists already is left alone. (contract.md, section 5)"""
+"""Collections and indexes, made at start-up; what exists already is left alone. (contract.md, section 5)"""
 
+from contextlib import suppress
 from typing import Final
 
 from pymongo import ASCENDING, IndexModel
+from pymongo.errors import CollectionInvalid
 
 from store.connect import Database
+from store.cursors import CURSORS
 from store.failures import translated
+from store.outbox import OUTBOX
 
 # The org indexes are this worker's own: without them an org's people are found by reading every user.
 INDEXES: Final = {
@@ -17,8 +21,15 @@ INDEXES: Final = {
 }
 
 
+# Transactions write to these; a collection that comes into being meanwhile makes others start over.
+_COLLECTIONS: Final = ("rooms", OUTBOX, CURSORS)
+
+
 async def ensure_indexes(database: Database) -> None:
-    """Create the indexes that are missing."""
+    """Create the collections and indexes that are missing."""
     with translated():
+        for collection in set(_COLLECTIONS) - set(await database.db.list_collection_names()):
+            with suppress(CollectionInvalid):  # another replica was faster
+                await database.db.create_collection(collection)
         for collection, models in INDEXES.items():
             await database[collection].create_indexes(models)

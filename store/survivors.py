@@ -13,6 +13,9 @@ from store.connect import Database, Document
 PAGE: Final = 50_000
 """Accounts a page."""
 
+START: Final = object()
+"""Before the first account."""
+
 
 async def pages(
     database: Database, room_ids: Iterable[str], session: Any, page: int = PAGE
@@ -22,9 +25,9 @@ async def pages(
     Rooms come in order of their ids, and the last one of a page may go on in the next.
     """
     waiting = sorted(set(room_ids))
-    after: str | None = None
+    after: Any = START
     while waiting:
-        rooms = waiting if after is None else waiting[:1]
+        rooms = waiting if after is START else waiting[:1]
         found = await database.aggregate("subscriptions", page_pipeline(rooms, after, page), session)
         accounts = {document["_id"]: document["accounts"] for document in found}
         if accounts:
@@ -35,14 +38,17 @@ async def pages(
             after = accounts[last][-1]
         else:
             waiting = waiting[len(rooms) :]
-            after = None
+            after = START
 
 
-def page_pipeline(room_ids: list[str], after: str | None, page: int) -> list[Document]:
-    """Return the covered pipeline of one page; `after` is the last account of the page before."""
+def page_pipeline(room_ids: list[str], after: Any, page: int) -> list[Document]:
+    """Return the covered pipeline of one page; `after` is the last account of the page before, or `START`."""
     match: Document = {"roomId": {"$in": room_ids}}
-    if after is not None:
+    if isinstance(after, str):
         match["u.account"] = {"$gt": after}
+    elif after is not START:
+        # Something that is no text stands before all texts; only an expression compares across types.
+        match["$expr"] = {"$gt": ["$u.account", {"$literal": after}]}
     return [
         {"$match": match},
         {"$sort": {"roomId": 1, "u.account": 1}},

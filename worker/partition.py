@@ -64,7 +64,7 @@ class Partition:
         try:
             await self._serve_under_lease(document)
         except LostLease:
-            log.info("partition lost", partition=self.number)
+            log.info("partition is another replica's", partition=self.number)
         except Passing as error:
             log.warning("interrupted", partition=self.number, cause=str(error))
             return False

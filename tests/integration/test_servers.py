@@ -11,12 +11,12 @@ import pytest
 from pymongo import AsyncMongoClient
 from pymongo.errors import AutoReconnect
 
+from store.replica_set import answers as mongo_answers
 from worker.servers import (
     MongoServer,
     NatsServer,
     ServerUnavailable,
     local_servers,
-    mongo_answers,
     nats_answers,
 )
 

@@ -51,7 +51,7 @@ WRONG: dict[str, dict[str, list[object]]] = {
         "orgs": [*NOT_TEXTS, [""]],
         "resolvedUsers": NOT_TEXTS,
         "resolvedOrgs": NOT_TEXTS,
-        "channels": ["r2", 5, {}, ["r2"], [None], [{"roomId": 5}]],
+        "channels": ["r2", 5, {}],
         "requesterAccount": [None, *TEXT_OR_NULL],
         "timestamp": NOT_TIMES,
     },

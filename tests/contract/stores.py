@@ -1,0 +1,180 @@
+"""A store under test: a database over one driver, the commands it sent, and events to feed it."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
+
+from roomkeys.decide import decide
+from roomkeys.decision import Decision
+from roomkeys.events import AnyEvent, Incoming, decode, parse
+from roomkeys.keys import KeyRecord, RoomKey
+from roomkeys.people import Snapshot
+from store import cursors, outbox, settle, snapshot
+from store.apply import apply
+from store.connect import Database, Driver, connect
+from store.cursors import Lease, Place
+from store.documents import new_id
+from store.indexes import ensure_indexes
+from store.outbox import Entry
+
+SITE = "site-a"
+AT = 1_747_000_000_000
+START = Place(0, 0, 17)
+DAY = 86_400_000
+
+
+class Commands(CommandListener):
+    """Counts the commands that were sent, but for what keeps the connections alive."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        if event.command_name not in {"hello", "isMaster", "ping", "endSessions"}:
+            self.seen.append(f"{event.command_name} {event.command.get(event.command_name)}")
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        """Do nothing: what was sent was counted."""
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        """Do nothing: what was sent was counted."""
+
+    def take(self) -> Counter[str]:
+        """Return how often each command was sent since the last call."""
+        seen, self.seen = self.seen, []
+        return Counter(seen)
+
+
+@dataclass
+class Store:
+    """One site in one database."""
+
+    database: Database
+    commands: Commands
+    uri: str
+    name: str
+    driver: Driver
+
+    async def lease(self, owner: str = "one", partition: int = 0) -> tuple[Lease, Place]:
+        """Take a partition, whoever has it."""
+        return await cursors.take(self.database, (await self.cursors())[partition], owner)
+
+    async def cursors(self) -> list[dict[str, Any]]:
+        await cursors.ensure_cursors(self.database, SITE, 2, START)
+        return await cursors.cursors(self.database, SITE)
+
+    async def people(self, *accounts: str, **fields: Any) -> None:
+        """Make users."""
+        await self.database["users"].insert_many(
+            [{"_id": f"u-{account}", "account": account, **fields} for account in accounts]
+        )
+
+    async def members(self, room_id: str, *accounts: object) -> None:
+        """Make memberships."""
+        documents = [
+            {"_id": new_id(), "roomId": room_id, "u": {"_id": f"u-{account}", "account": account, "isBot": False}}
+            for account in accounts
+        ]
+        await self.database["subscriptions"].insert_many(
+            [{**document, "roles": ["member"]} for document in documents]
+        )
+
+    async def everything(self) -> dict[str, Any]:
+        """Return all documents, the cursors' included."""
+        names = sorted(await self.database.db.list_collection_names())
+        return {name: await self.database.find(name, {}, {}) for name in names}
+
+    @asynccontextmanager
+    async def another(self) -> AsyncIterator["Store"]:
+        """Connect a second replica to the same database."""
+        database = connect(self.uri, self.name, self.driver)
+        try:
+            yield Store(database, Commands(), self.uri, self.name, self.driver)
+        finally:
+            await database.close()
+
+
+@asynccontextmanager
+async def opened(uri: str, name: str, driver: Driver) -> AsyncIterator[Store]:
+    """Connect over one driver, with the indexes in place."""
+    commands = Commands()
+    database = connect(uri, name, driver, listeners=[commands])
+    try:
+        await ensure_indexes(database)
+        yield Store(database, commands, uri, name, driver)
+    finally:
+        await database.close()
+
+
+def event(sequence: int, suffix: str, **fields: Any) -> AnyEvent:
+    """Decode an event as the feed does."""
+    body = orjson.dumps({"timestamp": AT, **fields})
+    subject = f"chat.room.canonical.{SITE}.{suffix}"
+    decoded = decode(Incoming(sequence, AT * 1_000_000, subject, body), parse(body))
+    assert decoded is not None
+    return decoded
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A batch after `apply`: what was decided, the keys it staged and the place after it."""
+
+    decision: Decision
+    snapshot: Snapshot
+    staged: dict[str, RoomKey]
+    entries: list[Entry]
+    place: Place
+
+    @property
+    def records(self) -> dict[str, KeyRecord]:
+        """Return the key records of the rooms that staged a key."""
+        rooms = self.snapshot.rooms
+        return {
+            room_id: (rooms[room_id].keys if room_id in rooms else KeyRecord()).staging(key)
+            for room_id, key in self.staged.items()
+        }
+
+
+async def apply_batch(
+    store: Store,
+    lease: Lease,
+    before: Place,
+    events: Sequence[AnyEvent],
+    *,
+    paid: Sequence[str] = (),
+    now: int = AT,
+) -> Applied:
+    """Read, decide and apply a batch as the loop does."""
+    read = await snapshot.load(store.database, events, lease.session)
+    decision = decide(events, read, site=SITE, now_ms=now, new_id=new_id)
+    assert decision.taken == len(events), f"{decision.taken} of {len(events)} taken"
+    last = events[-1].origin
+    after = Place(last.sequence, last.time_ns, before.created_ns)
+    staged = {
+        change.room.id: RoomKey.mint(change.stage) for change in decision.changes if change.stage is not None
+    }
+    entries = outbox.entries(lease, decision.owed, events[0].origin.sequence)
+    await apply(
+        store.database,
+        lease,
+        before=before,
+        after=after,
+        changes=decision.changes,
+        staged=staged,
+        owed=entries,
+        paid=paid,
+        now_ms=now,
+    )
+    return Applied(decision, read, staged, entries, after)
+
+
+async def settle_batch(
+    store: Store, lease: Lease, applied: Applied, *, now: int = AT, grace_ms: int = DAY
+) -> None:
+    """Settle what a batch staged."""
+    await settle.settle(store.database, lease, applied.records, now_ms=now, grace_ms=grace_ms)
