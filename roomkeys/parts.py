@@ -7,8 +7,8 @@ from typing import Final, TypeVar
 
 from roomkeys.decision import Outcome, Owed
 
-PART_ACCOUNTS: Final = 2_000
-"""The most accounts in one part: with the longest names and accounts that is about 8 MiB."""
+PART_ACCOUNTS: Final = 1_000
+"""The most accounts in one part: with the longest names and accounts that is less than 10 MiB."""
 
 _T = TypeVar("_T")
 

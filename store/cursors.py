@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bson.binary import UUID_SUBTYPE, Binary
+from pymongo import UpdateOne
 
 from roomkeys.errors import LostLease
 from store.connect import Database, Document, session_id
@@ -67,20 +68,38 @@ def cursor_id(site: str, partition: int) -> str:
 
 
 async def ensure_cursors(database: Database, site: str, partitions: int, start: Place) -> None:
-    """Create the site's cursors at `start` where they are missing; `OtherPartitions` if it has others."""
+    """Create the site's cursors where they are missing; `OtherPartitions` if it has others.
+
+    All of them begin where the site's first start was told to: `start` counts only for that one.
+    """
     with translated():
-        await database[SITES].update_one({"_id": site}, {"$setOnInsert": {"partitions": partitions}}, upsert=True)
-    stored = await stored_partitions(database, site)
-    if stored != partitions:
-        raise OtherPartitions(stored or 0)
-    fresh = {"site": site, "owner": None, "epoch": 0, "session": None, "settles": 0, **_place_fields(start)}
-    with translated():
-        for partition in range(partitions):
-            await database[CURSORS].update_one(
-                {"_id": cursor_id(site, partition)},
-                {"$setOnInsert": {"partition": partition, **fresh}},
-                upsert=True,
-            )
+        stored = await database[SITES].find_one_and_update(
+            {"_id": site},
+            {"$setOnInsert": {"partitions": partitions, **_place_fields(start)}},
+            upsert=True,
+            return_document=True,
+        )
+        if stored["partitions"] != partitions:
+            raise OtherPartitions(stored["partitions"])
+        fresh = {
+            "site": site,
+            "owner": None,
+            "epoch": 0,
+            "session": None,
+            "writes": 0,
+            **_place_fields(place(stored)),
+        }
+        await database[CURSORS].bulk_write(
+            [
+                UpdateOne(
+                    {"_id": cursor_id(site, partition)},
+                    {"$setOnInsert": {"partition": partition, **fresh}},
+                    upsert=True,
+                )
+                for partition in range(partitions)
+            ],
+            ordered=False,
+        )
 
 
 async def stored_partitions(database: Database, site: str) -> int | None:
@@ -143,20 +162,16 @@ async def move(database: Database, lease: Lease, before: Place, after: Place) ->
         await fence(database, lease, before, after)
 
 
-async def fence(database: Database, lease: Lease, before: Place, after: Place) -> None:
-    """Write the cursor as the first act of a transaction; `LostLease` if it is not ours or not there."""
-    moved = await database[CURSORS].update_one(
-        {**lease.fence, "applied": before.sequence},
-        {"$set": _place_fields(after), "$inc": {"settles": 1}},
-        session=lease.session,
+async def fence(database: Database, lease: Lease, before: Place | None = None, after: Place | None = None) -> None:
+    """Write the cursor, as the first act of a transaction; `LostLease` if it is not ours or not at `before`.
+
+    It is written, whether it moves or not: a fence that is only read stops nobody.
+    """
+    wanted = {} if before is None else {"applied": before.sequence}
+    moved = {} if after is None else {"$set": _place_fields(after)}
+    held = await database[CURSORS].update_one(
+        {**lease.fence, **wanted}, {"$inc": {"writes": 1}, **moved}, session=lease.session
     )
-    if moved.matched_count != 1:
-        raise LostLease
-
-
-async def fence_in_place(database: Database, lease: Lease) -> None:
-    """Write the cursor document as the first act of a transaction that moves nothing."""
-    held = await database[CURSORS].update_one(lease.fence, {"$inc": {"settles": 1}}, session=lease.session)
     if held.matched_count != 1:
         raise LostLease
 

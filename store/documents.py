@@ -20,6 +20,9 @@ KEYS_PROJECTION: Final = {
 }
 """What a `KeyRecord` is read from: not the replaced keys, which may be many."""
 
+_VERSIONS: Final = 2**53
+"""Beyond this other systems' numbers are no versions: a double no longer holds them exactly."""
+
 
 def new_id() -> str:
     """Return a UUIDv7 as 32 lowercase hex digits, the `_id` of subscriptions and room_members."""
@@ -48,7 +51,9 @@ def room_key(document: object) -> RoomKey | None:
 def key_version(document: object) -> int | None:
     """Read the version of a key, also of one that could not be used; other systems may store a double."""
     version = document.get("ver") if isinstance(document, dict) else None
-    return int(version) if isinstance(version, int | float) and version == int(version) else None
+    if isinstance(version, float) and version.is_integer():
+        version = int(version)
+    return version if isinstance(version, int) and 0 <= version < _VERSIONS else None
 
 
 def key_record(document: Document) -> KeyRecord:
@@ -58,9 +63,11 @@ def key_record(document: Document) -> KeyRecord:
     is kept among the replaced keys if its version is above all of ours; at or below, its bytes would be a
     second key for a version that members hold already.
     """
-    rotation = document.get("keyRotation") or {}
+    rotation = document.get("keyRotation")
+    if not isinstance(rotation, dict):
+        rotation = {}
     in_use, ours = room_key(document.get("encKey")), room_key(rotation.get("current"))
-    high: int | None = rotation.get("high")
+    high = key_version({"ver": rotation.get("high")})
     foreign = in_use if in_use != ours else None
     replaced = [ours] if ours else []
     if foreign and (high is None or foreign.version > high):

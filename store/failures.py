@@ -31,18 +31,26 @@ _PASSING_CODES: Final = frozenset(
         13,  # Unauthorized
         18,  # AuthenticationFailed
         24,  # LockTimeout
+        43,  # CursorNotFound
         50,  # MaxTimeMSExpired
         64,  # WriteConcernFailed
         89,  # NetworkTimeout
         91,  # ShutdownInProgress
         133,  # FailedToSatisfyReadPreference
+        134,  # ReadConcernMajorityNotAvailableYet
+        136,  # CappedPositionLost
+        175,  # QueryPlanKilled
         189,  # PrimarySteppedDown
+        211,  # KeyNotFound: after an election, until keys are signed again
         202,  # NetworkInterfaceExceededTimeLimit
         225,  # TransactionTooOld
+        237,  # CursorKilled
         246,  # SnapshotUnavailable
         251,  # NoSuchTransaction
         262,  # ExceededTimeLimit
         290,  # TransactionExceededLifetimeLimitSeconds
+        365,  # TemporarilyUnavailable
+        462,  # IngressRequestRateLimitExceeded
         9001,  # SocketException
         10107,  # NotWritablePrimary
         11600,  # InterruptedAtShutdown

@@ -11,7 +11,7 @@ from pymongo import UpdateOne
 
 from roomkeys.keys import KeyRecord, RoomKey
 from store.connect import Database, Document
-from store.cursors import Lease, fence_in_place
+from store.cursors import Lease, fence
 from store.documents import date, key_document
 
 PAST_KEYS: Final = 512
@@ -36,7 +36,7 @@ async def settle(
     if not writes:
         return
     async with database.transaction(lease.session):
-        await fence_in_place(database, lease)
+        await fence(database, lease)
         await database["rooms"].bulk_write(writes, ordered=False, session=lease.session)
 
 

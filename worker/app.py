@@ -152,19 +152,19 @@ async def _until(stop: asyncio.Event, part: str, health: Health, attempt: Callab
     health.waiting_for[part] = "not up yet"
     while not stop.is_set():
         try:
-            result = await _unless(stop, attempt())
+            result = await _or_stopped(stop, attempt())
         except (Passing, Unexpected, nats.errors.Error, APIError, OSError) as error:
             cause = str(error) if isinstance(error, Passing | Unexpected) else where(error)
             health.waiting_for[part] = cause
             log.warning("waiting", part=part, cause=cause)
-            await _unless_quiet(stop, RETRY_SECONDS)
+            await _pause(stop, RETRY_SECONDS)
         else:
             del health.waiting_for[part]
             return result
     raise _Stopped
 
 
-async def _unless(stop: asyncio.Event, attempt: Awaitable[_T]) -> _T:
+async def _or_stopped(stop: asyncio.Event, attempt: Awaitable[_T]) -> _T:
     """Return what comes of the attempt, unless told to stop meanwhile."""
     trying = asyncio.ensure_future(attempt)
     stopping = asyncio.ensure_future(stop.wait())
@@ -176,7 +176,7 @@ async def _unless(stop: asyncio.Event, attempt: Awaitable[_T]) -> _T:
     raise _Stopped
 
 
-async def _unless_quiet(stop: asyncio.Event, seconds: float) -> None:
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
     try:
         await asyncio.wait_for(stop.wait(), seconds)
     except TimeoutError:

@@ -2,26 +2,22 @@
 
 A publish is confirmed by nothing but a round trip that was sent after it on the same connection, and a
 client that was disconnected in between has lost bytes that it had already handed to the socket. So a barrier
-is: remember the count of disconnects, publish, empty the client's buffer, ping, and then require that the
-count is the same. (pitfalls.md, items 1 to 3)
-
-This is the one file that touches nats-py's private parts; a contract test holds the order on the wire.
+is: remember how often the connection broke, publish, ping after it, and then require that it is as often.
+(pitfalls.md, items 1 to 3)
 """
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import nats.errors
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.protocol import parser
 
 from roomkeys.errors import Passing
 from worker import metrics
+from worker.client import SteadyClient
 from worker.credentials import credentials
+from worker.ending import ended
 from worker.logs import logger, where
 from worker.settings import Settings
 
@@ -30,58 +26,23 @@ CONFIRM_TIMEOUT: Final = 10.0
 
 _HEADER_OVERHEAD: Final = 16
 """Bytes of `NATS/1.0` and the line ends around the headers, rounded up."""
+
 _PENDING_BYTES: Final = 8 * 1024 * 1024
 
 log = logger("broker")
 
 
-def _let_letters_be_letters() -> None:
-    """Let the client's parser separate by spaces and tabs only, as the protocol does.
-
-    It takes every white space for a separator, and so breaks off at a subject with, say, a vertical tab, which
-    the broker takes for a letter.
-    """
-    for name in ("MSG_RE", "HMSG_RE"):
-        strict = getattr(parser, name).pattern.replace(rb"[^\s]", rb"[^ \t\r\n]").replace(rb"\s+", rb"[ \t]+")
-        setattr(parser, name, re.compile(strict.replace(b"[^\\S\r\n]+", rb"[ \t]+")))
-
-
-_let_letters_be_letters()
-
-
-class _LenientClient(Client):
-    """nats-py's client, which survives a message whose subject or headers are not UTF-8.
-
-    The original stops reading for good while it still reports itself connected.
-    """
-
-    def _build_message(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> Msg:
-        return self.msg_class(
-            subject=subject.decode(errors="replace"),
-            reply=reply.decode(errors="replace"),
-            data=data,
-            headers=headers,
-            _client=self,
-            _sid=sid,
-        )
-
-    async def _process_headers(self, headers: Any) -> Any:
-        try:
-            return await super()._process_headers(headers)
-        except (UnicodeDecodeError, ValueError, IndexError):
-            return None
-
-
 class Broker:
     """One connection, kept for ever: it reconnects by itself, and `closed` is set if it gives up."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: SteadyClient) -> None:
         self.client = client
         self.jetstream: JetStreamContext = client.jetstream(timeout=5)
         self.closed = asyncio.Event()
-        self.disconnects = 0
-        self.on_disconnect: set[Callable[[], None]] = set()
+        self.breaks = 0
+        self.on_break: set[Callable[[], None]] = set()
         self._connected = asyncio.Event()
+        client.on_connection = self._broke
 
     @property
     def connected(self) -> bool:
@@ -101,8 +62,10 @@ class Broker:
         """Hand framed protocol bytes to the socket; `Passing` while there is no connection."""
         if not self.connected:
             raise Passing("the broker is away")
-        await self.client._send_command(framed)  # noqa: SLF001 - there is no public way (pitfalls.md, item 10)
-        await self.client._flush_pending(force_flush=True)  # noqa: SLF001
+        await self.client.write(framed)
+        _give_way()
+        if self.client.pending_data_size > _PENDING_BYTES:
+            raise Passing("the broker takes nothing any more")
 
     async def publish(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> bool:
         """Publish one message; False and a log line if the server would cut the connection for its size."""
@@ -114,6 +77,7 @@ class Broker:
             await self.client.publish(subject, body, headers=dict(headers) if headers else None)
         except (nats.errors.Error, OSError) as error:
             raise Passing(where(error)) from None
+        _give_way()
         return True
 
     def fits(self, body: bytes, headers: Mapping[str, str] | None = None) -> bool:
@@ -126,25 +90,27 @@ class Broker:
         return max(self.max_payload - _HEADER_OVERHEAD - taken, 0)
 
     async def confirm(self, mark: int) -> bool:
-        """Tell whether everything published since `disconnects` was `mark` has been taken by the broker."""
-        lost = asyncio.Event()
-        self.on_disconnect.add(lost.set)
-        try:
-            async with asyncio.timeout(CONFIRM_TIMEOUT):
-                if self.disconnects != mark or not self.connected:
-                    return False
-                # What still waits in the client would be overtaken by the ping.
-                await self.client._flush_pending(force_flush=True)  # noqa: SLF001
-                answered = asyncio.ensure_future(self.client.rtt(timeout=int(CONFIRM_TIMEOUT)))
-                broken = asyncio.ensure_future(lost.wait())
-                await asyncio.wait({answered, broken}, return_when=asyncio.FIRST_COMPLETED)
-                broken.cancel()
-                answered.cancel()
-                return not lost.is_set() and self.connected and self.disconnects == mark and _is_done(answered)
-        except TimeoutError:
+        """Tell whether everything published since `breaks` was `mark` has been taken by the broker."""
+        if self.breaks != mark or not self.connected:
             return False
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[bool] = loop.create_future()
+        broken: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            if not broken.done():
+                broken.set_result(None)
+
+        self.on_break.add(wake)
+        sending = asyncio.ensure_future(self.client.ping(answered))
+        try:
+            either: set[asyncio.Future[Any]] = {answered, broken}
+            await asyncio.wait(either, timeout=CONFIRM_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+            return answered.done() and self.connected and self.breaks == mark
         finally:
-            self.on_disconnect.discard(lost.set)
+            self.on_break.discard(wake)
+            answered.cancel()
+            await ended(sending)
 
     async def close(self) -> None:
         """Close the connection; what was not confirmed may be lost."""
@@ -159,22 +125,27 @@ class Broker:
 
     async def went_down(self) -> None:
         """Note that the connection broke: barriers in flight fail."""
-        self.disconnects += 1
-        self._connected.clear()
         metrics.DISCONNECTS.inc()
-        for wake in list(self.on_disconnect):
-            wake()
+        self._connected.clear()
+        self._broke()
 
     async def gave_up(self) -> None:
         """Note that the client will not reconnect; the process has to end."""
         self._connected.clear()
         self.closed.set()
-        for wake in list(self.on_disconnect):
+        self._broke()
+
+    def _broke(self) -> None:
+        self.breaks += 1
+        for wake in list(self.on_break):
             wake()
 
 
-def _is_done(answered: asyncio.Future[float]) -> bool:
-    return answered.done() and not answered.cancelled() and answered.exception() is None
+def _give_way() -> None:
+    """End here what was cancelled: nats-py swallows a cancellation that meets it in a flush."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def connect(settings: Settings, name: str, on_close: Callable[[], None] = lambda: None) -> Broker:
@@ -182,7 +153,7 @@ async def connect(settings: Settings, name: str, on_close: Callable[[], None] = 
 
     `on_close` is called when the client gives up for good.
     """
-    broker = Broker(_LenientClient())
+    broker = Broker(SteadyClient())
 
     async def failed(error: Exception) -> None:
         metrics.BROKER_ERRORS.labels(type(error).__name__).inc()

@@ -51,8 +51,14 @@ class Feed:
         self._inboxes[partition] = inbox
         if self.place is None:
             self.place = place
-        self._attach_or_catch_up(inbox)
+        if place.created_ns != self.place.created_ns:
+            inbox.fail(StreamChanged("made anew since this place was found"))
+        elif place.sequence >= self.place.sequence:
+            inbox.attached = True
+        else:
+            self._start_catching_up(inbox)
         self._joined.set()
+        self._moved.set()  # somebody may be hungry now
         return inbox
 
     def leave(self, partition: int) -> None:
@@ -135,20 +141,20 @@ class Feed:
         return decode(message, document)
 
     async def _until_room_or_hunger(self, inbox: Inbox) -> None:
-        while inbox.full and inbox.partition in self._inboxes and all(map(len, self._inboxes.values())):
+        while inbox.full and inbox.failure is None and not self._anybody_hungry():
             self._moved.clear()
             await self._moved.wait()
+
+    def _anybody_hungry(self) -> bool:
+        return any(inbox.attached and not len(inbox) for inbox in self._inboxes.values())
 
     def _detach(self, inbox: Inbox) -> None:
         if self.place is not None and self.place.sequence > inbox.place.sequence:
             inbox.place = self.place
         inbox.attached = False
-        self._attach_or_catch_up(inbox, at_least_once=True)
+        self._start_catching_up(inbox)
 
-    def _attach_or_catch_up(self, inbox: Inbox, *, at_least_once: bool = False) -> None:
-        if not at_least_once and self.place is not None and inbox.place.sequence >= self.place.sequence:
-            inbox.attached = True
-            return
+    def _start_catching_up(self, inbox: Inbox) -> None:
         self._end_catching_up(inbox.partition)
         self._catching_up[inbox.partition] = self._tasks.create_task(self._catch_up(inbox))
 
@@ -172,6 +178,9 @@ class Feed:
     async def _catch_up_once(self, inbox: Inbox) -> bool:
         await self._broker.until_connected()
         created_ns = inbox.place.created_ns
+        if await resume_after(self._broker, self._stream, inbox.place) != inbox.place:
+            inbox.fail(StreamChanged("re-made or shortened"))
+            return True
         async with Reader(self._broker, self._stream, inbox.place.sequence + 1) as reader:
             while True:
                 for message in await reader.read():

@@ -84,8 +84,11 @@ class Loop:
         """Take a batch, decide and apply it; None: nothing was written, and the next attempt is another one."""
         events = inbox.take(self._pace.events, MAX_ACCOUNTS)
         try:
-            snapshot = await self._read(events)
-            decision = self._decide(events, snapshot)
+            if self._pace.gives_up:
+                snapshot, decision = Snapshot(), self._give_up(events[0])
+            else:
+                snapshot = await self._read(events)
+                decision = decide(events, snapshot, site=self._tools.site, now_ms=_now_ms(), new_id=new_id)
             work = await self._apply(events[: decision.taken], decision, snapshot)
         except Conflict as conflict:
             metrics.RETRIES.labels("conflict").inc()
@@ -97,7 +100,7 @@ class Loop:
         except Exception as error:  # noqa: BLE001 - not known to pass: the pace decides who is given up
             metrics.RETRIES.labels("unexpected").inc()
             log.warning("batch failed", partition=self.lease.partition, events=len(events), error=where(error))
-            self._pace.failed(alone=len(events) == 1)
+            await asyncio.sleep(self._pace.failed(alone=len(events) == 1))
             return None
         inbox.drop(decision.taken)
         self._pace.succeeded()
@@ -132,17 +135,12 @@ class Loop:
         self.paid = []
 
     async def _read(self, events: Sequence[AnyEvent]) -> Snapshot:
-        if self._pace.gives_up:
-            return Snapshot()
         with metrics.STEPS.labels("read").time():
             return await load(self._tools.database, events, self.lease.session)
 
-    def _decide(self, events: Sequence[AnyEvent], snapshot: Snapshot) -> Decision:
-        site, now_ms = self._tools.site, _now_ms()
-        if self._pace.gives_up:
-            outcome = reject(events[0], INTERNAL_FAULT, site=site, now_ms=now_ms)
-            return Decision(1, (), (Owed(events[0].room_id, (outcome,)),))
-        return decide(events, snapshot, site=site, now_ms=now_ms, new_id=new_id)
+    def _give_up(self, event: AnyEvent) -> Decision:
+        outcome = reject(event, INTERNAL_FAULT, site=self._tools.site, now_ms=_now_ms())
+        return Decision(1, (), (Owed(event.room_id, (outcome,)),))
 
     async def _apply(self, events: Sequence[AnyEvent], decision: Decision, snapshot: Snapshot) -> Work:
         """Write the decision; the keys it stages are made here and exist nowhere else."""
@@ -169,7 +167,7 @@ class Loop:
 
     async def _deliver(self, work: Work) -> None:
         with metrics.STEPS.labels("deliver").time():
-            mark = self._tools.broker.disconnects
+            mark = self._tools.broker.breaks
             await self._tools.courier.deliver(work.owed, work.records, self.lease.session, _now_ms())
             await self._confirm(mark)
 
@@ -192,7 +190,7 @@ class Loop:
 
     async def _announce(self, work: Work) -> None:
         with metrics.STEPS.labels("announce").time():
-            mark = self._tools.broker.disconnects
+            mark = self._tools.broker.breaks
             await self._tools.courier.announce(work.owed)
             await self._confirm(mark)
 

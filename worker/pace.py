@@ -1,11 +1,16 @@
 """How many events a batch may have, after what became of the ones before. (design.md, rule b and "The feed")"""
 
+import time
 from random import uniform
 from typing import Final
 
 CONFLICTS_BEFORE_HALVING: Final = 3
-FAILURES_BEFORE_GIVING_UP: Final = 2
-_LONGEST_PAUSE: Final = 0.25
+FAILURES_BEFORE_GIVING_UP: Final = 3
+SECONDS_BEFORE_GIVING_UP: Final = 5.0
+"""An event that fails alone is not given up before this: what looks unknown may pass, as elections do."""
+
+_LONGEST_CONFLICT_PAUSE: Final = 0.25
+_LONGEST_FAILURE_PAUSE: Final = 2.0
 
 
 class Pace:
@@ -15,12 +20,15 @@ class Pace:
         self.events = most_events
         self._most = most_events
         self._conflicts = 0
+        self._failures = 0
         self._failed_alone = 0
+        self._alone_since = 0.0
 
     @property
     def gives_up(self) -> bool:
-        """Tell whether the first event has failed alone, twice, for a cause not known to pass."""
-        return self._failed_alone >= FAILURES_BEFORE_GIVING_UP
+        """Tell whether the first event has failed alone, often and long enough, for a cause not known to pass."""
+        waited = time.monotonic() - self._alone_since
+        return self._failed_alone >= FAILURES_BEFORE_GIVING_UP and waited >= SECONDS_BEFORE_GIVING_UP
 
     def conflict(self) -> float:
         """Note a conflict; return for how many seconds to stay out of the other writer's way."""
@@ -29,17 +37,21 @@ class Pace:
             self.events = max(self.events // 2, 1)
         return pause(self._conflicts)
 
-    def failed(self, *, alone: bool) -> None:
-        """Note a failure that is not known to pass; from now on one event at a time."""
+    def failed(self, *, alone: bool) -> float:
+        """Note a failure that is not known to pass: from now on one event at a time, after so many seconds."""
         self.events = 1
-        self._failed_alone += alone
+        self._failures += 1
+        if alone:
+            self._alone_since = self._alone_since if self._failed_alone else time.monotonic()
+            self._failed_alone += 1
+        return min(0.1 * 2.0 ** min(self._failures, 10), _LONGEST_FAILURE_PAUSE)
 
     def succeeded(self) -> None:
         """Note a batch that was applied."""
-        self._conflicts = self._failed_alone = 0
+        self._conflicts = self._failures = self._failed_alone = 0
         self.events = min(self.events * 2, self._most)
 
 
 def pause(attempt: int) -> float:
     """Return for how many seconds to stay out of another writer's way, at random, longer from time to time."""
-    return uniform(0, min(0.002 * 2 ** min(attempt, 10), _LONGEST_PAUSE))  # noqa: S311 - jitter, not a secret
+    return uniform(0, min(0.002 * 2 ** min(attempt, 10), _LONGEST_CONFLICT_PAUSE))  # noqa: S311 - jitter, no secret

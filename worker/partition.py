@@ -7,9 +7,9 @@ lease ends the partition here. (design.md, rule c)
 import asyncio
 import time
 from random import uniform
-from typing import Final
+from typing import Any, Final
 
-from roomkeys.errors import LostLease, Passing
+from roomkeys.errors import LostLease, Passing, Unexpected
 from roomkeys.subjects import events_stream
 from store import cursors
 from store.connect import Document
@@ -37,7 +37,7 @@ class Partition:
     def __init__(self, number: int, tools: Tools) -> None:
         self.number = number
         self._tools = tools
-        self._pace = Pace(tools.settings.max_batch_events)
+        self._former_sessions: list[Any] = []
         self._stopping = False
         self._inbox: Inbox | None = None
 
@@ -51,13 +51,16 @@ class Partition:
         """Take the partition as its cursor document was `seen`, and serve it until stopped or fenced off."""
         document: Document | None = seen
         backoff = _SHORTEST_BACKOFF
-        while document is not None and not self._stopping:
-            since = time.monotonic()
-            if await self._hold(document):
-                return
-            lasted = time.monotonic() - since
-            backoff = _SHORTEST_BACKOFF if lasted > _LONGEST_BACKOFF else min(backoff * 2, _LONGEST_BACKOFF)
-            document = await self._own_document(backoff)
+        try:
+            while document is not None and not self._stopping:
+                since = time.monotonic()
+                if await self._hold(document):
+                    return
+                lasted = time.monotonic() - since
+                backoff = _SHORTEST_BACKOFF if lasted > _LONGEST_BACKOFF else min(backoff * 2, _LONGEST_BACKOFF)
+                document = await self._own_document(backoff)
+        finally:
+            await self._end_former_sessions()
 
     async def _hold(self, document: Document) -> bool:
         """Serve the partition under one lease; True: it is over, False: it was interrupted."""
@@ -79,7 +82,7 @@ class Partition:
             await asyncio.sleep(uniform(backoff / 2, backoff))  # noqa: S311 - jitter, not a secret
             try:
                 documents = await cursors.cursors(self._tools.database, self._tools.site)
-            except Passing as error:
+            except (Passing, Unexpected) as error:
                 log.warning("database out of reach", partition=self.number, cause=str(error))
                 continue
             mine = (item for item in documents if item["partition"] == self.number)
@@ -89,9 +92,10 @@ class Partition:
     async def _serve_under_lease(self, document: Document) -> None:
         tools = self._tools
         lease, place = await cursors.take(tools.database, document, tools.owner)
+        await self._end_former_sessions()
         log.info("partition taken", partition=self.number, epoch=lease.epoch, after=place.sequence)
         try:
-            loop = Loop(tools, lease, place, self._pace)
+            loop = Loop(tools, lease, place, Pace(tools.settings.max_batch_events))
             await loop.recover()
             await self._find_place(loop)
             await self._serve(loop)
@@ -100,7 +104,15 @@ class Partition:
         finally:
             self._inbox = None
             tools.feed.leave(self.number)
-            await lease.session.end_session()
+            self._former_sessions.append(lease.session)
+
+    async def _end_former_sessions(self) -> None:
+        """End the sessions of former leases, late: an ended session's id goes to whoever needs one next.
+
+        While the cursor document names it, the next `take` kills it, and with it somebody else's transaction.
+        """
+        while self._former_sessions:
+            await self._former_sessions.pop().end_session()
 
     async def _find_place(self, loop: Loop) -> None:
         """Find where to read on; a stream that is not what it was moves the cursor to where it goes on."""

@@ -45,19 +45,18 @@ class Reader:
         self._broker = broker
         self._stream = stream
         self._start = max(start, 1)
-        self._mark = broker.disconnects
+        self._mark = broker.breaks
         self._arrived: list[Incoming] = []
         self._wake = asyncio.Event()
         self._broken: str | None = None
         self._delivered = 0
         self._open_requests = 0
-        self._heard = 0.0
         self._consumer = ""
         self._inbox = ""
         self._subscription: Subscription | None = None
 
     async def __aenter__(self) -> Self:
-        self._broker.on_disconnect.add(self._wake.set)
+        self._broker.on_break.add(self._wake.set)
         try:
             self._inbox = self._broker.client.new_inbox()
             config = ConsumerConfig(
@@ -72,9 +71,11 @@ class Reader:
             self._consumer = info.name
             self._subscription = await self._broker.client.subscribe(self._inbox, cb=self._take)
             await self._ask()
-        except (nats.errors.Error, APIError, OSError) as error:
+        except BaseException as error:
             await self._leave()
-            raise FeedBroken(where(error)) from None
+            if isinstance(error, nats.errors.Error | APIError | OSError):
+                raise FeedBroken(where(error)) from None
+            raise
         return self
 
     async def __aexit__(
@@ -83,11 +84,11 @@ class Reader:
         await self._leave()
 
     async def _leave(self) -> None:
-        self._broker.on_disconnect.discard(self._wake.set)
+        self._broker.on_break.discard(self._wake.set)
         try:
             if self._subscription is not None:
                 await self._subscription.unsubscribe()
-            if self._consumer and self._broker.connected and self._mark == self._broker.disconnects:
+            if self._consumer and self._broker.connected and self._mark == self._broker.breaks:
                 await self._broker.jetstream.delete_consumer(self._stream, self._consumer)
         except (nats.errors.Error, APIError, OSError) as error:
             log.debug("consumer left to expire", error=where(error))
@@ -107,7 +108,7 @@ class Reader:
         return messages
 
     def _require_unbroken(self) -> None:
-        if self._broker.disconnects != self._mark or not self._broker.connected:
+        if self._broker.breaks != self._mark or not self._broker.connected:
             self._broken = "disconnected"
         if self._broken is not None:
             raise FeedBroken(self._broken)

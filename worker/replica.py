@@ -11,7 +11,7 @@ from socket import gethostname
 from typing import Final
 from uuid import uuid4
 
-from roomkeys.errors import Passing
+from roomkeys.errors import Passing, Unexpected
 from roomkeys.subjects import events_stream
 from store import cursors, replicas
 from store.connect import Database, Document
@@ -70,6 +70,12 @@ class Partitions:
         self._forget_finished()
         metrics.PARTITIONS.set(0)
 
+    async def end(self) -> None:
+        """Let nothing of this replica go on; what was not handed over is for others to take."""
+        for partition, task in self._running.values():
+            partition.stop()
+            await ended(task)
+
     def _start(self, document: Document) -> None:
         partition = Partition(document["partition"], self._tools)
         self._running[partition.number] = (partition, self._tasks.create_task(partition.run(document)))
@@ -86,21 +92,28 @@ async def serve(settings: Settings, database: Database, broker: Broker, stop: as
         courier = Courier(broker, database, Fanout(broker, settings.key_fanout_workers), settings.site_id)
         tools = Tools(settings, database, broker, feed, courier, me)
         feeding = tasks.create_task(feed.run())
-        await _own_partitions(Partitions(tools, tasks), stop)
-        await feed.close()
-        await ended(feeding)
+        partitions = Partitions(tools, tasks)
+        try:
+            await _own_partitions(partitions, broker, stop)
+        finally:
+            await partitions.end()
+            await feed.close()
+            await ended(feeding)
     try:
         await replicas.leave(database, me)
         await replicas.bury(database, settings.site_id, _FORGET_MS)
-    except Passing as error:
+    except (Passing, Unexpected) as error:
         log.warning("left without a word", cause=str(error))
 
 
-async def _own_partitions(partitions: Partitions, stop: asyncio.Event) -> None:
+async def _own_partitions(partitions: Partitions, broker: Broker, stop: asyncio.Event) -> None:
     while not stop.is_set():
+        if broker.client.is_closed:  # which the client may not live to tell
+            broker.closed.set()
+            return
         try:
             await partitions.look()
-        except Passing as error:
+        except (Passing, Unexpected) as error:
             log.warning("database out of reach", cause=str(error))
         try:
             await asyncio.wait_for(stop.wait(), LOOK_SECONDS)

@@ -1,8 +1,10 @@
 """The barrier: nothing is finished before the broker has confirmed that it took every message."""
 
 import asyncio
+import gc
 
 import nats
+import nats.errors
 import pytest
 
 from roomkeys.errors import Passing
@@ -114,19 +116,19 @@ async def test_the_key_is_not_in_use_while_the_broker_has_not_confirmed_it(site_
 async def test_a_barrier_across_a_disconnect_does_not_hold(nats_url: str) -> None:
     async with proxied(nats_url) as proxy:
         broker = await brokers.connect(read_settings(nats_url=proxy.url), "test")
-        mark = broker.disconnects
+        mark = broker.breaks
         await broker.write(b"PUB a 2\r\nhi\r\n")
         assert await broker.confirm(mark)
         await cut(proxy, broker)
         await asyncio.wait_for(broker.until_connected(), 10)
         assert not await broker.confirm(mark)
-        assert await broker.confirm(broker.disconnects)
+        assert await broker.confirm(broker.breaks)
         await broker.close()
 
 
 async def cut(proxy: Proxy, broker: brokers.Broker) -> None:
     lost = asyncio.Event()
-    broker.on_disconnect.add(lost.set)
+    broker.on_break.add(lost.set)
     proxy.cut()
     await asyncio.wait_for(lost.wait(), 10)
 
@@ -138,7 +140,7 @@ async def test_writing_without_a_connection_says_that_the_broker_is_away(nats_ur
         await cut(proxy, broker)
         with pytest.raises(Passing, match="away"):
             await broker.write(b"PUB a 2\r\nhi\r\n")
-        assert not await broker.confirm(broker.disconnects)
+        assert not await broker.confirm(broker.breaks)
         proxy.accepting = True
         await asyncio.wait_for(broker.until_connected(), 10)
         await broker.close()
@@ -154,3 +156,52 @@ async def test_pings_overtake_publishes_in_the_client_library(nats_url: str) -> 
         await client.flush()
         assert proxy.sent[at:].startswith(b"PING\r\n"), bytes(proxy.sent[at : at + 40])
         await client.close()
+
+
+# The library leaves the connection that it gave up for the garbage collector to close.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_connection_that_was_given_up_in_silence_breaks_the_barrier(
+    nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While reconnecting, the library may use a connection, give it up and begin another, and tell nobody."""
+    async with proxied(nats_url) as proxy:
+        broker = await brokers.connect(read_settings(nats_url=proxy.url), "test")
+        marks: list[int] = []
+        flush = broker.client.flush
+
+        async def given_up(timeout: int = 10) -> None:  # noqa: ASYNC109 - the library's own signature
+            if not marks:
+                marks.append(broker.breaks)
+                assert broker.connected, "a batch could begin here"
+                raise nats.errors.FlushTimeoutError
+            await flush(timeout)
+
+        monkeypatch.setattr(broker.client, "flush", given_up)
+        await cut(proxy, broker)
+        await asyncio.wait_for(broker.until_connected(), 20)
+        assert not await broker.confirm(marks[0]), "what was written before was lost"
+        assert await broker.confirm(broker.breaks)
+        await broker.close()
+    gc.collect()
+
+
+async def test_our_pings_wait_their_turn_behind_what_was_published(nats_url: str) -> None:
+    async with proxied(nats_url) as proxy:
+        broker = await brokers.connect(read_settings(nats_url=proxy.url), "test")
+        at = len(proxy.sent)
+        for _ in range(100):
+            await broker.publish("a", b"hi")
+        assert await broker.confirm(broker.breaks)
+        wire = bytes(proxy.sent[at:])
+        assert wire.count(b"PUB a ", 0, wire.index(b"PING\r\n")) == 100, wire
+        await broker.close()
+
+
+async def test_an_answer_that_nobody_waits_for_any_more_does_not_stop_the_client(nats_url: str) -> None:
+    broker = await brokers.connect(read_settings(nats_url=nats_url), "test")
+    forgotten: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    forgotten.cancel()
+    await broker.client.ping(forgotten)
+    assert await broker.confirm(broker.breaks)
+    assert await broker.confirm(broker.breaks), "the client still reads"
+    await broker.close()

@@ -1,11 +1,14 @@
 """Recovery: after a crash between any two steps a batch is finished as it was decided, by whoever comes next."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from roomkeys.decide import decide
+from roomkeys.errors import Unexpected
+from store import replicas
 from tests.rig import Rig
 from worker.courier import Courier
 from worker.loop import Loop
@@ -123,3 +126,21 @@ async def test_an_event_that_fails_alone_for_an_unknown_cause_is_given_up_and_th
         ("error", "internal"),
         ("ok", None),
     ]
+
+
+async def test_an_unexpected_database_error_while_looking_around_does_not_end_the_replica(
+    site_rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site_rig.users("alice", "bob", "carol")
+    look, failed = replicas.replicas, asyncio.Event()
+
+    async def stumble(*args: Any, **kwargs: Any) -> Any:
+        if not failed.is_set():
+            failed.set()
+            raise Unexpected("OperationFailure 134")
+        return await look(*args, **kwargs)
+
+    monkeypatch.setattr(replicas, "replicas", stumble)
+    async with site_rig.worker():
+        assert (await site_rig.ask("create", CREATE))["status"] == "ok"
+    assert failed.is_set()

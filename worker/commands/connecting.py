@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import nats.errors
-from nats.aio.client import Client
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError, ServiceUnavailableError
 
 from roomkeys.errors import Passing, Unexpected
 from store.connect import Database
 from worker.app import open_database
 from worker.broker import Broker
+from worker.client import SteadyClient
 from worker.commands.running import Failed
 from worker.credentials import credentials
 from worker.settings import Settings
@@ -41,7 +41,7 @@ async def nats_connection(
 
 
 async def _connect(settings: Settings, on_change: Callable[[str], None] | None) -> Broker:
-    client = Client()
+    client = SteadyClient()
     watch = _Watch(client, on_change)
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
@@ -64,7 +64,7 @@ async def _connect(settings: Settings, on_change: Callable[[str], None] | None) 
 class _Watch:
     """What befalls a connection: the first error, and what there is to tell of it."""
 
-    def __init__(self, client: Client, tell: Callable[[str], None] | None) -> None:
+    def __init__(self, client: SteadyClient, tell: Callable[[str], None] | None) -> None:
         self.first: Exception | None = None
         self._client = client
         self._tell = tell

@@ -1,0 +1,65 @@
+"""How large the next batch may be, and when an event is given up."""
+
+import pytest
+
+from worker import pace
+from worker.pace import Pace
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(pace, "time", clock)
+    return clock
+
+
+def test_three_conflicts_halve_the_batch_and_a_success_doubles_it() -> None:
+    tried = Pace(256)
+    for _ in range(3):
+        tried.conflict()
+    assert tried.events == 128
+    tried.succeeded()
+    assert tried.events == 256
+    tried.succeeded()
+    assert tried.events == 256
+
+
+def test_a_failure_lets_events_go_one_at_a_time() -> None:
+    tried = Pace(256)
+    tried.failed(alone=False)
+    assert tried.events == 1
+    assert not tried.gives_up
+
+
+def test_an_event_is_given_up_only_after_it_has_failed_alone_for_a_while(clock: Clock) -> None:
+    tried = Pace(256)
+    for _ in range(50):
+        tried.failed(alone=True)
+    assert not tried.gives_up, "an election takes seconds"
+    clock.now += pace.SECONDS_BEFORE_GIVING_UP
+    assert tried.gives_up
+    tried.succeeded()
+    assert not tried.gives_up, "the next event begins anew"
+
+
+def test_failures_in_company_do_not_count_against_the_first_event(clock: Clock) -> None:
+    tried = Pace(256)
+    tried.failed(alone=False)
+    clock.now += 2 * pace.SECONDS_BEFORE_GIVING_UP
+    tried.failed(alone=True)
+    assert not tried.gives_up
+
+
+def test_pauses_grow_and_are_bounded() -> None:
+    tried = Pace(256)
+    pauses = [tried.failed(alone=True) for _ in range(20)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] < pauses[-1] <= 2
