@@ -118,6 +118,13 @@ class Rig:
         found = await self.db.subscriptions.find({"roomId": room_id}).to_list(None)
         return {item["u"]["account"]: item for item in found}
 
+    async def until_owned(self) -> None:
+        """Wait until every partition has an owner: the worker has found its place and reads."""
+        cursors = self.db.room_worker_cursors
+        async with asyncio.timeout(PATIENCE), await cursors.watch() as changes:
+            while await cursors.count_documents({"owner": {"$ne": None}}) < self.settings.partitions:
+                await changes.next()
+
     @asynccontextmanager
     async def worker(self, **changes: Any) -> AsyncIterator[asyncio.Event]:
         """Run a worker in this process; the event stops it early."""

@@ -21,7 +21,8 @@ async def nats_findings(settings: Settings) -> AsyncIterator[Finding]:
     """Yield a line about the connection, JetStream and each of the site's streams."""
     try:
         async with nats_connection(settings) as broker:
-            version = broker.client.connected_server_version
+            about = broker.client.connected_server_version
+            version = f"{about.major}.{about.minor}.{about.patch}"
             where = ", ".join(without_user(url) for url in settings.nats_url)
             yield Finding("nats", ok=True, text=f"{where} answers (nats-server {version})")
             jetstream = await _jetstream(broker)
