@@ -1,10 +1,12 @@
 """Servers that go away, come back, or come back as somebody else: nothing is lost."""
 
 import asyncio
+from typing import Any
 
+import pytest
 from nats.js.api import StreamConfig
 
-from roomkeys import subjects
+from roomkeys import decide, subjects
 from tests.rig import Rig, rig
 from worker.metrics import STREAM_FAULTS
 from worker.servers import MongoServer, NatsServer
@@ -122,3 +124,46 @@ async def test_a_worker_waits_for_servers_that_are_not_there_yet(
             await reconnected(made)
             created = await made.ask("create", CREATE)
     assert created["status"] == "ok"
+
+
+@pytest.mark.parametrize("code", [43, 134, 211, 8], ids=["cursor", "majority", "signing", "unknown"])
+async def test_a_database_that_refuses_reads_for_a_while_costs_no_event(
+    nats_url: str, own_mongo: MongoServer, site: str, code: int
+) -> None:
+    """Also for a cause that nobody knows: an event is given up only after it has failed for seconds."""
+    async with rig(nats_url, own_mongo.uri, "chat", site) as made:
+        await made.users("alice", "bob", "carol")
+        async with made.worker():
+            await made.ask("create", CREATE)
+            refusal = {"failCommands": ["find"], "errorCode": code, "appName": "room-worker"}
+            await made.db.client.admin.command(
+                "configureFailPoint", "failCommand", mode={"times": 6}, data=refusal
+            )
+            removed = await made.ask("member.remove", REMOVE_BOB)
+        assert removed["status"] == "ok"
+        assert made.of(subjects.dead_letter_subject(site)) == []
+
+
+async def test_a_doubtful_give_up_is_not_taken_out_on_the_next_event(
+    nats_url: str, own_mongo: MongoServer, site: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit that gave an event up happened, but its answer was lost: the next event begins anew."""
+    monkeypatch.setattr("worker.pace.SECONDS_BEFORE_GIVING_UP", 0.0)
+    decided = decide.decide
+
+    def stumble(events: Any, *args: Any, **kwargs: Any) -> Any:
+        if any(event.room_id == "cursed" for event in events):
+            raise RuntimeError
+        return decided(events, *args, **kwargs)
+
+    monkeypatch.setattr("worker.loop.decide", stumble)
+    async with rig(nats_url, own_mongo.uri, "chat", site) as made:
+        await made.users("alice", "bob", "carol")
+        async with made.worker(partitions=1):
+            await made.ask("create", CREATE)
+            doubt = {"failCommands": ["commitTransaction"], "writeConcernError": {"code": 64, "errmsg": "slow"}}
+            await made.db.client.admin.command("configureFailPoint", "failCommand", mode={"times": 2}, data=doubt)
+            cursed = await made.publish("create", {**CREATE, "roomId": "cursed"})
+            healthy = await made.publish("create", {**CREATE, "roomId": "r2"})
+            assert (await made.result(cursed))["reason"] == "internal"
+            assert (await made.result(healthy))["status"] == "ok"

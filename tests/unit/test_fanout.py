@@ -47,10 +47,11 @@ def page_of(count: int) -> dict[str, list[str]]:
 async def test_one_fanout_serialises_once_and_frames_one_payload_object(monkeypatch: pytest.MonkeyPatch) -> None:
     page = page_of(3 * CHUNK_ACCOUNTS + 1)
     dumped, payloads = [], []
+    serialise = orjson.dumps
 
     def dumps(value: object) -> bytes:
         dumped.append(value)
-        return orjson.dumps(value)
+        return serialise(value)
 
     def framing(accounts: list[str], payload: bytes) -> bytes:
         payloads.append(payload)
