@@ -124,9 +124,9 @@ class Feed:
             inbox = self._inboxes.get(partition_of(event.room_id, self._partitions))
             if inbox is not None and inbox.attached and message.sequence > inbox.place.sequence:
                 await self._until_room_or_hunger(inbox)
-                if inbox.full:
+                if inbox.failure is None and inbox.full:
                     self._detach(inbox)
-                elif inbox.attached:
+                elif inbox.failure is None:
                     inbox.put(event)
                     inbox.place = Place(message.sequence, message.time_ns, created_ns)
         self.place = Place(message.sequence, message.time_ns, created_ns)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from tests.command import variables as settings_of
 from tests.rig import Rig
 
 CREATE = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
@@ -19,17 +20,7 @@ TAKEOVER_SECONDS = 10.0
 @asynccontextmanager
 async def child(made: Rig, **variables: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run a worker in a process of its own."""
-    settings = made.settings
-    environment = {
-        **os.environ,
-        "NATS_URL": settings.nats_url[0],
-        "MONGO_URI": settings.mongo_uri.get_secret_value(),
-        "MONGO_DB": settings.mongo_db,
-        "SITE_ID": settings.site_id,
-        "HEALTH_ADDR": "127.0.0.1:0",
-        "METRICS_ADDR": "127.0.0.1:0",
-        **variables,
-    }
+    environment = {**os.environ, **settings_of(made, **variables)}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.faults.child", env=environment, stderr=asyncio.subprocess.DEVNULL
     )
