@@ -70,10 +70,14 @@ def _masked(value: Any) -> Any:
 
 
 def where(error: BaseException) -> str:
-    """Describe an error by its type and place; never by its text, which may quote what it failed on."""
+    """Describe an error by its type and place; by its text only where that is ours.
+
+    Other texts may quote what the error failed on.
+    """
     frames = extract_tb(error.__traceback__)
     place = f" at {frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{place}"
+    text = f": {error}" if type(error).__module__ == "roomkeys.errors" and str(error) else ""
+    return f"{type(error).__name__}{text}{place}"
 
 
 def logger(name: str) -> Any:

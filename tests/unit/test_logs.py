@@ -1,0 +1,56 @@
+"""Logs: structured, in reading order, and without anything that could be a key."""
+
+import io
+from base64 import b64encode
+
+import orjson
+import pytest
+
+from roomkeys.errors import Unexpected
+from roomkeys.keys import RoomKey
+from worker import logs
+
+SECRET = bytes(range(32))
+
+
+@pytest.fixture
+def lines() -> io.StringIO:
+    stream = io.StringIO()
+    logs.configure("debug", "json", stream)
+    return stream
+
+
+def test_a_line_is_json_with_the_time_and_the_event_first(lines: io.StringIO) -> None:
+    logs.logger("test").info("something happened", partition=3)
+    document = orjson.loads(lines.getvalue())
+    assert list(document) == ["timestamp", "level", "part", "event", "partition"]
+    assert (document["event"], document["part"], document["partition"]) == ("something happened", "test", 3)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"secret": SECRET.hex()},
+        {"encKey": {"priv": b64encode(SECRET).decode()}},
+        {"found": [{"document": {"privateKey": SECRET.hex()}}]},
+        {"anything": SECRET},
+        {"nested": ({"raw": bytearray(SECRET)},)},
+        {"key": RoomKey(3, SECRET)},
+        {"object": RoomKey(3, SECRET)},
+    ],
+)
+def test_whatever_could_be_a_key_is_masked(lines: io.StringIO, fields: dict[str, object]) -> None:
+    logs.logger("test").error("failed", **fields)
+    for shape in (SECRET.hex(), b64encode(SECRET).decode(), repr(SECRET)[2:-1]):
+        assert shape not in lines.getvalue()
+
+
+def test_an_error_is_described_by_its_place_and_never_by_somebody_elses_text() -> None:
+    def fail(error: Exception) -> str:
+        with pytest.raises(type(error)) as caught:
+            raise error
+        return logs.where(caught.value)
+
+    assert "test_logs.py" in fail(ValueError(SECRET.hex()))
+    assert SECRET.hex() not in fail(ValueError(SECRET.hex()))
+    assert fail(Unexpected("OperationFailure 134")).startswith("Unexpected: OperationFailure 134 at ")
