@@ -93,3 +93,18 @@ async def says(process: Process, text: str, *, on_stderr: bool = False) -> str:
 def left_in(folder: Path) -> list[str]:
     """Return the names of what a command left in a folder."""
     return [path.name for path in folder.iterdir()]
+
+
+@asynccontextmanager
+async def child(made: Rig, **changes: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a worker in a process of its own, to be killed; `DIE_IN` names a function in which it kills itself."""
+    environment = {**os.environ, **variables(made, **changes)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.faults.child", env=environment, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()

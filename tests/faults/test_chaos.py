@@ -17,7 +17,7 @@ import orjson
 import pytest
 
 from roomkeys.subjects import event_subject
-from tests.faults.test_replicas import child
+from tests.command import child
 from tests.rig import AT, Rig, rig
 from tests.unit.model import Model, Told
 from worker.servers import MongoServer, NatsServer

@@ -1,35 +1,17 @@
 """Replicas: they share a site's partitions, hand them over at once, and take them from the dead."""
 
 import asyncio
-import os
 import signal
-import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
-from tests.command import variables as settings_of
+from tests.command import child
 from tests.rig import Rig
 
 CREATE = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
 REMOVE_BOB = {"roomId": "r1", "requester": "alice", "account": "bob"}
 TAKEOVER_SECONDS = 10.0
-
-
-@asynccontextmanager
-async def child(made: Rig, **variables: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a worker in a process of its own."""
-    environment = {**os.environ, **settings_of(made, **variables)}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.faults.child", env=environment, stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 async def owners(made: Rig) -> list[Any]:

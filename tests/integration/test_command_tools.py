@@ -1,13 +1,13 @@
 """`publish`, `tail` and `status`, against a worker and against nothing."""
 
+import asyncio
 import signal
 
 import orjson
 import pytest
 
 from roomkeys import subjects
-from store.outbox import OUTBOX
-from tests.command import ended, run, running, says, variables
+from tests.command import child, ended, run, running, says, variables
 from tests.rig import Rig
 from worker.commands.local import free_port
 from worker.servers import NatsServer
@@ -145,27 +145,26 @@ async def test_status_tells_owners_lag_rotations_and_dead_letters(site_rig: Rig)
     assert (never.code, "no worker has been started" in never.out) == (0, True)
     async with site_rig.worker():
         await site_rig.ask("member.add", {"roomId": "unknown", "users": ["bob"], "requesterAccount": "alice"})
+        await site_rig.ask("create", {"roomId": "r9", "name": "x", "users": ["bob"], "requesterAccount": "alice"})
         running_ = (await run("status", "--json", env=env)).json()
     assert running_["partitions"] == len(running_["cursors"]) == 8
     assert len(running_["replicas"]) == 1
     assert {cursor["owner"] for cursor in running_["cursors"]} == set(running_["replicas"])
-    assert (running_["lastSequence"], running_["deadLetters"], running_["rotating"]) == (1, 1, [])
+    assert (running_["lastSequence"], running_["deadLetters"], running_["rotating"]) == (2, 1, [])
     await site_rig.publish("create", {"roomId": "r1", "name": "x", "requesterAccount": "alice"})
-    await _rotating(site_rig, "r9")
     stopped = (await run("status", "--json", env=env)).json()
     assert {cursor["owner"] for cursor in stopped["cursors"]} == {None}
     assert max(cursor["behind"] for cursor in stopped["cursors"]) >= 1
     assert stopped["oldestSeconds"] > 0
-    assert stopped["rotating"] == [{"roomId": "r9", "version": 4, "inUse": 3}]
-    shown = (await run("status", env=env)).out
-    assert "rotating      r9 to v4" in shown
-    assert "nobody" in shown
+    assert "nobody" in (await run("status", env=env)).out
+    await _rotating(site_rig, "r9")
+    died = (await run("status", "--json", env=env)).json()
+    assert died["rotating"] == [{"roomId": "r9", "version": 1, "inUse": 0}]
+    assert "rotating      r9 to v1" in (await run("status", env=env)).out
 
 
 async def _rotating(site_rig: Rig, room_id: str) -> None:
-    await site_rig.db[OUTBOX].insert_one(
-        {"_id": f"{site_rig.site}:0:{9:020d}:000000", "owed": {"room_id": room_id}}
-    )
-    staged = {"ver": 4, "priv": b"\x07" * 32}
-    key = {"ver": 3, "priv": b"\x06" * 32}
-    await site_rig.db.rooms.insert_one({"_id": room_id, "encKey": key, "keyRotation": {"staged": staged}})
+    """Let a worker die after it has sent a new key and before it is in use."""
+    async with child(site_rig, DIE_IN="worker.loop.settle") as doomed:
+        await site_rig.publish("key.rotate", {"roomId": room_id, "requester": "alice"})
+        await asyncio.wait_for(doomed.wait(), 20)

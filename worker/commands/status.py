@@ -1,6 +1,5 @@
 """`room-worker status`: how far a site has come, who does the work, and what is in hand."""
 
-import re
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -10,7 +9,7 @@ from nats.js.errors import NotFoundError
 from roomkeys import subjects
 from store.connect import Database, Document
 from store.cursors import cursors, stored_partitions
-from store.outbox import OUTBOX
+from store.outbox import rooms_owed
 from store.replicas import replicas
 from worker.broker import Broker
 from worker.commands.connecting import database_connection, nats_connection
@@ -53,10 +52,7 @@ async def rotating_rooms(database: Database, site: str) -> list[dict[str, Any]]:
 
     They are found by the outbox, which has an entry for each and is short, not by reading every room.
     """
-    of_site = {"_id": {"$regex": rf"^{re.escape(site)}:\d+:\d{{20}}:"}}
-    owing = await database.find(OUTBOX, of_site, {"owed.room_id": 1})
-    room_ids = sorted({item["owed"]["room_id"] for item in owing if item["owed"].get("room_id")})
-    query = {"_id": {"$in": room_ids}, "keyRotation.staged.ver": {"$exists": True}}
+    query = {"_id": {"$in": await rooms_owed(database, site)}, "keyRotation.staged.ver": {"$exists": True}}
     found = await database.find("rooms", query, {"keyRotation.staged.ver": 1, "encKey.ver": 1})
     return [
         {
