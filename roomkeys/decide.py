@@ -12,7 +12,7 @@ from roomkeys.decision import Decision, Letter, Outcome, Owed
 from roomkeys.draft import Draft
 from roomkeys.errors import Fault, Rejection
 from roomkeys.events import Add, AnyEvent, Create, Remove
-from roomkeys.parts import in_parts
+from roomkeys.parts import PART_BYTES, in_parts
 from roomkeys.people import Snapshot
 from roomkeys.rules import Desk, take_effect
 
@@ -56,7 +56,8 @@ def decide(
 
 def reject(event: AnyEvent, fault: Fault, *, site: str, now_ms: int) -> Outcome:
     """Return the outcome of an event that can never succeed, with the event itself for the dead letters."""
-    letter = Letter(event.origin.subject, event.origin.body)
+    body = event.origin.body
+    letter = Letter(event.origin.subject, body[:PART_BYTES], truncated=len(body) > PART_BYTES)
     return replace(_untouched(event, site, now_ms), error=fault, letter=letter)
 
 

@@ -74,10 +74,11 @@ class MembersNotice:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """An event that can never succeed, as it came."""
+    """An event that can never succeed, as it came, but for a body too long to be kept whole."""
 
     subject: str
     body: bytes = field(repr=False)
+    truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,9 @@ from roomkeys.decision import Outcome, Owed
 PART_ACCOUNTS: Final = 1_000
 """The most accounts in one part: with the longest names and accounts that is less than 10 MiB."""
 
+PART_BYTES: Final = 6 * 1024 * 1024
+"""The most bytes of dead letters' bodies in one part, and of one of them; few servers take larger messages."""
+
 _T = TypeVar("_T")
 
 
@@ -32,13 +35,19 @@ def _packed(pieces: Sequence[Outcome], most: int) -> Iterator[list[Outcome]]:
     pack: list[Outcome] = []
     size = 0
     for piece in pieces:
-        accounts = len(piece.added) + len(piece.removed)
-        if pack and size + accounts > most:
+        weight = _weight(piece, most)
+        if pack and size + weight > most:
             yield pack
             pack, size = [], 0
         pack.append(piece)
-        size += accounts
+        size += weight
     yield pack
+
+
+def _weight(piece: Outcome, most: int) -> int:
+    """Return a piece's size in accounts: a body of `PART_BYTES` fills a part as `most` accounts do."""
+    letter = 0 if piece.letter is None else len(piece.letter.body) * most // PART_BYTES
+    return len(piece.added) + len(piece.removed) + letter
 
 
 def _slices(values: Sequence[_T], most: int) -> Iterator[Sequence[_T]]:

@@ -106,7 +106,7 @@ class Courier:
 
     def _cut(self, letter: Letter, headers: dict[str, str]) -> bytes:
         """Return as much of the event's body as fits a message together with the headers."""
-        if self.broker.fits(letter.body, headers):
+        if self.broker.fits(letter.body, headers) and not letter.truncated:
             return letter.body
         headers[TRUNCATED] = "true"
         return letter.body[: self.broker.room_for_body(headers)]

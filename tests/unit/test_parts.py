@@ -1,9 +1,16 @@
 """What is owed to many goes into several entries, in order, with one result at the end."""
 
-from roomkeys.decision import Outcome, Owed
-from roomkeys.parts import in_parts
+from dataclasses import replace
+
+from roomkeys.decide import reject
+from roomkeys.decision import Letter, Outcome, Owed
+from roomkeys.errors import Fault
+from roomkeys.events import decode, parse
+from roomkeys.parts import PART_BYTES, in_parts
 from roomkeys.people import Member
 from roomkeys.subjects import Operation
+
+from .builders import incoming
 
 
 def outcome(sequence: int, removed: int) -> Outcome:
@@ -41,3 +48,21 @@ def test_joiners_are_spread_over_the_entries_and_none_is_lost() -> None:
 
 def test_an_outcome_without_members_is_one_final_part() -> None:
     assert [part.outcomes for part in in_parts(Owed(None, (outcome(1, 0),)))] == [(outcome(1, 0),)]
+
+
+def test_bodies_of_dead_letters_count_as_well() -> None:
+    large = bytes(PART_BYTES * 3 // 4)
+    letters = tuple(replace(outcome(number, 0), letter=Letter("s", large)) for number in range(4))
+    parts = list(in_parts(Owed(None, letters)))
+    assert [len(part.outcomes) for part in parts] == [1, 1, 1, 1]
+    small = tuple(replace(outcome(number, 0), letter=Letter("s", b"{")) for number in range(256))
+    assert len(list(in_parts(Owed(None, small)))) == 1
+
+
+def test_a_body_too_long_to_be_kept_is_cut_and_says_so() -> None:
+    message = incoming("create", bytes(PART_BYTES + 1))
+    poison = decode(message, parse(message.body))
+    assert poison is not None
+    letter = reject(poison, Fault("bad_request", "invalid_event", ""), site="s", now_ms=0).letter
+    assert letter is not None
+    assert (len(letter.body), letter.truncated) == (PART_BYTES, True)
