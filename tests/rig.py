@@ -42,7 +42,6 @@ class Rig:
     db: Any
     settings: Settings
     received: list[Received] = field(default_factory=list)
-    requests: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property

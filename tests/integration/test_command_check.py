@@ -17,7 +17,7 @@ from store.cursors import Place
 from tests.command import ROOM_WORKER, Ended, run, variables
 from tests.rig import Rig
 from worker.app import open_database
-from worker.commands.local import free_port
+from worker.ports import free_port
 from worker.servers import NatsServer
 
 

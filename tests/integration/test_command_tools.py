@@ -9,7 +9,7 @@ import pytest
 from roomkeys import subjects
 from tests.command import child, ended, run, running, says, variables
 from tests.rig import Rig
-from worker.commands.local import free_port
+from worker.ports import free_port
 from worker.servers import NatsServer
 
 ALICE = ("--requester", "alice")

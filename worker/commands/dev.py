@@ -11,10 +11,11 @@ from typing import Any, Final
 
 import click
 
-from worker.commands.local import free_port, local_settings, prepare, working
+from worker.commands.local import local_settings, prepare, working
 from worker.commands.printing import example, json_option, safe, show, show_json
 from worker.commands.running import serve
 from worker.logs import configure
+from worker.ports import free_port
 from worker.servers import MongoServer, NatsServer
 from worker.settings import Settings, read_settings
 

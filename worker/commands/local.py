@@ -1,14 +1,14 @@
 """The service on this machine, with servers of its own: what `demo` and `dev` have in common."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from worker import app
 from worker.commands.connecting import database_connection, nats_connection
-from worker.servers import HOST, MongoServer, NatsServer
+from worker.ports import HOST
+from worker.servers import MongoServer, NatsServer
 from worker.settings import Settings
 
 _NAMES: Final = {"alice": "Alice", "bob": "Bob", "carol": "Carol", "dave": "Dave"}
@@ -56,10 +56,3 @@ async def working(settings: Settings) -> AsyncIterator[None]:
             yield
         finally:
             stop.set()
-
-
-def free_port() -> int:
-    """Return a port of this machine on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
