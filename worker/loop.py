@@ -131,11 +131,12 @@ class Loop:
 
     async def strike(self) -> None:
         """Delete the outbox entries that have been paid."""
-        await outbox.strike(self._tools.database, self.lease, self.paid)
+        with metrics.step("strike"):
+            await outbox.strike(self._tools.database, self.lease, self.paid)
         self.paid = []
 
     async def _read(self, events: Sequence[AnyEvent]) -> Snapshot:
-        with metrics.STEPS.labels("read").time():
+        with metrics.step("read"):
             return await load(self._tools.database, events, self.lease.session)
 
     def _give_up(self, event: AnyEvent) -> Decision:
@@ -150,7 +151,7 @@ class Loop:
         staged = {
             change.room.id: RoomKey.mint(change.stage) for change in decision.changes if change.stage is not None
         }
-        with metrics.STEPS.labels("apply").time():
+        with metrics.step("apply"):
             await apply(
                 self._tools.database,
                 self.lease,
@@ -166,13 +167,13 @@ class Loop:
         return Work(entries, _records(decision, snapshot, staged))
 
     async def _deliver(self, work: Work) -> None:
-        with metrics.STEPS.labels("deliver").time():
+        with metrics.step("deliver"):
             mark = self._tools.broker.breaks
             await self._tools.courier.deliver(work.owed, work.records, self.lease.session, _now_ms())
             await self._confirm(mark)
 
     async def _settle(self, work: Work) -> None:
-        with metrics.STEPS.labels("settle").time():
+        with metrics.step("settle"):
             await self._settle_in_the_end(work.records)
         metrics.ROTATIONS.inc(sum(record.staged is not None for record in work.records.values()))
 
@@ -189,7 +190,7 @@ class Loop:
                 return
 
     async def _announce(self, work: Work) -> None:
-        with metrics.STEPS.labels("announce").time():
+        with metrics.step("announce"):
             mark = self._tools.broker.breaks
             await self._tools.courier.announce(work.owed)
             await self._confirm(mark)

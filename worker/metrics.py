@@ -1,5 +1,7 @@
 """Metrics, as Prometheus reads them on `/metrics`. Labels name operations and causes, never rooms or accounts."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -43,3 +45,10 @@ LAG: Final = Gauge(
     ["partition"],
     registry=REGISTRY,
 )
+
+
+@contextmanager
+def step(name: str) -> Iterator[None]:
+    """Measure a step of the loop: read, apply, deliver, settle, announce or strike."""
+    with STEPS.labels(name).time():
+        yield
