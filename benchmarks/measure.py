@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.site import PATIENCE, Counter, Site, site
-from roomkeys.keys import KeyRecord, RoomKey
+from roomkeys.keys import RoomKey
 from store.connect import connect
 from worker import broker as brokers
 from worker import logs
@@ -67,7 +67,7 @@ async def fan_out(made: Site) -> None:
     rates = []
     for version in range(1, ROUNDS + 1):
         since, mark = time.perf_counter(), broker.breaks
-        await courier.deliver([], {room_id: KeyRecord(staged=RoomKey.mint(version))}, session, 0)
+        await courier.fan_out({room_id: RoomKey.mint(version)}, session, 0)
         if not await broker.confirm(mark):
             raise ConnectionError("the broker did not confirm a fan-out: nothing was measured")
         rates.append(BIG_ROOM / (time.perf_counter() - since))

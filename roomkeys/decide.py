@@ -38,13 +38,13 @@ def decide(
     outcomes: dict[str | None, list[Outcome]] = {}
     touched = taken = 0
     for event in events:
-        touched += _accounts_of(event, snapshot)
+        touched += touches(event, snapshot)
         if taken and touched > most_accounts:
             break
         taken += 1
-        draft = drafts.get(event.room_id) or _open(event.room_id, snapshot)
+        draft = drafts.get(event.room_id) or open_draft(event.room_id, snapshot)
         drafts[event.room_id] = draft
-        outcomes.setdefault(event.room_id, []).append(_outcome(event, draft, desk, now_ms))
+        outcomes.setdefault(event.room_id, []).append(outcome_of(event, draft, desk, now_ms))
     changes = (drafts[room_id].change() for room_id in outcomes)
     owed = (
         Owed(room_id, tuple(of_room), drafts[room_id].joiners(), drafts[room_id].high)
@@ -61,7 +61,7 @@ def reject(event: AnyEvent, fault: Fault, *, site: str, now_ms: int) -> Outcome:
     return replace(_untouched(event, site, now_ms), error=fault, letter=letter)
 
 
-def _accounts_of(event: AnyEvent, snapshot: Snapshot) -> int:
+def touches(event: AnyEvent, snapshot: Snapshot) -> int:
     """Return how many accounts the event touches: those it names, its orgs', and those of a backfill."""
     match event:
         case Create() | Add():
@@ -75,14 +75,16 @@ def _accounts_of(event: AnyEvent, snapshot: Snapshot) -> int:
             return event.weight
 
 
-def _open(room_id: str | None, snapshot: Snapshot) -> Draft:
+def open_draft(room_id: str | None, snapshot: Snapshot) -> Draft:
+    """Return the room as the database has it; an event without a room has an empty one."""
     if room_id is None:
         return Draft(None, {}, frozenset())
     members = snapshot.members.get(room_id, {})
     return Draft(snapshot.rooms.get(room_id), members, snapshot.individuals.get(room_id, frozenset()))
 
 
-def _outcome(event: AnyEvent, draft: Draft, desk: Desk, now_ms: int) -> Outcome:
+def outcome_of(event: AnyEvent, draft: Draft, desk: Desk, now_ms: int) -> Outcome:
+    """Let the event take effect on its room's draft and return what it came to."""
     try:
         effect = take_effect(event, draft, desk)
     except Rejection as rejection:

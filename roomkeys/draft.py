@@ -91,6 +91,10 @@ class Draft:
         if self.room is not None:
             self._raised = self.room.keys.next_version(at_ms) if self._raised is None else self._raised + 1
 
+    def found_before(self) -> None:
+        """Take up a channel that an earlier slice of the same event has founded: its key still is version 0."""
+        self._raised = 0
+
     def send_key(self, account: str, at_ms: int) -> None:
         """Owe somebody the room's key; a room that has none to give gets one."""
         if self.room is None or self.room.kind != Kind.CHANNEL:
@@ -98,6 +102,11 @@ class Draft:
         self._wants_key[account] = None
         if self._raised is None and not self.room.keys.has_key:
             self.rotate(at_ms)
+
+    @property
+    def rotates(self) -> bool:
+        """Tell whether the room's version has been raised."""
+        return self._raised is not None
 
     @property
     def high(self) -> int | None:

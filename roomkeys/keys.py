@@ -62,3 +62,12 @@ class KeyRecord:
     def staging(self, key: RoomKey) -> "KeyRecord":
         """Return the record with the key on its way to the members."""
         return replace(self, high=key.version, staged=key, seen=key.version)
+
+    def settling(self, following: RoomKey | None) -> "KeyRecord":
+        """Return the record with the staged key in use and the following one, if any, on its way."""
+        if self.staged is None:
+            return self
+        settled = replace(
+            self, settled=self.staged.version, current=self.staged, staged=None, replaced=(self.staged,)
+        )
+        return settled if following is None else settled.staging(following)

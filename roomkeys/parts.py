@@ -28,7 +28,8 @@ def _pieces(outcome: Outcome, most: int) -> Iterator[Outcome]:
     """Cut an outcome; each piece tells of its own members, the last one is the event's end."""
     pieces = list(zip_longest(_slices(outcome.added, most), _slices(outcome.removed, most)))
     for at, (added, removed) in enumerate(pieces or [(None, None)], 1):
-        yield replace(outcome, added=tuple(added or ()), removed=tuple(removed or ()), final=at >= len(pieces))
+        final = outcome.final and at >= len(pieces)
+        yield replace(outcome, added=tuple(added or ()), removed=tuple(removed or ()), final=final)
 
 
 def _packed(pieces: Sequence[Outcome], most: int) -> Iterator[list[Outcome]]:

@@ -83,7 +83,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A room as stored. `kind` may be one that only other services know; `orgs` are its org rows."""
+    """A room as stored. `kind` may be one that only other services know; `orgs` are its org rows.
+
+    `size` is how many members it counts, people and bots.
+    """
 
     id: str
     name: str
@@ -91,6 +94,7 @@ class Room:
     site: str
     orgs: frozenset[str] = frozenset()
     keys: KeyRecord = field(default_factory=KeyRecord)
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,8 @@ class Snapshot:
 
     `members` has, by room and account, those of the batch's accounts that are members (all members of a
     room that may need a backfill); `individuals` the user ids that hold an individual row, by room; `orgs`
-    each org's users without bots; `apps` the display names of bots.
+    each org's users without bots; `apps` the display names of bots. `partial`: an org, a backfill or the rows
+    of a room were too many to be read at once, and part of them is missing.
     """
 
     rooms: Mapping[str, Room] = field(default_factory=dict)
@@ -108,3 +113,4 @@ class Snapshot:
     users: Mapping[str, User] = field(default_factory=dict)
     orgs: Mapping[str, tuple[User, ...]] = field(default_factory=dict)
     apps: Mapping[str, str] = field(default_factory=dict)
+    partial: bool = False

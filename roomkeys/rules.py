@@ -24,29 +24,48 @@ class Effect:
 
 
 @dataclass(frozen=True, slots=True)
+class Portion:
+    """Which part of its event is decided: all of it, unless it is applied in slices.
+
+    `begun`: a slice was written before, so nobody's absence fails the event any more; `last`: no slice comes
+    after; `told`: the room was told of the event already; `known`: everybody whom the event names is known, in
+    whichever slice.
+    """
+
+    begun: bool = False
+    last: bool = True
+    told: bool = False
+    known: bool = True
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether this is all of the event."""
+        return self.last and not self.begun
+
+
+@dataclass(frozen=True, slots=True)
 class Desk:
     """What every rule decides with: the database's word, the site, and a source of document ids."""
 
     snapshot: Snapshot
     site: str
     new_id: Callable[[], str]
-
-    def known(self, account: str, draft: Draft) -> bool:
-        """Tell whether the account is a user's or, though its user is gone, still a member's."""
-        return account in self.snapshot.users or account in draft.members
+    portion: Portion = Portion()
 
     def require_known(self, accounts: Iterable[str], draft: Draft) -> None:
-        """Fail the event if one of the accounts is unknown."""
-        if not all(self.known(account, draft) for account in accounts):
-            raise errors.user_not_found()
+        """Fail the event if one of the accounts is neither a user's nor, though its user is gone, a member's."""
+        self._require(all(account in self.snapshot.users or account in draft.members for account in accounts))
 
     def users(self, accounts: Iterable[str]) -> list[User]:
         """Return the users of the accounts; one of them unknown fails the event."""
         users = [self.snapshot.users.get(account) for account in accounts]
         found = [user for user in users if user is not None]
-        if len(found) < len(users):
-            raise errors.user_not_found()
+        self._require(len(found) == len(users))
         return found
+
+    def _require(self, known: bool) -> None:
+        if not self.portion.begun and not (known and self.portion.known):
+            raise errors.user_not_found()
 
     def of_orgs(self, orgs: Iterable[str]) -> list[User]:
         """Return the users that the orgs stand for."""
@@ -104,7 +123,8 @@ def _add(event: Add, draft: Draft, desk: Desk) -> Effect:
     joined = _admit(event, draft, desk, named, _distinct([*named, *desk.of_orgs(event.orgs)]))
     for membership in joined:
         draft.send_key(membership.account, event.taken_ms)
-    if not joined and draft.orgs == orgs_before:
+    org_alone = draft.orgs != orgs_before and desk.portion.last and not desk.portion.told
+    if not joined and not org_alone:
         return Effect()
     since = None if event.share_history else event.at_ms
     notice = MembersNotice(MEMBER_ADDED, room.name, room.kind, joined_ms=event.at_ms, history_from_ms=since)
@@ -170,12 +190,12 @@ def _remove(event: Remove, draft: Draft, desk: Desk) -> Effect:
     desk.require_known((event.requester, *event.accounts), draft)
     leaving = _leaving_org(event.org, draft, desk) if event.org else _leaving(event.accounts, draft, desk)
     removed = tuple(draft.leave(account) for account in leaving)
-    if event.org and event.org in draft.orgs:
+    if event.org and event.org in draft.orgs and desk.portion.last:
         draft.drop_org(event.org)
     if not removed:
         return Effect()
     draft.rotate(event.taken_ms)
-    alone = event.org is None and leaving == [event.requester]
+    alone = event.org is None and leaving == [event.requester] and desk.portion.whole
     return Effect(removed=removed, notice=MembersNotice(MEMBER_LEFT if alone else MEMBER_REMOVED, org=event.org))
 
 

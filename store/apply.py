@@ -11,12 +11,13 @@ from typing import Any
 from pymongo import DeleteMany, InsertOne, UpdateMany, UpdateOne
 
 from roomkeys.decision import INDIVIDUAL, RoomChange
+from roomkeys.events import Incoming
 from roomkeys.keys import RoomKey
 from roomkeys.people import MEMBER
 from store.connect import Database, Document
 from store.cursors import Lease, Place, fence
 from store.documents import date, key_document, membership_document, room_document, row_fields
-from store.outbox import OUTBOX, Entry, entry_document
+from store.outbox import OUTBOX, Entry, entry_document, kept_document, kept_id
 
 Write = InsertOne[Document] | UpdateOne | UpdateMany | DeleteMany
 
@@ -32,9 +33,11 @@ async def apply(  # noqa: PLR0913 - what a batch writes, each part by name
     owed: Sequence[Entry],
     paid: Iterable[str],
     now_ms: int,
+    keep: Incoming | None = None,
 ) -> None:
-    """Write a batch. `staged` has the new key of each room whose change stages one; `paid` are outbox ids.
+    """Write a batch, or a slice of one event. `staged` has the new key of each room whose change stages one.
 
+    `paid` are outbox ids; `keep` is the event that `after` leaves applied in part, the first time it does.
     `Conflict`: nothing was written, try again; `Passing`: perhaps it was, take the lease anew and look;
     `LostLease`: another replica has the partition.
     """
@@ -44,9 +47,11 @@ async def apply(  # noqa: PLR0913 - what a batch writes, each part by name
         await _bulk(database, lease, "rooms", [write for write in rooms if write])
         await _memberships(database, lease, changes)
         await _rows(database, lease, changes)
-        documents = [InsertOne(entry_document(entry)) for entry in owed]
-        gone = list(paid)
-        await _bulk(database, lease, OUTBOX, [*documents, *([DeleteMany({"_id": {"$in": gone}})] if gone else [])])
+        documents = [entry_document(entry) for entry in owed]
+        documents += [] if keep is None else [kept_document(lease, keep)]
+        gone = [*paid, *([kept_id(lease)] if before.slice is not None and after.slice is None else [])]
+        deletes = [DeleteMany({"_id": {"$in": gone}})] if gone else []
+        await _bulk(database, lease, OUTBOX, [*map(InsertOne, documents), *deletes])
 
 
 def _room_write(change: RoomChange, staged: RoomKey | None, now_ms: int) -> Write | None:

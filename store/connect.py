@@ -60,12 +60,21 @@ class Database:
         return documents
 
     async def find(
-        self, collection: str, query: Mapping[str, Any], projection: Mapping[str, Any], session: Any = None
+        self,
+        collection: str,
+        query: Mapping[str, Any],
+        projection: Mapping[str, Any],
+        session: Any = None,
+        *,
+        sort: str | None = None,
+        limit: int = 0,
     ) -> list[Document]:
-        """Return all documents that match, in one reply where they fit one."""
+        """Return all documents that match, or the first `limit` by the field `sort`, in as few replies as fit."""
         with translated():
-            cursor = self.db[collection].find(query, projection, session=session, batch_size=EVERYTHING)
-            documents: list[Document] = await cursor.to_list(None)
+            cursor = self.db[collection].find(
+                query, projection, session=session, batch_size=EVERYTHING, limit=limit
+            )
+            documents: list[Document] = await (cursor.sort(sort) if sort else cursor).to_list(None)
         return documents
 
     @asynccontextmanager

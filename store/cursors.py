@@ -5,13 +5,14 @@ transaction of the loop begins by writing this document under its owner, epoch a
 owner's transaction can only fail. A fence that is merely read does not stop it. (design.md, rules a and d)
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from bson.binary import UUID_SUBTYPE, Binary
 from pymongo import UpdateOne
 
 from roomkeys.errors import LostLease
+from roomkeys.slices import Slice
 from store.connect import Database, Document, session_id
 from store.failures import translated
 
@@ -33,12 +34,13 @@ class Place:
     """A place in the stream: everything up to `sequence` has been applied.
 
     `time_ns` is the broker's time of that message and `created_ns` the stream's (epoch nanoseconds): they
-    tell whether it still is the same stream.
+    tell whether it still is the same stream. `slice`: how far the event after it has been applied, if in part.
     """
 
     sequence: int
     time_ns: int
     created_ns: int
+    slice: Slice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,7 @@ async def fence(database: Database, lease: Lease, before: Place | None = None, a
 
     It is written, whether it moves or not: a fence that is only read stops nobody.
     """
-    wanted = {} if before is None else {"applied": before.sequence}
+    wanted = {} if before is None else {"applied": before.sequence, "slice.number": _slice_number(before)}
     moved = {} if after is None else {"$set": _place_fields(after)}
     held = await database[CURSORS].update_one(
         {**lease.fence, **wanted}, {"$inc": {"writes": 1}, **moved}, session=lease.session
@@ -178,8 +180,21 @@ async def fence(database: Database, lease: Lease, before: Place | None = None, a
 
 def place(document: Document) -> Place:
     """Read a cursor's place in the stream."""
-    return Place(document["applied"], document["appliedNs"], document["createdNs"])
+    part = document.get("slice")
+    return Place(
+        document["applied"], document["appliedNs"], document["createdNs"], None if part is None else Slice(**part)
+    )
 
 
 def _place_fields(where: Place) -> Document:
-    return {"applied": where.sequence, "appliedNs": where.time_ns, "createdNs": where.created_ns}
+    part = None if where.slice is None else asdict(where.slice)
+    return {
+        "applied": where.sequence,
+        "appliedNs": where.time_ns,
+        "createdNs": where.created_ns,
+        "slice": part,
+    }
+
+
+def _slice_number(where: Place) -> int | None:
+    return None if where.slice is None else where.slice.number

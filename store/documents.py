@@ -86,7 +86,8 @@ def key_record(document: Document) -> KeyRecord:
 def room(document: Document, orgs: frozenset[str]) -> Room:
     """Read a room."""
     name, kind, site = (str(document.get(field) or "") for field in ("name", "type", "siteId"))
-    return Room(document["_id"], name, kind, site, orgs, key_record(document))
+    size = sum(count for field in ("userCount", "appCount") if isinstance(count := document.get(field), int))
+    return Room(document["_id"], name, kind, site, orgs, key_record(document), size)
 
 
 def user(document: Document) -> User | None:

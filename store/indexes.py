@@ -11,13 +11,18 @@ from store.cursors import CURSORS
 from store.failures import translated
 from store.outbox import OUTBOX
 
-# The org indexes are this worker's own: without them an org's people are found by reading every user.
+# The org indexes are this worker's own: without them an org's people are found by reading every user, and
+# with the account in them they come in its order, page by page.
 INDEXES: Final = {
     "subscriptions": [IndexModel([("roomId", ASCENDING), ("u.account", ASCENDING)], unique=True)],
     "room_members": [
         IndexModel([("rid", ASCENDING), ("member.type", ASCENDING), ("member.id", ASCENDING)], unique=True)
     ],
-    "users": [IndexModel("account"), IndexModel("sectId"), IndexModel("deptId")],
+    "users": [
+        IndexModel("account"),
+        IndexModel([("sectId", ASCENDING), ("account", ASCENDING)]),
+        IndexModel([("deptId", ASCENDING), ("account", ASCENDING)]),
+    ],
 }
 
 

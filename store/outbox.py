@@ -1,36 +1,43 @@
 """The outbox: what batches owe, written with them and deleted once it has been paid.
 
 An entry stands for one batch and room. After a crash everything that may not have gone out is here, with the
-outcomes as they were decided: nothing is decided again.
+outcomes as they were decided: nothing is decided again. An event that is applied in slices is kept here too
+until its last one, so that it is finished although the stream may have lost it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from pydantic import TypeAdapter
 
 from roomkeys.decision import Owed
+from roomkeys.events import Incoming
 from store.connect import Database, Document
-from store.cursors import Lease, cursor_id
+from store.cursors import Lease, Place, cursor_id
 from store.failures import translated
 
 OUTBOX: Final = "room_worker_outbox"
+PAGE: Final = 32
+"""Entries that are read at once: each may hold dead letters of 6 MiB."""
+
 _OWED: Final = TypeAdapter(Owed)
+_EVENT: Final = TypeAdapter(Incoming)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An outbox entry and its `_id`, which sorts by batch and, within it, by room."""
+    """An outbox entry and its `_id`, which sorts by batch, by slice and, within these, by room."""
 
     id: str
     owed: Owed
 
 
-def entries(lease: Lease, owed: Sequence[Owed], first_sequence: int) -> list[Entry]:
-    """Return the entries of a batch whose first event has this stream sequence."""
-    prefix = _prefix(lease.site, lease.partition)
-    return [Entry(f"{prefix}{first_sequence:020d}.{at:06d}", item) for at, item in enumerate(owed)]
+def entries(lease: Lease, owed: Sequence[Owed], first_sequence: int, before: Place) -> list[Entry]:
+    """Return the entries of a batch, or of the slice that comes after `before`, by its first event's sequence."""
+    number = 0 if before.slice is None else before.slice.number
+    prefix = f"{_prefix(lease)}{first_sequence:020d}.{number:06d}."
+    return [Entry(f"{prefix}{at:06d}", item) for at, item in enumerate(owed)]
 
 
 def entry_document(entry: Entry) -> Document:
@@ -38,13 +45,35 @@ def entry_document(entry: Entry) -> Document:
     return {"_id": entry.id, "owed": _OWED.dump_python(entry.owed)}
 
 
-async def unpaid(database: Database, lease: Lease) -> list[Entry]:
-    """Return what the partition owes, in the order in which it came to owe it."""
-    prefix = _prefix(lease.site, lease.partition)
-    query = {"_id": {"$gte": prefix, "$lt": prefix + "~"}}
-    found = await database.find(OUTBOX, query, {"owed": 1}, lease.session)
-    found.sort(key=lambda document: str(document["_id"]))
-    return [Entry(document["_id"], _OWED.validate_python(document["owed"])) for document in found]
+def kept_id(lease: Lease) -> str:
+    """Return the `_id` under which the partition keeps the event that it applies in slices."""
+    return f"{_prefix(lease)}event"
+
+
+def kept_document(lease: Lease, event: Incoming) -> Document:
+    """Return an event to be kept as a document."""
+    return {"_id": kept_id(lease), "event": _EVENT.dump_python(event)}
+
+
+async def kept(database: Database, lease: Lease) -> Incoming | None:
+    """Return the event that the partition applies in slices, if there is one."""
+    found = await database.find(OUTBOX, {"_id": kept_id(lease)}, {"event": 1}, lease.session)
+    return _EVENT.validate_python(found[0]["event"]) if found else None
+
+
+async def unpaid(database: Database, lease: Lease) -> AsyncIterator[list[Entry]]:
+    """Yield what the partition owes, in the order in which it came to owe it."""
+    prefix = _prefix(lease)
+    # Digits sort before letters: the kept event stands after all entries.
+    after, end = prefix, kept_id(lease)
+    while True:
+        query = {"_id": {"$gt": after, "$lt": end}}
+        found = await database.find(OUTBOX, query, {"owed": 1}, lease.session, sort="_id", limit=PAGE)
+        if found:
+            yield [Entry(document["_id"], _OWED.validate_python(document["owed"])) for document in found]
+        if len(found) < PAGE:
+            return
+        after = found[-1]["_id"]
 
 
 async def strike(database: Database, lease: Lease, ids: Iterable[str]) -> None:
@@ -58,10 +87,10 @@ async def strike(database: Database, lease: Lease, ids: Iterable[str]) -> None:
 async def rooms_owed(database: Database, site: str) -> list[str]:
     """Return the rooms because of which any partition of the site owes something, in order."""
     # What follows a site in an id is a dot, which no site holds; the next character is a slash.
-    query = {"_id": {"$gte": f"{site}.", "$lt": f"{site}/"}}
+    query = {"_id": {"$gte": f"{site}.", "$lt": f"{site}/"}, "owed.room_id": {"$type": "string"}}
     found = await database.find(OUTBOX, query, {"owed.room_id": 1})
-    return sorted({item["owed"]["room_id"] for item in found if item["owed"].get("room_id")})
+    return sorted({item["owed"]["room_id"] for item in found})
 
 
-def _prefix(site: str, partition: int) -> str:
-    return f"{cursor_id(site, partition)}."
+def _prefix(lease: Lease) -> str:
+    return f"{cursor_id(lease.site, lease.partition)}."

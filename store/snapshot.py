@@ -5,18 +5,19 @@ what it reads here. (design.md, rule a)
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from roomkeys.decide import MAX_ACCOUNTS
 from roomkeys.decision import INDIVIDUAL, ORG
 from roomkeys.events import Add, AnyEvent, Create, Poison, Remove
-from roomkeys.keys import KeyRecord
 from roomkeys.people import Kind, Member, Room, Snapshot, User
 from store import documents
 from store.connect import Database, Document
 
-_ROOM_FIELDS = {"name": 1, "type": 1, "siteId": 1, **documents.KEYS_PROJECTION}
+_ROOM_FIELDS = {"name": 1, "type": 1, "siteId": 1, "userCount": 1, "appCount": 1, **documents.KEYS_PROJECTION}
+_MEMBER_FIELDS = {"u._id": 1, "u.account": 1, "roomId": 1, "roles": 1}
 _USER_FIELDS = {"account": 1, "engName": 1, "chineseName": 1, "sectId": 1, "deptId": 1}
 
 
@@ -51,23 +52,40 @@ def wanted(events: Iterable[AnyEvent]) -> Wanted:
     return Wanted(dict(accounts), dict(orgs), frozenset(joining), frozenset(leaving), frozenset(bots))
 
 
-async def load(database: Database, events: Sequence[AnyEvent], session: Any) -> Snapshot:
-    """Read what the events need; events that need nothing cost nothing."""
+async def load(
+    database: Database,
+    events: Sequence[AnyEvent],
+    session: Any,
+    among: Collection[str] | None = None,
+    most: int = MAX_ACCOUNTS,
+) -> Snapshot:
+    """Read what the events need; events that need nothing cost nothing.
+
+    Of orgs, backfills and rows no more than about `most` are read; where there are more the snapshot is
+    `partial`. With `among` these accounts stand for all people of the orgs and all members of the rooms.
+    """
     want = wanted(events)
     if not want.accounts:
         return Snapshot()
-    reader = _Reader(database, session)
+    reader = _Reader(database, session, most)
     orgs_of_rooms = await reader.orgs_of_rooms(list(want.accounts))
     rooms = await reader.rooms(list(want.accounts), orgs_of_rooms)
-    users, orgs = await reader.users(want)
+    users, orgs, many_people = await reader.users(want, among)
     backfilled = {
         room_id for room_id in want.joining_orgs if not orgs_of_rooms.get(room_id) or room_id in want.leaving_orgs
     }
+    cleared = {
+        room_id
+        for room_id in want.leaving_orgs
+        if orgs_of_rooms.get(room_id, frozenset()).issubset(want.orgs.get(room_id, ()))
+    }
     asked = {
-        room_id: accounts | {user.account for org in want.orgs.get(room_id, ()) for user in orgs.get(org, ())}
+        room_id: accounts
+        | {user.account for org in want.orgs.get(room_id, ()) for user in orgs.get(org, ())}
+        | set(among or ())
         for room_id, accounts in want.accounts.items()
     }
-    members = await reader.members(asked, backfilled)
+    members, many_members = await reader.members(asked, backfilled if among is None else set())
     user_ids = {
         room_id: {users[account].id for account in accounts if account in users}
         | {member.user_id for member in members.get(room_id, {}).values()}
@@ -76,16 +94,16 @@ async def load(database: Database, events: Sequence[AnyEvent], session: Any) -> 
     }
     individuals = await reader.individuals(user_ids)
     apps = await reader.apps(want.bots)
-    return Snapshot(rooms, members, individuals, users, orgs, apps)
+    many_rows = among is None and await reader.many_rows(cleared)
+    return Snapshot(
+        rooms, members, individuals, users, orgs, apps, partial=many_people or many_members or many_rows
+    )
 
 
-async def key_records(database: Database, room_ids: Iterable[str], session: Any) -> dict[str, KeyRecord]:
-    """Return what the rooms' documents say about their keys; no rooms: no query."""
+async def load_rooms(database: Database, room_ids: Iterable[str], session: Any) -> dict[str, Room]:
+    """Return rooms with their keys and without their orgs; no rooms: no query."""
     ids = list(room_ids)
-    if not ids:
-        return {}
-    found = await database.find("rooms", {"_id": {"$in": ids}}, documents.KEYS_PROJECTION, session)
-    return {document["_id"]: documents.key_record(document) for document in found}
+    return await _Reader(database, session, MAX_ACCOUNTS).rooms(ids, {}) if ids else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +112,7 @@ class _Reader:
 
     database: Database
     session: Any
+    most: int
 
     async def orgs_of_rooms(self, room_ids: list[str]) -> dict[str, frozenset[str]]:
         query = {"rid": {"$in": room_ids}, "member.type": ORG}
@@ -108,33 +127,51 @@ class _Reader:
         none: frozenset[str] = frozenset()
         return {item["_id"]: documents.room(item, orgs.get(item["_id"], none)) for item in found}
 
-    async def users(self, want: Wanted) -> tuple[dict[str, User], dict[str, tuple[User, ...]]]:
-        accounts = set[str]().union(*want.accounts.values())
+    async def users(
+        self, want: Wanted, among: Collection[str] | None
+    ) -> tuple[dict[str, User], dict[str, tuple[User, ...]], bool]:
+        """Return the users, those of each org, and whether the orgs have more."""
+        accounts = set[str](among or ()).union(*want.accounts.values())
         org_ids = sorted(set[str]().union(*want.orgs.values()))
-        clauses: list[Document] = [{"account": {"$in": sorted(accounts)}}]
-        if org_ids:
-            clauses += [{"sectId": {"$in": org_ids}}, {"deptId": {"$in": org_ids}}]
-        found = await self._find("users", {"$or": clauses}, _USER_FIELDS)
-        people = sorted(filter(None, map(documents.user, found)), key=lambda user: user.account)
+        found = await self._find("users", {"account": {"$in": sorted(accounts)}}, _USER_FIELDS)
+        of_orgs: list[Document] = []
+        if org_ids and among is None:
+            query = {"$or": [{"sectId": {"$in": org_ids}}, {"deptId": {"$in": org_ids}}]}
+            of_orgs = await self._find("users", query, _USER_FIELDS, limit=self.most + 1)
+        people = sorted(filter(None, map(documents.user, found + of_orgs)), key=lambda user: user.account)
         users = {user.account: user for user in people}
-        return users, {
+        orgs = {
             org: tuple(user for user in users.values() if org in user.orgs and not user.is_bot) for org in org_ids
         }
+        return users, orgs, len(of_orgs) > self.most
 
-    async def members(self, asked: dict[str, set[str]], backfilled: set[str]) -> dict[str, dict[str, Member]]:
+    async def members(
+        self, asked: dict[str, set[str]], backfilled: set[str]
+    ) -> tuple[dict[str, dict[str, Member]], bool]:
+        """Return who of those asked for is a member, all members to be backfilled, and whether there are more."""
         clauses = [
-            {"roomId": room_id}
-            if room_id in backfilled
-            else {"roomId": room_id, "u.account": {"$in": sorted(accounts)}}
+            {"roomId": room_id, "u.account": {"$in": sorted(accounts)}}
             for room_id, accounts in asked.items()
+            if room_id not in backfilled
         ]
-        fields = {"u._id": 1, "u.account": 1, "roomId": 1, "roles": 1}
+        found = await self._find("subscriptions", {"$or": clauses}, _MEMBER_FIELDS) if clauses else []
+        everybody: list[Document] = []
+        if backfilled:
+            query = {"roomId": {"$in": sorted(backfilled)}}
+            everybody = await self._find("subscriptions", query, _MEMBER_FIELDS, limit=self.most + 1)
         members: defaultdict[str, dict[str, Member]] = defaultdict(dict)
-        for item in await self._find("subscriptions", {"$or": clauses}, fields):
+        for item in found + everybody:
             member = documents.member(item)
             if member is not None:
                 members[item["roomId"]][member.account] = member
-        return dict(members)
+        return dict(members), len(everybody) > self.most
+
+    async def many_rows(self, room_ids: set[str]) -> bool:
+        """Tell whether the rooms have more individual rows than one transaction should delete."""
+        if not room_ids:
+            return False
+        query = {"rid": {"$in": sorted(room_ids)}, "member.type": INDIVIDUAL}
+        return len(await self._find("room_members", query, {"_id": 1}, limit=self.most + 1)) > self.most
 
     async def individuals(self, user_ids: dict[str, set[str]]) -> dict[str, frozenset[str]]:
         clauses = [
@@ -158,5 +195,5 @@ class _Reader:
         )
         return {item["assistant"]["name"]: item["name"] for item in found if item.get("name")}
 
-    async def _find(self, collection: str, query: Document, fields: Document) -> list[Document]:
-        return await self.database.find(collection, query, fields, self.session)
+    async def _find(self, collection: str, query: Document, fields: Document, limit: int = 0) -> list[Document]:
+        return await self.database.find(collection, query, fields, self.session, limit=limit)

@@ -18,14 +18,14 @@ START: Final = object()
 
 
 async def pages(
-    database: Database, room_ids: Iterable[str], session: Any, page: int = PAGE
+    database: Database, room_ids: Iterable[str], session: Any, page: int = PAGE, after: Any = START
 ) -> AsyncIterator[dict[str, list[Any]]]:
     """Yield `{room_id: [account, …]}` until every member of every room was yielded once; no rooms: no query.
 
-    Rooms come in order of their ids, and the last one of a page may go on in the next.
+    Rooms come in order of their ids, and the last one of a page may go on in the next. The first room's
+    accounts begin after `after`.
     """
     waiting = sorted(set(room_ids))
-    after: Any = START
     while waiting:
         rooms = waiting if after is START else waiting[:1]
         found = await database.aggregate("subscriptions", page_pipeline(rooms, after, page), session)

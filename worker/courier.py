@@ -1,7 +1,7 @@
 """The courier: sends what a batch owes, in the order that subscribers rely on.
 
-Notices in stream order, then dead letters, then the current key to joiners, then each staged key to all
-members of its room. Nothing is confirmed here; the loop puts one barrier after all of it.
+Notices in stream order, then dead letters, then keys to joiners, then each staged key to all members of its
+room. Nothing but dead letters is confirmed here; the loop puts one barrier after all of it.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from nats.js.errors import Error as JetStreamError
 
 from roomkeys.decision import Letter, Outcome, Owed
 from roomkeys.errors import Passing
-from roomkeys.keys import KeyRecord, RoomKey
+from roomkeys.keys import RoomKey
 from roomkeys.notices import Notice, notices, result
 from roomkeys.payload import RoomKeyEvent, marshal
 from roomkeys.subjects import dead_letter_subject, events_stream
@@ -41,22 +41,21 @@ class Courier:
     fanout: Fanout
     site: str
 
-    async def deliver(
-        self, owed: Sequence[Owed], records: Mapping[str, KeyRecord], session: Any, now_ms: int
-    ) -> None:
-        """Send everything but the results; each fan-out's payload is serialised once, stamped `now_ms`.
-
-        `records` are the rooms' keys as read or written before anybody's membership is read here.
-        """
+    async def tell(self, owed: Sequence[Owed]) -> None:
+        """Send the notices, then the dead letters."""
         for outcome in in_stream_order(owed):
             for notice in notices(outcome):
                 await self._publish(notice, outcome)
         await self._dead_letters(outcome for item in owed for outcome in item.outcomes if outcome.letter)
-        current = joiners_by_room(owed)
-        keys = {room_id: records[room_id].current for room_id in current if room_id in records}
+
+    async def hand(self, keys: Mapping[str, RoomKey], joiners: Mapping[str, Sequence[str]], now_ms: int) -> None:
+        """Send each room's key to its joiners; a payload is serialised once, stamped `now_ms`."""
         payloads = _payloads(keys, now_ms)
-        await self.fanout.send(payloads, {room_id: current[room_id] for room_id in payloads})
-        payloads = _payloads({room_id: record.staged for room_id, record in records.items()}, now_ms)
+        await self.fanout.send(payloads, {room_id: joiners[room_id] for room_id in payloads})
+
+    async def fan_out(self, keys: Mapping[str, RoomKey], session: Any, now_ms: int) -> None:
+        """Send each room's key to all its members, who are read only now: the keys were read or written before."""
+        payloads = _payloads(keys, now_ms)
         async for page in pages(self.database, payloads, session):
             await self.fanout.send(payloads, page)
 
@@ -126,5 +125,5 @@ def in_stream_order(owed: Iterable[Owed]) -> list[Outcome]:
     return sorted((outcome for item in owed for outcome in item.outcomes), key=lambda outcome: outcome.sequence)
 
 
-def _payloads(keys: Mapping[str, RoomKey | None], now_ms: int) -> dict[str, bytes]:
-    return {room_id: marshal(RoomKeyEvent(room_id, key), now_ms) for room_id, key in keys.items() if key}
+def _payloads(keys: Mapping[str, RoomKey], now_ms: int) -> dict[str, bytes]:
+    return {room_id: marshal(RoomKeyEvent(room_id, key), now_ms) for room_id, key in keys.items()}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import Final
 
 from roomkeys.errors import Passing
@@ -78,8 +79,14 @@ class Inbox:
             batch.append(event)
         return batch
 
-    def drop(self, count: int) -> None:
-        """Forget the first events: they have been applied."""
-        for _ in range(count):
+    def forget(self, applied: int) -> None:
+        """Forget the events up to a stream sequence: they have been applied."""
+        while self._events and self._events[0].origin.sequence <= applied:
             self._bytes -= len(self._events.popleft().origin.body)
-        self._moved.set()
+            self._moved.set()
+
+    async def nap(self, seconds: float) -> None:
+        """Wait for so long, or until something arrives or wakes the reader of this inbox."""
+        self._arrived.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._arrived.wait(), seconds)

@@ -4,215 +4,217 @@
 
 `begin` takes a batch through the first three, `finish` through the rest. Whatever fails in `finish` is treated
 like a crash: the lease is taken anew and `recover` reads back what is owed, so there is one way to finish a
-batch, whoever began it, and nothing is ever decided twice. (design.md, "The loop")
+batch, whoever began it, and nothing is ever decided twice. Big rooms are drained beside the loop, which settles
+them between two batches. (design.md, "The loop" and "Big rooms")
 """
 
 import asyncio
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from itertools import count
 
-from roomkeys.decide import MAX_ACCOUNTS, decide, reject
-from roomkeys.decision import Decision, Owed
-from roomkeys.errors import INTERNAL_FAULT, Conflict, LostLease, Passing
-from roomkeys.events import AnyEvent
+from roomkeys.decide import MAX_ACCOUNTS
+from roomkeys.errors import Conflict, LostLease, Passing
 from roomkeys.keys import KeyRecord, RoomKey
-from roomkeys.people import Snapshot
-from store import outbox
-from store.apply import apply
-from store.connect import Database
+from roomkeys.people import Room
 from store.cursors import Lease, Place
-from store.documents import new_id
 from store.outbox import Entry
 from store.settle import settle
-from store.snapshot import key_records, load
-from store.survivors import still_members
-from worker import metrics
-from worker.broker import Broker
-from worker.courier import Courier, joiners_by_room
-from worker.feed import Feed
+from worker import metrics, recovery
+from worker.courier import joiners_by_room
+from worker.debts import light
+from worker.drainers import BIG_ROOM
 from worker.inbox import Inbox
 from worker.logs import logger, where
 from worker.pace import Pace, pause
-from worker.settings import Settings
+from worker.tools import Tools
+from worker.work import Work
+from worker.writer import Writer, now_ms
 
 log = logger("loop")
 
 
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What every partition of a replica works with; `owner` is the replica's id."""
-
-    settings: Settings
-    database: Database
-    broker: Broker
-    feed: Feed
-    courier: Courier
-    owner: str
-
-    @property
-    def site(self) -> str:
-        """Return the site whose events these are."""
-        return self.settings.site_id
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """A batch that has been applied: what it owes, and its rooms' keys as they were before or staged by it."""
-
-    entries: Sequence[Entry]
-    records: Mapping[str, KeyRecord]
-
-    @property
-    def owed(self) -> list[Owed]:
-        """Return what is owed, without the outbox's ids."""
-        return [entry.owed for entry in self.entries]
-
-
 class Loop:
-    """One partition's batches under one lease; `place` is how far they have come, `paid` what may be struck."""
+    """One partition's batches under one lease."""
 
     def __init__(self, tools: Tools, lease: Lease, place: Place, pace: Pace) -> None:
-        self.place = place
+        self.writer = Writer(tools, lease, place)
+        self._debts = self.writer.debts
+        self._drainers = self.writer.drainers
         self.lease = lease
-        self.paid: list[str] = []
         self._tools = tools
+        self._courier = tools.courier
         self._pace = pace
+
+    @property
+    def in_part(self) -> bool:
+        """Tell whether an event has been applied in part: it goes on before anything else is done."""
+        return self.writer.part is not None
+
+    @property
+    def place(self) -> Place:
+        """Return how far the partition has come."""
+        return self.writer.place
+
+    @property
+    def paid(self) -> bool:
+        """Tell whether there are outbox entries to strike."""
+        return bool(self._debts.paid)
+
+    @property
+    def has_to_wait(self) -> bool:
+        """Tell whether so much waits for drained rooms that no batch should be begun."""
+        return self._debts.too_many
+
+    def wake(self, inbox: Inbox) -> None:
+        """Let a drained room wake the reader of the inbox."""
+        self._drainers.wake = inbox.wake
 
     async def begin(self, inbox: Inbox) -> Work | None:
         """Take a batch, decide and apply it; None: nothing was written, and the next attempt is another one."""
         events = inbox.take(self._pace.events, MAX_ACCOUNTS)
+        writing = self.writer.batch(events, give_up=self._pace.gives_up)
+        work = await self._attempt(writing, alone=len(events) == 1)
+        inbox.forget(self.writer.place.sequence)
+        return work
+
+    async def go_on(self) -> Work | None:
+        """Apply the next slice of the event that was applied in part; None as in `begin`."""
+        if self.writer.part is None:
+            return None
+        return await self._attempt(self.writer.slice(self.writer.part, give_up=self._pace.gives_up), alone=True)
+
+    async def finish(self, work: Work) -> None:
+        """Deliver, confirm, settle and announce what has been applied."""
+        for room_id in work.rooms.keys() & self._drainers.rooms:
+            self._drainers.note(room_id, work.rooms[room_id].keys)
+        # Between the slices of an event no room settles. (design.md, rule e)
+        rooms = {} if self.in_part else work.rooms
+        await self._deliver(work, self._small(rooms))
+        await self._complete(work.entries, rooms)
+
+    async def recover(self) -> None:
+        """Finish what the outbox says is owed, as it was decided, and take up an event applied in part."""
+        database = self._tools.database
+        owed: list[Entry] = []
+        rooms: dict[str, Room] = {}
+        async for work in recovery.unpaid(database, self.lease):
+            await self._deliver(work, {})
+            owed += map(light, work.entries)
+            rooms |= work.rooms
+        if owed:
+            log.info("finishing what is owed", partition=self.lease.partition, entries=len(owed))
+            await self._deliver(Work((), rooms), self._small(rooms))
+            await self._complete(owed, rooms)
+            await self.strike()
+        if self.writer.place.slice is not None:
+            self.writer.part = await recovery.in_part(database, self.lease)
+
+    async def settle_drained(self) -> None:
+        """Settle the rooms whose pass is over, begin the next pass of those that are to rotate again, announce."""
+        records = self._drainers.take_finished()
+        if not records:
+            return
+        await self._settle(records)
+        settled = ((room_id, record.staged) for room_id, record in records.items())
+        due = [self._debts.release(room_id, staged.version) for room_id, staged in settled if staged is not None]
+        await self._announce([entry for of_room in due for entry in of_room])
+
+    async def strike(self) -> None:
+        """Delete the outbox entries that have been paid."""
+        await self.writer.strike()
+
+    async def close(self) -> None:
+        """End the passes."""
+        await self._drainers.end()
+
+    async def _attempt(self, writing: Coroutine[None, None, Work], *, alone: bool) -> Work | None:
+        partition = self.lease.partition
         try:
-            if self._pace.gives_up:
-                snapshot, decision = Snapshot(), self._give_up(events[0])
-            else:
-                snapshot = await self._read(events)
-                decision = decide(events, snapshot, site=self._tools.site, now_ms=_now_ms(), new_id=new_id)
-            work = await self._apply(events[: decision.taken], decision, snapshot)
+            work = await writing
         except Conflict as conflict:
             metrics.RETRIES.labels("conflict").inc()
-            log.debug("conflict", partition=self.lease.partition, cause=str(conflict))
+            log.debug("conflict", partition=partition, cause=str(conflict))
             await asyncio.sleep(self._pace.conflict())
             return None
         except (Passing, LostLease):
             raise
         except Exception as error:  # noqa: BLE001 - not known to pass: the pace decides who is given up
             metrics.RETRIES.labels("unexpected").inc()
-            log.warning("batch failed", partition=self.lease.partition, events=len(events), error=where(error))
-            await asyncio.sleep(self._pace.failed(alone=len(events) == 1))
+            log.warning("batch failed", partition=partition, alone=alone, error=where(error))
+            await asyncio.sleep(self._pace.failed(alone=alone))
             return None
-        inbox.drop(decision.taken)
         self._pace.succeeded()
-        metrics.BATCHES.observe(decision.taken)
         return work
 
-    async def finish(self, work: Work) -> None:
-        """Deliver, confirm, settle and announce a batch that has been applied."""
-        await self._deliver(work)
-        await self._settle(work)
-        await self._announce(work)
-        for outcome in (outcome for item in work.owed for outcome in item.outcomes if outcome.final):
-            metrics.EVENTS.labels(outcome.operation.value, "error" if outcome.error else "ok").inc()
-        self.paid += [entry.id for entry in work.entries]
-
-    async def recover(self) -> None:
-        """Finish what the outbox says is owed, as it was decided; joiners who have left since get nothing."""
-        database, session = self._tools.database, self.lease.session
-        entries = await outbox.unpaid(database, self.lease)
-        if not entries:
-            return
-        log.info("finishing what is owed", partition=self.lease.partition, entries=len(entries))
-        rooms = {entry.owed.room_id for entry in entries if entry.owed.room_id is not None}
-        records = await key_records(database, rooms, session)
-        members = await still_members(database, joiners_by_room(entry.owed for entry in entries), session)
-        await self.finish(Work([_for_members(entry, members) for entry in entries], records))
-        await self.strike()
-
-    async def strike(self) -> None:
-        """Delete the outbox entries that have been paid."""
-        with metrics.step("strike"):
-            await outbox.strike(self._tools.database, self.lease, self.paid)
-        self.paid = []
-
-    async def _read(self, events: Sequence[AnyEvent]) -> Snapshot:
-        with metrics.step("read"):
-            return await load(self._tools.database, events, self.lease.session)
-
-    def _give_up(self, event: AnyEvent) -> Decision:
-        outcome = reject(event, INTERNAL_FAULT, site=self._tools.site, now_ms=_now_ms())
-        return Decision(1, (), (Owed(event.room_id, (outcome,)),))
-
-    async def _apply(self, events: Sequence[AnyEvent], decision: Decision, snapshot: Snapshot) -> Work:
-        """Write the decision; the keys it stages are made here and exist nowhere else."""
-        last = events[-1].origin
-        after = Place(last.sequence, last.time_ns, self.place.created_ns)
-        entries = outbox.entries(self.lease, decision.owed, events[0].origin.sequence)
-        staged = {
-            change.room.id: RoomKey.mint(change.stage) for change in decision.changes if change.stage is not None
+    def _small(self, rooms: Mapping[str, Room]) -> dict[str, RoomKey]:
+        """Return the staged keys that the loop sends itself."""
+        return {
+            room.id: room.keys.staged
+            for room in rooms.values()
+            if room.keys.staged is not None and room.size <= BIG_ROOM and room.id not in self._drainers
         }
-        with metrics.step("apply"):
-            await apply(
-                self._tools.database,
-                self.lease,
-                before=self.place,
-                after=after,
-                changes=decision.changes,
-                staged=staged,
-                owed=entries,
-                paid=self.paid,
-                now_ms=_now_ms(),
-            )
-        self.place, self.paid = after, []
-        return Work(entries, _records(decision, snapshot, staged))
 
-    async def _deliver(self, work: Work) -> None:
+    async def _deliver(self, work: Work, small: Mapping[str, RoomKey]) -> None:
+        """Send what is owed, and the staged keys of small rooms to all their members; one barrier."""
         with metrics.step("deliver"):
-            mark = self._tools.broker.breaks
-            await self._tools.courier.deliver(work.owed, work.records, self.lease.session, _now_ms())
+            mark, at_ms = self._tools.broker.breaks, now_ms()
+            joiners = joiners_by_room(work.owed)
+            await self._courier.tell(work.owed)
+            await self._courier.hand(work.current_keys(joiners), joiners, at_ms)
+            await self._courier.hand(self._drainers.staged(joiners), joiners, at_ms)
+            await self._courier.fan_out(small, self.lease.session, at_ms)
             await self._confirm(mark)
+        self._drainers.told()
 
-    async def _settle(self, work: Work) -> None:
+    async def _complete(self, entries: Sequence[Entry], rooms: Mapping[str, Room]) -> None:
+        """Settle the rooms whose key every member was sent, drain the big ones, announce what waits for none."""
+        small = self._small(rooms)
+        for room in rooms.values():
+            if room.keys.staged is not None and room.id not in small and room.id not in self._drainers:
+                self._drainers.begin(room.id, room.keys)
+        await self._settle({room_id: rooms[room_id].keys for room_id in small})
+        await self._announce(self._debts.hold(entries, self._drainers))
+
+    async def _settle(self, records: Mapping[str, KeyRecord]) -> None:
+        """Make staged keys current; a room whose version has been raised since is drained with its next key."""
+        following = {
+            room_id: RoomKey.mint(record.high)
+            for room_id, record in records.items()
+            if record.staged is not None and record.high is not None and record.high > record.staged.version
+        }
         with metrics.step("settle"):
-            await self._settle_in_the_end(work.records)
-        metrics.ROTATIONS.inc(sum(record.staged is not None for record in work.records.values()))
+            await self._settle_in_the_end(records, following)
+        metrics.ROTATIONS.inc(len(records))
+        for room_id, key in following.items():
+            self._drainers.begin(room_id, records[room_id].settling(key))
 
-    async def _settle_in_the_end(self, records: Mapping[str, KeyRecord]) -> None:
+    async def _settle_in_the_end(self, records: Mapping[str, KeyRecord], following: Mapping[str, RoomKey]) -> None:
         """Settle, however often other services' writes to `rooms` get in the way."""
         grace_ms = self._tools.settings.grace_ms
         for attempt in count():
             try:
-                await settle(self._tools.database, self.lease, records, now_ms=_now_ms(), grace_ms=grace_ms)
+                await settle(
+                    self._tools.database, self.lease, records, following, now_ms=now_ms(), grace_ms=grace_ms
+                )
             except Conflict:
                 metrics.RETRIES.labels("conflict").inc()
                 await asyncio.sleep(pause(attempt))
             else:
                 return
 
-    async def _announce(self, work: Work) -> None:
-        with metrics.step("announce"):
-            mark = self._tools.broker.breaks
-            await self._tools.courier.announce(work.owed)
-            await self._confirm(mark)
+    async def _announce(self, entries: Iterable[Entry]) -> None:
+        """Send the results, confirmed; then the entries are paid."""
+        due = list(entries)
+        if any(outcome.final for entry in due for outcome in entry.owed.outcomes):
+            with metrics.step("announce"):
+                mark = self._tools.broker.breaks
+                await self._courier.announce([entry.owed for entry in due])
+                await self._confirm(mark)
+        for outcome in (outcome for entry in due for outcome in entry.owed.outcomes if outcome.final):
+            metrics.EVENTS.labels(outcome.operation.value, "error" if outcome.error else "ok").inc()
+        self._debts.paid += [entry.id for entry in due]
 
     async def _confirm(self, mark: int) -> None:
         if not await self._tools.broker.confirm(mark):
             metrics.RETRIES.labels("unconfirmed").inc()
             raise Passing("the broker did not confirm what was sent")
-
-
-def _records(decision: Decision, snapshot: Snapshot, staged: Mapping[str, RoomKey]) -> dict[str, KeyRecord]:
-    """Return the key records of the batch's rooms, with the keys that it staged."""
-    rooms = [item.room_id for item in decision.owed if item.room_id is not None]
-    records = {room_id: snapshot.rooms[room_id].keys for room_id in rooms if room_id in snapshot.rooms}
-    return records | {room_id: records.get(room_id, KeyRecord()).staging(key) for room_id, key in staged.items()}
-
-
-def _for_members(entry: Entry, members: Mapping[str, list[str]]) -> Entry:
-    staying = set(members.get(entry.owed.room_id or "", ()))
-    joiners = tuple(account for account in entry.owed.joiners if account in staying)
-    return Entry(entry.id, replace(entry.owed, joiners=joiners))
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

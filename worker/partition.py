@@ -17,9 +17,10 @@ from store.cursors import Place
 from worker import metrics
 from worker.inbox import Inbox
 from worker.logs import logger, where
-from worker.loop import Loop, Tools
+from worker.loop import Loop
 from worker.pace import Pace
 from worker.stream import expired, resume_after
+from worker.tools import Tools
 
 FOLLOW_SECONDS: Final = 5.0
 """How often an idle partition's cursor follows the feed."""
@@ -94,16 +95,20 @@ class Partition:
         lease, place = await cursors.take(tools.database, document, tools.owner)
         await self._end_former_sessions()
         log.info("partition taken", partition=self.number, epoch=lease.epoch, after=place.sequence)
+        loop = Loop(tools, lease, place, Pace(tools.settings.max_batch_events))
         try:
-            loop = Loop(tools, lease, place, Pace(tools.settings.max_batch_events))
             await loop.recover()
-            await self._find_place(loop)
-            await self._serve(loop)
+            await self._go_on(loop)
+            if not self._stopping:
+                await self._find_place(loop)
+                await self._serve(loop)
+            await loop.strike()
             await cursors.release(tools.database, lease)
             log.info("partition handed over", partition=self.number)
         finally:
             self._inbox = None
             tools.feed.leave(self.number)
+            await loop.close()
             self._former_sessions.append(lease.session)
 
     async def _end_former_sessions(self) -> None:
@@ -130,17 +135,29 @@ class Partition:
 
     async def _serve(self, loop: Loop) -> None:
         inbox = self._inbox = self._tools.feed.join(self.number, loop.place)
+        loop.wake(inbox)
         while not self._stopping:
-            if await inbox.wait(_TIDY_SECONDS if loop.paid else FOLLOW_SECONDS):
+            await loop.settle_drained()
+            if loop.has_to_wait:
+                await inbox.nap(FOLLOW_SECONDS)
+            elif await inbox.wait(_TIDY_SECONDS if loop.paid else FOLLOW_SECONDS):
                 metrics.LAG.labels(str(self.number)).set(len(inbox))
                 work = await loop.begin(inbox)
                 if work is not None:
                     await loop.finish(work)
+                await self._go_on(loop)
+                inbox.forget(loop.place.sequence)
             elif loop.paid:
                 await loop.strike()
             else:
                 await self._follow(loop, inbox)
-        await loop.strike()
+
+    async def _go_on(self, loop: Loop) -> None:
+        """Apply an event that has been applied in part to its end."""
+        while loop.in_part and not self._stopping:
+            work = await loop.go_on()
+            if work is not None:
+                await loop.finish(work)
 
     async def _follow(self, loop: Loop, inbox: Inbox) -> None:
         """Move an idle partition's cursor to where the feed is."""
@@ -150,4 +167,4 @@ class Partition:
 
     async def _move(self, loop: Loop, place: Place) -> None:
         await cursors.move(self._tools.database, loop.lease, loop.place, place)
-        loop.place = place
+        loop.writer.place = place

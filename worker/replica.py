@@ -19,13 +19,14 @@ from store.replicas import Replica
 from worker import metrics
 from worker.broker import Broker
 from worker.courier import Courier
+from worker.drainers import PASSES, Passes
 from worker.ending import ended
 from worker.fanout import Fanout
 from worker.feed import Feed
 from worker.logs import logger
-from worker.loop import Tools
 from worker.partition import Partition
 from worker.settings import Settings
+from worker.tools import Tools
 
 LEASE_MS: Final = 5_000
 """How long a replica may be silent, in milliseconds, until its partitions are free to take."""
@@ -90,7 +91,8 @@ async def serve(settings: Settings, database: Database, broker: Broker, stop: as
     async with asyncio.TaskGroup() as tasks:
         feed = Feed(broker, events_stream(settings.site_id), settings.partitions, tasks)
         courier = Courier(broker, database, Fanout(broker, settings.key_fanout_workers), settings.site_id)
-        tools = Tools(settings, database, broker, feed, courier, me)
+        passes = Passes(broker, database, courier.fanout, asyncio.Semaphore(PASSES))
+        tools = Tools(settings, database, broker, feed, courier, passes, me)
         feeding = tasks.create_task(feed.run())
         partitions = Partitions(tools, tasks)
         try:

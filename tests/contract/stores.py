@@ -158,7 +158,7 @@ async def apply_batch(
     staged = {
         change.room.id: RoomKey.mint(change.stage) for change in decision.changes if change.stage is not None
     }
-    entries = outbox.entries(lease, decision.owed, events[0].origin.sequence)
+    entries = outbox.entries(lease, decision.owed, events[0].origin.sequence, before)
     await apply(
         store.database,
         lease,
@@ -177,4 +177,4 @@ async def settle_batch(
     store: Store, lease: Lease, applied: Applied, *, now: int = AT, grace_ms: int = DAY
 ) -> None:
     """Settle what a batch staged."""
-    await settle.settle(store.database, lease, applied.records, now_ms=now, grace_ms=grace_ms)
+    await settle.settle(store.database, lease, applied.records, {}, now_ms=now, grace_ms=grace_ms)

@@ -16,10 +16,11 @@ from roomkeys.events import AnyEvent
 from roomkeys.people import Member, Membership
 from roomkeys.subjects import Operation
 from store import cursors, outbox, survivors
-from store.connect import Driver
-from store.cursors import OtherPartitions, Place
+from store.connect import Database, Driver
+from store.cursors import Lease, OtherPartitions, Place
+from store.outbox import Entry
 from store.settle import PAST_KEYS
-from store.snapshot import key_records
+from store.snapshot import load_rooms
 from tests.contract.stores import AT, DAY, SITE, START, Store, apply_batch, event, opened, settle_batch
 
 Pages = list[dict[str, list[Any]]]
@@ -176,10 +177,12 @@ async def test_a_rooms_life_round_trips(store: Store) -> None:
     waiting = await room(store)
     assert waiting["encKey"] == first, "a staged key is not in use"
     assert (waiting["keyRotation"]["high"], waiting["keyRotation"]["settled"]) == (1, 0)
-    (record,) = (await key_records(store.database, ["r1"], lease.session)).values()
+    (held,) = (await load_rooms(store.database, ["r1"], lease.session)).values()
+    record = held.keys
     assert (record.staged, record.high, record.settled) == (applied.staged["r1"], 1, 0)
     await settle_batch(store, lease, applied)
-    (record,) = (await key_records(store.database, ["r1"], lease.session)).values()
+    (held,) = (await load_rooms(store.database, ["r1"], lease.session)).values()
+    record = held.keys
     assert (record.current, record.staged, record.settled) == (applied.staged["r1"], None, 1)
     in_use = (await room(store))["encKey"]
     assert in_use == {
@@ -377,7 +380,7 @@ async def test_no_rooms_and_nobody_asked_for_cost_no_query(store: Store) -> None
     assert await all_pages(store, [], 3) == []
     assert await survivors.still_members(store.database, {}, None) == {}
     assert await survivors.still_members(store.database, {"r1": []}, None) == {}
-    assert await key_records(store.database, [], None) == {}
+    assert await load_rooms(store.database, [], None) == {}
     assert store.commands.take() == Counter()
 
 
@@ -438,28 +441,32 @@ def every_kind_of_owed() -> list[Owed]:
     ]
 
 
+async def unpaid(database: Database, lease: Lease) -> list[Entry]:
+    return [entry async for some in outbox.unpaid(database, lease) for entry in some]
+
+
 async def test_what_is_owed_comes_back_as_it_went_in_and_in_order(store: Store) -> None:
     lease, place = await store.lease()
     wanted = []
     for sequence in (9, 10, 100):
-        entries = outbox.entries(lease, every_kind_of_owed(), sequence)
+        entries = outbox.entries(lease, every_kind_of_owed(), sequence, START)
         documents = [outbox.entry_document(entry) for entry in entries]
         await store.database[outbox.OUTBOX].insert_many(documents[::-1])
         wanted += entries
-    assert await outbox.unpaid(store.database, lease) == wanted
+    assert await unpaid(store.database, lease) == wanted
     rooms = sorted({entry.owed.room_id for entry in wanted if entry.owed.room_id is not None})
     assert await outbox.rooms_owed(store.database, SITE) == rooms
     assert await outbox.rooms_owed(store.database, SITE[:-1]) == []
     await outbox.strike(store.database, lease, [entry.id for entry in wanted[:3]])
-    assert await outbox.unpaid(store.database, lease) == wanted[3:]
+    assert await unpaid(store.database, lease) == wanted[3:]
     assert place == START
 
 
 async def test_what_is_paid_goes_with_the_next_batch(store: Store) -> None:
     lease, place = await founded(store, "bob", "carol")
-    (owed,) = await outbox.unpaid(store.database, lease)
+    (owed,) = await unpaid(store.database, lease)
     applied = await apply_batch(store, lease, place, [remove(2, "r1", "bob")], paid=[owed.id])
-    assert await outbox.unpaid(store.database, lease) == applied.entries
+    assert await unpaid(store.database, lease) == applied.entries
 
 
 async def test_nothing_to_strike_is_no_command(store: Store) -> None:
@@ -475,8 +482,8 @@ async def test_an_outbox_shows_only_its_own_partitions_entries(store: Store) -> 
     strangers = []
     for site, partition in (("site-a", 1), ("site-a", 10), ("site", 0), ("site-a:0", 1)):
         theirs = replace(mine, site=site, partition=partition)
-        entries = outbox.entries(theirs, every_kind_of_owed(), 1)
+        entries = outbox.entries(theirs, every_kind_of_owed(), 1, START)
         await store.database[outbox.OUTBOX].insert_many([outbox.entry_document(entry) for entry in entries])
-        assert await outbox.unpaid(store.database, theirs) == entries
-        strangers += [entry.id for entry in await outbox.unpaid(store.database, mine)]
+        assert await unpaid(store.database, theirs) == entries
+        strangers += [entry.id for entry in await unpaid(store.database, mine)]
     assert strangers == []

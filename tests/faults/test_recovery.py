@@ -15,7 +15,8 @@ from worker.loop import Loop
 
 CREATE = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
 STEPS: list[tuple[type, str]] = [
-    (Courier, "deliver"),
+    (Courier, "tell"),
+    (Courier, "fan_out"),
     (Loop, "_confirm"),
     (Loop, "_settle"),
     (Courier, "announce"),
@@ -91,7 +92,7 @@ async def test_an_outcome_that_was_decided_stays_although_the_world_has_changed(
     await site_rig.users("alice", "bob", "carol")
     async with site_rig.worker():
         await site_rig.ask("create", CREATE)
-        crashing(monkeypatch, Courier, "deliver", after=False)
+        crashing(monkeypatch, Courier, "tell", after=False)
         step = Loop.recover
 
         async def recover(self: Loop) -> None:
@@ -117,7 +118,7 @@ async def test_an_event_that_fails_alone_for_an_unknown_cause_is_given_up_and_th
             raise Crash
         return decide(events, *args, **kwargs)
 
-    monkeypatch.setattr("worker.loop.decide", stumble)
+    monkeypatch.setattr("worker.writer.decide", stumble)
     async with site_rig.worker(partitions=1):
         ids = [await site_rig.publish("create", {**CREATE, "roomId": room}) for room in ("r1", "cursed", "r2")]
         results = [await site_rig.result(request_id) for request_id in ids]

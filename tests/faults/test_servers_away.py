@@ -156,7 +156,7 @@ async def test_a_doubtful_give_up_is_not_taken_out_on_the_next_event(
             raise RuntimeError
         return decided(events, *args, **kwargs)
 
-    monkeypatch.setattr("worker.loop.decide", stumble)
+    monkeypatch.setattr("worker.writer.decide", stumble)
     async with rig(nats_url, own_mongo.uri, "chat", site) as made:
         await made.users("alice", "bob", "carol")
         async with made.worker(partitions=1):

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from roomkeys.frame import frame
-from roomkeys.keys import KeyRecord, RoomKey
+from roomkeys.keys import RoomKey
 from roomkeys.payload import RoomKeyEvent, marshal
 from worker import metrics
 from worker.courier import Courier
@@ -65,7 +65,7 @@ async def test_one_fanout_serialises_once_and_frames_one_payload_object(monkeypa
     monkeypatch.setattr("worker.fanout.frame", framing)
     monkeypatch.setattr("worker.courier.pages", pages)
     wire = Wire()
-    await courier(wire).deliver([], {"r1": KeyRecord(staged=KEY)}, None, 7)
+    await courier(wire).fan_out({"r1": KEY}, None, 7)
     assert len(dumped) == 1
     assert len(payloads) == 4
     assert len({id(payload) for payload in payloads}) == 1, "every chunk frames the same object"

@@ -58,7 +58,7 @@ async def test_a_full_inbox_holds_the_feed_up_until_there_is_room() -> None:
     fill(full)
     waiting = asyncio.ensure_future(made._until_room_or_hunger(full))
     await asyncio.sleep(0)
-    full.drop(1)
+    full.forget(10_000)
     await asyncio.wait_for(waiting, 5)
     assert not full.full
 

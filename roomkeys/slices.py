@@ -1,0 +1,95 @@
+"""Slices: an event with more memberships than one transaction should hold, decided some accounts at a time.
+
+The accounts come in order, so that a place is an account. What completes the event is left to its last slice:
+its orgs' rows, which make the slices before it an ordinary event with fewer accounts, and the new key, whose
+version rises once. (design.md, rule e)
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+
+from roomkeys.decide import open_draft, outcome_of, reject
+from roomkeys.decision import ORG, Decision, Owed, RoomChange
+from roomkeys.errors import Fault
+from roomkeys.events import Add, Create, Remove
+from roomkeys.parts import in_parts
+from roomkeys.people import Snapshot
+from roomkeys.rules import Desk, Portion
+
+Sliceable = Create | Add | Remove
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """How far an event has been applied, and what its last slice has to do.
+
+    `number` slices are written, up to the account `after`. `rotates`: one of them rotates the room; `founded`:
+    the event has created the room; `told`: the room has been sent a notice.
+    """
+
+    number: int = 0
+    after: str = ""
+    rotates: bool = False
+    founded: bool = False
+    told: bool = False
+
+
+def among(event: Sliceable, accounts: Collection[str]) -> Sliceable:
+    """Return the event as far as it names these accounts."""
+    wanted = frozenset(accounts)
+    return replace(event, accounts=tuple(account for account in event.accounts if account in wanted))
+
+
+@dataclass(frozen=True, slots=True)
+class SliceDecision:
+    """A slice, decided: what it writes and owes, and how far the event has come then; None: to its end."""
+
+    decision: Decision
+    then: Slice | None
+
+
+def decide_slice(  # noqa: PLR0913 - what a slice is decided from, each part by name
+    event: Sliceable,
+    snapshot: Snapshot,
+    so_far: Slice,
+    *,
+    upto: str | None,
+    known: bool,
+    site: str,
+    now_ms: int,
+    new_id: Callable[[], str],
+    fault: Fault | None = None,
+) -> SliceDecision:
+    """Decide the accounts that `event` and `snapshot` hold, which go up to the account `upto`; None: the last.
+
+    `known`: everybody whom the whole event names is known. With a `fault` the event is given up where it
+    stands, but whoever was removed already does not keep the room's key.
+    """
+    portion = Portion(begun=so_far.number > 0, last=upto is None, told=so_far.told, known=known)
+    draft = open_draft(event.room_id, snapshot)
+    if so_far.founded:
+        draft.found_before()
+    if fault is None:
+        outcome = outcome_of(event, draft, Desk(snapshot, site, new_id, portion), now_ms)
+    else:
+        outcome = reject(event, fault, site=site, now_ms=now_ms)
+    last = portion.last or outcome.error is not None
+    if last and so_far.rotates and not draft.rotates:
+        draft.rotate(event.taken_ms)
+    change = draft.change()
+    owed = Owed(event.room_id, (replace(outcome, final=last),), draft.joiners(), draft.high)
+    then = Slice(
+        number=so_far.number + 1,
+        after=upto or so_far.after,
+        rotates=so_far.rotates or draft.rotates,
+        founded=so_far.founded or (change is not None and change.founding is not None),
+        told=so_far.told or outcome.notice is not None,
+    )
+    changes = () if change is None else (change if last else _unfinished(change),)
+    return SliceDecision(Decision(int(last), changes, tuple(in_parts(owed))), None if last else then)
+
+
+def _unfinished(change: RoomChange) -> RoomChange:
+    """Leave to the last slice what completes the event."""
+    rows = tuple(row for row in change.rows if row.type != ORG)
+    return replace(change, rows=rows, high=None, stage=None)

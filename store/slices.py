@@ -1,0 +1,74 @@
+"""Slices: what an event with many memberships touches, read some accounts at a time. (design.md, rule e)"""
+
+from typing import Any
+
+from roomkeys.decision import INDIVIDUAL, ORG
+from roomkeys.events import Remove
+from roomkeys.slices import Sliceable
+from roomkeys.tokens import is_bot
+from store.connect import Database, Document
+from store.cursors import Lease, Place, fence
+
+
+async def all_known(database: Database, event: Sliceable, session: Any, most: int) -> bool:
+    """Tell whether everybody whom the event names is a user or, where they are to leave, still a member."""
+    removes = isinstance(event, Remove)
+    named = [account for account in event.accounts if removes or not is_bot(account)]
+    for start in range(0, len(named), most):
+        some = named[start : start + most]
+        users = await database.find("users", {"account": {"$in": some}}, {"_id": 0, "account": 1}, session)
+        unknown = sorted(set(some) - {user["account"] for user in users})
+        if unknown and not (removes and await _all_members(database, event.room_id, unknown, session)):
+            return False
+    return True
+
+
+async def _all_members(database: Database, room_id: str, accounts: list[str], session: Any) -> bool:
+    query = {"roomId": room_id, "u.account": {"$in": accounts}}
+    return len(await database.find("subscriptions", query, {"_id": 0, "u.account": 1}, session)) == len(accounts)
+
+
+async def next_accounts(database: Database, event: Sliceable, after: str, session: Any, most: int) -> list[str]:
+    """Return the first `most` accounts, in order, that the event touches and that come after `after`.
+
+    They are those that it names, the people of its orgs and, where the first org joins a room, every member.
+    """
+    found = {account for account in event.accounts if account > after}
+    orgs = [event.org] if isinstance(event, Remove) else list(event.orgs)
+    if any(orgs):
+        beyond = {"account": {"$gt": after}}
+        query = {"$or": [{"sectId": {"$in": orgs}, **beyond}, {"deptId": {"$in": orgs}, **beyond}]}
+        fields = {"_id": 0, "account": 1}
+        people = await database.find("users", query, fields, session, sort="account", limit=most)
+        found |= {user["account"] for user in people}
+        if not isinstance(event, Remove) and not await _orgs_of(database, event.room_id, session):
+            found |= await _members(database, event.room_id, after, session, most)
+    return sorted(found)[:most]
+
+
+async def rows_to_clear(database: Database, event: Sliceable, session: Any, most: int) -> list[str]:
+    """Return the ids of up to `most` individual rows that go with the room's last org."""
+    if not isinstance(event, Remove) or await _orgs_of(database, event.room_id, session) != {event.org}:
+        return []
+    query = {"rid": event.room_id, "member.type": INDIVIDUAL}
+    return [row["_id"] for row in await database.find("room_members", query, {"_id": 1}, session, limit=most)]
+
+
+async def clear_rows(database: Database, lease: Lease, place: Place, ids: list[str]) -> None:
+    """Delete rows, as a slice that stays at its place. Errors as those of `apply`."""
+    async with database.transaction(lease.session):
+        await fence(database, lease, place, place)
+        await database["room_members"].delete_many({"_id": {"$in": ids}}, session=lease.session)
+
+
+async def _orgs_of(database: Database, room_id: str, session: Any) -> set[str]:
+    query = {"rid": room_id, "member.type": ORG}
+    rows: list[Document] = await database.find("room_members", query, {"_id": 0, "member.id": 1}, session)
+    return {row["member"]["id"] for row in rows}
+
+
+async def _members(database: Database, room_id: str, after: str, session: Any, most: int) -> set[str]:
+    query = {"roomId": room_id, "u.account": {"$gt": after}}
+    fields = {"_id": 0, "u.account": 1}
+    found = await database.find("subscriptions", query, fields, session, sort="u.account", limit=most)
+    return {item["u"]["account"] for item in found}

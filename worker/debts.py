@@ -1,0 +1,49 @@
+"""Debts: what has been delivered and waits for a room's key to settle, and what has been paid."""
+
+from collections.abc import Container, Iterable
+from dataclasses import replace
+from itertools import takewhile
+from typing import Final
+
+from store.outbox import Entry
+
+MOST_HELD: Final = 20_000
+"""Entries that may wait for drained rooms; beyond that the loop waits too. (design.md, invariant 8)"""
+
+
+class Debts:
+    """The outbox entries of one partition that have been delivered."""
+
+    def __init__(self) -> None:
+        self.paid: list[str] = []
+        self._held: dict[str, list[Entry]] = {}
+
+    @property
+    def too_many(self) -> bool:
+        """Tell whether no more should be added before some are paid."""
+        return sum(map(len, self._held.values())) > MOST_HELD
+
+    def hold(self, entries: Iterable[Entry], drained: Container[str]) -> list[Entry]:
+        """Keep the entries whose results have to wait for a drained room, and return the others."""
+        due: list[Entry] = []
+        for entry in entries:
+            room_id = entry.owed.room_id
+            if room_id is not None and room_id in drained and any(item.final for item in entry.owed.outcomes):
+                self._held.setdefault(room_id, []).append(light(entry))
+            else:
+                due.append(entry)
+        return due
+
+    def release(self, room_id: str, settled: int) -> list[Entry]:
+        """Return, and keep no longer, the entries of a room that waited for a version up to this one."""
+        held = self._held.pop(room_id, [])
+        due = list(takewhile(lambda entry: entry.owed.high is None or entry.owed.high <= settled, held))
+        if len(due) < len(held):
+            self._held[room_id] = held[len(due) :]
+        return due
+
+
+def light(entry: Entry) -> Entry:
+    """Return an entry with no more than its results need."""
+    outcomes = (replace(one, added=(), removed=(), notice=None, letter=None) for one in entry.owed.outcomes)
+    return Entry(entry.id, replace(entry.owed, joiners=(), outcomes=tuple(outcomes)))

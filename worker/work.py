@@ -1,0 +1,42 @@
+"""Work: what a batch has left to be done once it has been applied."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from roomkeys.decision import Decision, Owed
+from roomkeys.keys import RoomKey
+from roomkeys.people import Room, Snapshot
+from store.outbox import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What has been applied: what it owes, and its rooms with their keys and sizes as it left them."""
+
+    entries: Sequence[Entry] = ()
+    rooms: Mapping[str, Room] = field(default_factory=dict)
+
+    @property
+    def owed(self) -> list[Owed]:
+        """Return what is owed, without the outbox's ids."""
+        return [entry.owed for entry in self.entries]
+
+    def current_keys(self, room_ids: Mapping[str, object]) -> dict[str, RoomKey]:
+        """Return the keys in use of those among these rooms that have one."""
+        keys = ((room_id, self.rooms[room_id].keys.current) for room_id in room_ids if room_id in self.rooms)
+        return {room_id: key for room_id, key in keys if key is not None}
+
+
+def rooms_after(decision: Decision, snapshot: Snapshot, staged: Mapping[str, RoomKey]) -> dict[str, Room]:
+    """Return a batch's rooms as it leaves them, with the keys that it staged."""
+    owed = [item.room_id for item in decision.owed if item.room_id is not None]
+    rooms = {room_id: snapshot.rooms[room_id] for room_id in owed if room_id in snapshot.rooms}
+    for change in decision.changes:
+        keys = change.room.keys
+        if change.high is not None:
+            keys = replace(keys, high=change.high, seen=change.high)
+        if change.room.id in staged:
+            keys = keys.staging(staged[change.room.id])
+        size = change.room.size + change.users_delta + change.apps_delta
+        rooms[change.room.id] = replace(change.room, keys=keys, size=size)
+    return rooms

@@ -1,0 +1,175 @@
+"""The writer: reads, decides and applies one batch, or one slice of an event, under one lease.
+
+The first three of the loop's seven steps. Nothing is sent here, and a key that is made here is known to nobody
+before the transaction that stages it was committed.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import takewhile
+from typing import Final
+
+from roomkeys.decide import MAX_ACCOUNTS, decide, reject, touches
+from roomkeys.decision import Decision, Owed
+from roomkeys.errors import INTERNAL_FAULT
+from roomkeys.events import AnyEvent, Incoming, Poison, Remove, Rotate
+from roomkeys.keys import RoomKey
+from roomkeys.people import Snapshot
+from roomkeys.slices import Slice, Sliceable, among, decide_slice
+from store import outbox
+from store.apply import apply
+from store.cursors import Lease, Place
+from store.documents import new_id
+from store.slices import all_known, clear_rows, next_accounts, rows_to_clear
+from store.snapshot import load
+from worker import metrics
+from worker.debts import Debts
+from worker.drainers import Drainers
+from worker.tools import Tools
+from worker.work import Work, rooms_after
+
+SLICE: Final = MAX_ACCOUNTS
+"""Accounts a slice."""
+
+
+class Writer:
+    """One partition's writes; `place` is how far they have come, `part` an event that is applied in slices."""
+
+    def __init__(self, tools: Tools, lease: Lease, place: Place) -> None:
+        self.lease = lease
+        self.place = place
+        self.part: Sliceable | None = None
+        self.debts = Debts()
+        self.drainers = Drainers(tools.passes)
+        self._tools = tools
+        self._database = tools.database
+        self._site = tools.site
+
+    async def batch(self, events: Sequence[AnyEvent], *, give_up: bool) -> Work:
+        """Write a beginning of the events, at least one; of an event too large for one transaction a slice."""
+        if give_up:
+            outcome = reject(events[0], INTERNAL_FAULT, site=self._site, now_ms=now_ms())
+            given_up = Decision(1, (), (Owed(events[0].room_id, (outcome,)),))
+            return await self._write_batch(events[:1], given_up, Snapshot())
+        together, snapshot = await self._read(events)
+        if snapshot is None:
+            return await self._first_slice(events[0])
+        decision = decide(together, snapshot, site=self._site, now_ms=now_ms(), new_id=new_id)
+        return await self._write_batch(together[: decision.taken], decision, snapshot)
+
+    async def slice(self, event: Sliceable, *, give_up: bool) -> Work:
+        """Write the next slice of the event, the last one if it is given up."""
+        so_far, session = self.place.slice or Slice(), self.lease.session
+        with metrics.step("read"):
+            found: list[str] = []
+            if not give_up:
+                found = await next_accounts(self._database, event, so_far.after, session, SLICE + 1)
+            accounts = found[:SLICE]
+            rows = await rows_to_clear(self._database, event, session, SLICE + 1)
+            if len(rows) > SLICE and not accounts and not give_up:
+                return await self._clear(rows[:SLICE])
+            part = among(event, accounts)
+            known = so_far.number > 0 or await all_known(self._database, event, session, SLICE)
+            snapshot = await load(self._database, [part], session, among=accounts)
+        decided = decide_slice(
+            replace(part, origin=event.origin),
+            snapshot,
+            so_far,
+            upto=accounts[-1] if accounts and max(len(found), len(rows)) > SLICE else None,
+            known=known,
+            site=self._site,
+            now_ms=now_ms(),
+            new_id=new_id,
+            fault=INTERNAL_FAULT if give_up else None,
+        )
+        keep = event.origin if so_far.number == 0 and decided.then is not None else None
+        after = self._after(event) if decided.then is None else replace(self.place, slice=decided.then)
+        work = await self._apply(event.origin, decided.decision, snapshot, after, keep)
+        self.part = None if decided.then is None else event
+        return work
+
+    async def strike(self) -> None:
+        """Delete the outbox entries that have been paid."""
+        with metrics.step("strike"):
+            await outbox.strike(self._database, self.lease, self.debts.paid)
+        self.debts.paid = []
+
+    async def _read(self, events: Sequence[AnyEvent]) -> tuple[Sequence[AnyEvent], Snapshot | None]:
+        """Read what a beginning of the events needs; no snapshot: the first event has to be cut in slices."""
+        if events[0].weight > MAX_ACCOUNTS:
+            return events[:1], None
+        with metrics.step("read"):
+            snapshot = await load(self._database, events, self.lease.session)
+            if snapshot.partial:
+                events = list(takewhile(lambda event: not _orgs_of(event), events))
+                snapshot = await load(self._database, events, self.lease.session)
+        if not events or touches(events[0], snapshot) > MAX_ACCOUNTS:
+            return events[:1], None
+        return events, snapshot
+
+    async def _first_slice(self, event: AnyEvent) -> Work:
+        if isinstance(event, Poison | Rotate):
+            raise TypeError("an event without memberships has no slices")
+        return await self.slice(event, give_up=False)
+
+    async def _clear(self, rows: list[str]) -> Work:
+        with metrics.step("apply"):
+            await clear_rows(self._database, self.lease, self.place, rows)
+        return Work()
+
+    async def _write_batch(self, events: Sequence[AnyEvent], decision: Decision, snapshot: Snapshot) -> Work:
+        return await self._apply(events[0].origin, decision, snapshot, self._after(events[-1]), None)
+
+    def _after(self, event: AnyEvent) -> Place:
+        return Place(event.origin.sequence, event.origin.time_ns, self.place.created_ns)
+
+    async def _apply(
+        self, first: Incoming, decision: Decision, snapshot: Snapshot, after: Place, keep: Incoming | None
+    ) -> Work:
+        """Write a decision; the keys it stages are made here and exist nowhere else."""
+        entries = outbox.entries(self.lease, decision.owed, first.sequence, self.place)
+        staged = {
+            change.room.id: RoomKey.mint(change.stage) for change in decision.changes if change.stage is not None
+        }
+        self._leave_newcomers_out(decision, snapshot)
+        with metrics.step("apply"):
+            await apply(
+                self._database,
+                self.lease,
+                before=self.place,
+                after=after,
+                changes=decision.changes,
+                staged=staged,
+                owed=entries,
+                paid=self.debts.paid,
+                now_ms=now_ms(),
+                keep=keep,
+            )
+        self.place, self.debts.paid = after, []
+        metrics.BATCHES.observe(decision.taken)
+        return Work(entries, rooms_after(decision, snapshot, staged))
+
+    def _leave_newcomers_out(self, decision: Decision, snapshot: Snapshot) -> None:
+        """Keep a drainer from sending the key before the notice; who was a member before may have it any time."""
+        for change in decision.changes:
+            if change.room.id in self.drainers:
+                before = snapshot.members.get(change.room.id, {})
+                joined = (membership.account for membership in change.joined)
+                self.drainers.leave_out(change.room.id, (account for account in joined if account not in before))
+
+
+def _orgs_of(event: AnyEvent) -> bool:
+    """Tell whether the event may touch more accounts than it names."""
+    match event:
+        case Poison() | Rotate():
+            return False
+        case Remove():
+            return event.org is not None
+        case _:
+            return bool(event.orgs)
+
+
+def now_ms() -> int:
+    """Return the time in epoch milliseconds."""
+    return time.time_ns() // 1_000_000
