@@ -18,21 +18,22 @@ START: Final = object()
 
 
 async def pages(
-    database: Database, room_ids: Iterable[str], session: Any, page: int = PAGE, after: Any = START
+    database: Database, room_ids: Iterable[str], session: Any, page: int | None = None, after: Any = START
 ) -> AsyncIterator[dict[str, list[Any]]]:
     """Yield `{room_id: [account, …]}` until every member of every room was yielded once; no rooms: no query.
 
     Rooms come in order of their ids, and the last one of a page may go on in the next. The first room's
     accounts begin after `after`.
     """
+    most = PAGE if page is None else page
     waiting = sorted(set(room_ids))
     while waiting:
         rooms = waiting if after is START else waiting[:1]
-        found = await database.aggregate("subscriptions", page_pipeline(rooms, after, page), session)
+        found = await database.aggregate("subscriptions", page_pipeline(rooms, after, most), session)
         accounts = {document["_id"]: document["accounts"] for document in found}
         if accounts:
             yield accounts
-        if sum(map(len, accounts.values())) == page:
+        if sum(map(len, accounts.values())) == most:
             last = max(accounts)
             waiting = waiting[waiting.index(last) :]
             after = accounts[last][-1]

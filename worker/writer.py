@@ -30,7 +30,7 @@ from worker.tools import Tools
 from worker.work import Work, rooms_after
 
 SLICE: Final = MAX_ACCOUNTS
-"""Accounts a slice."""
+"""The most accounts that one transaction touches."""
 
 
 class Writer:
@@ -97,14 +97,14 @@ class Writer:
 
     async def _read(self, events: Sequence[AnyEvent]) -> tuple[Sequence[AnyEvent], Snapshot | None]:
         """Read what a beginning of the events needs; no snapshot: the first event has to be cut in slices."""
-        if events[0].weight > MAX_ACCOUNTS:
+        if events[0].weight > SLICE:
             return events[:1], None
         with metrics.step("read"):
-            snapshot = await load(self._database, events, self.lease.session)
+            snapshot = await load(self._database, events, self.lease.session, most=SLICE)
             if snapshot.partial:
                 events = list(takewhile(lambda event: not _orgs_of(event), events))
-                snapshot = await load(self._database, events, self.lease.session)
-        if not events or touches(events[0], snapshot) > MAX_ACCOUNTS:
+                snapshot = await load(self._database, events, self.lease.session, most=SLICE)
+        if not events or touches(events[0], snapshot) > SLICE:
             return events[:1], None
         return events, snapshot
 
