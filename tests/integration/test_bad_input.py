@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from tests.rig import Received, Rig
-from worker import loop, metrics
+from worker import metrics, writer
 
 SHAPE = ("bad_request", "invalid_event")
 TOKEN = ("bad_request", "invalid_account")
@@ -531,13 +531,13 @@ async def test_an_event_that_fails_alone_for_no_known_cause_is_given_up(
     town: Rig, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """Design, "The feed": retried one event at a time; the one that fails alone is dead-lettered as `internal`."""
-    real = getattr(loop, step)
+    real = getattr(writer, step)
 
     def failing(*args: Any, **kwargs: Any) -> Any:
         cursed = "cursed" in repr(args) + repr(kwargs.get("changes"))
         return fails(step) if cursed else real(*args, **kwargs)
 
-    monkeypatch.setattr(loop, step, failing)
+    monkeypatch.setattr(writer, step, failing)
     body = {"roomId": "cursed", "name": "x", "users": ["bob"], "requesterAccount": "alice"}
     answer = await town.ask("create", body)
     assert (answer["code"], answer["reason"]) == ("internal", "internal"), answer

@@ -18,7 +18,7 @@ SMALL: dict[str, Any] = {"roomId": "small", "name": "Small", "users": ["bob"], "
 
 @pytest.fixture(autouse=True)
 def small_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A room of four is big, a page has three accounts and a window two; one partition has all rooms."""
+    """Let a room of five be big: a page has three accounts and a window two."""
     monkeypatch.setattr("worker.loop.BIG_ROOM", 4)
     monkeypatch.setattr("store.survivors.PAGE", 3)
     monkeypatch.setattr("worker.drainers.WINDOW", 2)
@@ -86,8 +86,7 @@ async def test_other_rooms_go_on_and_a_burst_becomes_one_follow_up_pass(
         held = Held(monkeypatch)
         asked = [await remove(site_rig, "m0")]
         await asyncio.wait_for(held.reached.wait(), 30)
-        for account in ("m1", "m2", "m3"):
-            asked.append(await remove(site_rig, account))
+        asked += [await remove(site_rig, account) for account in ("m1", "m2", "m3")]
         joins = {"roomId": "big", "users": ["carol"], "requesterAccount": "alice"}
         asked.append(await site_rig.publish("member.add", joins))
         assert (await site_rig.ask("key.rotate", {"roomId": "small", "requester": "bob"}))["status"] == "ok"

@@ -27,9 +27,9 @@ from store.outbox import Entry
 from tests.conftest import until
 from tests.rig import Received, Rig, rig
 from worker import logs, metrics
-from worker.loop import Work
 from worker.servers import MongoServer, NatsServer
 from worker.settings import WrongSetting, read_settings
+from worker.work import Work
 
 SECRET = bytes(range(0xB0, 0xB0 + 32))
 ROTATE = {"roomId": "r1", "requester": "alice"}
@@ -207,7 +207,7 @@ def holders() -> dict[str, Any]:
         "RoomChange": change,
         "Decision": Decision(1, (change,), (entry.owed,)),
         "Entry": entry,
-        "Work": Work([entry], {"r1": record}),
+        "Work": Work([entry], {"r1": room}),
         "Lease": Lease("site", 0, "me", 1, {"session": SECRET}),
         "Settings": settings,
     }
