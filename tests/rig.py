@@ -2,7 +2,7 @@
 
 import asyncio
 from base64 import b64decode
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -42,6 +42,7 @@ class Rig:
     db: Any
     settings: Settings
     received: list[Received] = field(default_factory=list)
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -56,6 +57,8 @@ class Rig:
         except orjson.JSONDecodeError:
             body = {}
         self.received.append(Received(message.subject, body, dict(message.headers or {}), message.data))
+        if ".response." in message.subject:
+            self.results.setdefault(message.subject.rpartition(".")[2], body)
         self.changed.set()
 
     async def publish(self, suffix: str, body: dict[str, Any] | bytes, *, request_id: str | None = None) -> str:
@@ -71,15 +74,15 @@ class Rig:
         request_id = await self.publish(suffix, body)
         return await self.result(request_id)
 
-    async def result(self, request_id: str) -> dict[str, Any]:
-        """Wait for the result of a request."""
-        found = await self.until(lambda: [item for item in self.received if item.subject.endswith(request_id)])
-        return dict(found[0].body)
+    async def result(self, request_id: str, patience: float | None = None) -> dict[str, Any]:
+        """Wait for the result of a request; the first one, if it was sent again."""
+        await self.until(lambda: request_id in self.results, f"the result of {request_id}", patience)
+        return self.results[request_id]
 
-    async def until(self, look: Callable[[], T], what: str = "") -> T:
+    async def until(self, look: Callable[[], T], what: str = "", patience: float | None = None) -> T:
         """Wait until `look` finds something in what was received."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(patience or PATIENCE):
                 while not (found := look()):
                     self.changed.clear()
                     await self.changed.wait()
@@ -137,8 +140,10 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(nats_url: str, mongo_uri: str, database: str, site: str, **changes: Any) -> AsyncIterator[Rig]:
-    """Set up a site with its streams and a recorder."""
+async def rig(
+    nats_url: str, mongo_uri: str, database: str, site: str, *, hears: Sequence[str] = ("chat.>",), **changes: Any
+) -> AsyncIterator[Rig]:
+    """Set up a site with its streams and a recorder of these subjects."""
     settings = read_settings(
         **{
             "nats_url": nats_url,
@@ -160,7 +165,8 @@ async def rig(nats_url: str, mongo_uri: str, database: str, site: str, **changes
             name=subjects.dead_letter_stream(site), subjects=[subjects.dead_letter_subject(site)]
         )
         made = Rig(nc, client[database], settings)
-        await nc.subscribe("chat.>", cb=made.hear)
+        for subject in hears:
+            await nc.subscribe(subject, cb=made.hear)
         await nc.flush()
         yield made
     finally:
