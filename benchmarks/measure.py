@@ -21,7 +21,9 @@ from typing import Any
 
 from benchmarks.site import PATIENCE, Counter, Site, site
 from roomkeys.keys import RoomKey
+from store import cursors
 from store.connect import connect
+from store.cursors import Place
 from worker import broker as brokers
 from worker import logs
 from worker.courier import Courier
@@ -63,18 +65,19 @@ async def fan_out(made: Site) -> None:
     database = connect(made.settings.mongo_uri.get_secret_value(), made.settings.mongo_db)
     broker = await brokers.connect(made.settings, "measure")
     courier = Courier(broker, database, Fanout(broker, made.settings.key_fanout_workers), made.settings.site_id)
-    session = await database.start_session()
+    await cursors.ensure_cursors(database, made.settings.site_id, 1, Place(0, 0, 0))
+    lease, _ = await cursors.take(database, (await cursors.cursors(database, made.settings.site_id))[0], "measure")
     rates = []
     for version in range(1, ROUNDS + 1):
         since, mark = time.perf_counter(), broker.breaks
-        await courier.fan_out({room_id: RoomKey.mint(version)}, session, 0)
+        await courier.fan_out({room_id: RoomKey.mint(version)}, lease, 0)
         if not await broker.confirm(mark):
             raise ConnectionError("the broker did not confirm a fan-out: nothing was measured")
         rates.append(BIG_ROOM / (time.perf_counter() - since))
         await counter.until(version * BIG_ROOM)
     print(f"recipients a second, one room of {BIG_ROOM:,}: {_spread(rates)}")
     print(f"    received {counter.received:,} of {ROUNDS * BIG_ROOM:,}")
-    await session.end_session()
+    await lease.session.end_session()
     await broker.close()
     await database.close()
 

@@ -103,10 +103,10 @@ def _create(event: Create, draft: Draft, desk: Desk) -> Effect:
 
 
 def _founders(event: Create, desk: Desk) -> list[User]:
-    """Return whom the event names, the requester first."""
+    """Return whom the event names, the requester first: of an event in slices in its first one only."""
     if event.kind == Kind.CHANNEL:
         invited = [account for account in event.accounts if not is_bot(account)]
-        return desk.users(dict.fromkeys((event.requester, *invited)))
+        return desk.users(invited if desk.portion.begun else dict.fromkeys((event.requester, *invited)))
     if event.accounts == (event.requester,):
         raise errors.self_dm()
     requester = desk.users((event.requester,))

@@ -5,7 +5,7 @@ its orgs' rows, which make the slices before it an ordinary event with fewer acc
 version rises once. (design.md, rule e)
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from roomkeys.decide import open_draft, outcome_of, reject
@@ -52,41 +52,61 @@ def decide_slice(  # noqa: PLR0913 - what a slice is decided from, each part by 
     event: Sliceable,
     snapshot: Snapshot,
     so_far: Slice,
+    accounts: Sequence[str],
     *,
-    upto: str | None,
+    last: bool,
     known: bool,
     site: str,
     now_ms: int,
     new_id: Callable[[], str],
     fault: Fault | None = None,
 ) -> SliceDecision:
-    """Decide the accounts that `event` and `snapshot` hold, which go up to the account `upto`; None: the last.
+    """Decide what the event does to these accounts, which come next in order and are the `last` ones or not.
 
-    `known`: everybody whom the whole event names is known. With a `fault` the event is given up where it
-    stands, but whoever was removed already does not keep the room's key.
+    `known`: everybody whom the event names is known. With a `fault` the event is given up where it stands, but
+    whoever was removed already does not keep the room's key.
     """
-    portion = Portion(begun=so_far.number > 0, last=upto is None, told=so_far.told, known=known)
-    draft = open_draft(event.room_id, snapshot)
+    part = among(event, accounts)
+    desk = Desk(
+        _scoped(snapshot, event, so_far, frozenset(accounts)),
+        site,
+        new_id,
+        Portion(begun=so_far.number > 0, last=last, told=so_far.told, known=known),
+    )
+    draft = open_draft(event.room_id, desk.snapshot)
     if so_far.founded:
         draft.found_before()
     if fault is None:
-        outcome = outcome_of(event, draft, Desk(snapshot, site, new_id, portion), now_ms)
+        outcome = outcome_of(part, draft, desk, now_ms)
     else:
         outcome = reject(event, fault, site=site, now_ms=now_ms)
-    last = portion.last or outcome.error is not None
-    if last and so_far.rotates and not draft.rotates:
+    final = last or outcome.error is not None
+    if final and so_far.rotates and not draft.rotates:
         draft.rotate(event.taken_ms)
     change = draft.change()
-    owed = Owed(event.room_id, (replace(outcome, final=last),), draft.joiners(), draft.high)
     then = Slice(
         number=so_far.number + 1,
-        after=upto or so_far.after,
+        after=accounts[-1] if accounts else so_far.after,
         rotates=so_far.rotates or draft.rotates,
         founded=so_far.founded or (change is not None and change.founding is not None),
         told=so_far.told or outcome.notice is not None,
     )
-    changes = () if change is None else (change if last else _unfinished(change),)
-    return SliceDecision(Decision(int(last), changes, tuple(in_parts(owed))), None if last else then)
+    changes = () if change is None else (change if final else _unfinished(change),)
+    owed = Owed(event.room_id, (replace(outcome, final=final),), draft.joiners(), draft.high)
+    return SliceDecision(Decision(int(final), changes, tuple(in_parts(owed))), None if final else then)
+
+
+def _scoped(snapshot: Snapshot, event: Sliceable, so_far: Slice, accounts: frozenset[str]) -> Snapshot:
+    """Return the snapshot without those whose turn it is not, but for the requester in the first slice."""
+    inside = accounts if so_far.number else accounts | {event.requester}
+    members = snapshot.members.get(event.room_id, {})
+    return replace(
+        snapshot,
+        members={event.room_id: {account: member for account, member in members.items() if account in inside}},
+        orgs={
+            org: tuple(user for user in users if user.account in accounts) for org, users in snapshot.orgs.items()
+        },
+    )
 
 
 def _unfinished(change: RoomChange) -> RoomChange:

@@ -14,8 +14,7 @@ from pydantic import TypeAdapter
 from roomkeys.decision import Owed
 from roomkeys.events import Incoming
 from store.connect import Database, Document
-from store.cursors import Lease, Place, cursor_id
-from store.failures import translated
+from store.cursors import Lease, Place, cursor_id, fence
 
 OUTBOX: Final = "room_worker_outbox"
 PAGE: Final = 32
@@ -77,10 +76,14 @@ async def unpaid(database: Database, lease: Lease) -> AsyncIterator[list[Entry]]
 
 
 async def strike(database: Database, lease: Lease, ids: Iterable[str]) -> None:
-    """Delete entries that have been paid; none: no call."""
+    """Delete entries that have been paid; none: no call. Errors as those of `apply`.
+
+    Fenced: the next owner may have sent some of what an entry owes again, and finds the rest only there.
+    """
     wanted = list(ids)
     if wanted:
-        with translated():
+        async with database.transaction(lease.session):
+            await fence(database, lease)
             await database[OUTBOX].delete_many({"_id": {"$in": wanted}}, session=lease.session)
 
 

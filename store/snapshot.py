@@ -62,7 +62,7 @@ async def load(
     """Read what the events need; events that need nothing cost nothing.
 
     Of orgs, backfills and rows no more than about `most` are read; where there are more the snapshot is
-    `partial`. With `among` these accounts stand for all people of the orgs and all members of the rooms.
+    `partial`. With `among` only these accounts are looked up as people of orgs and members of rooms.
     """
     want = wanted(events)
     if not want.accounts:
@@ -131,15 +131,15 @@ class _Reader:
         self, want: Wanted, among: Collection[str] | None
     ) -> tuple[dict[str, User], dict[str, tuple[User, ...]], bool]:
         """Return the users, those of each org, and whether the orgs have more."""
-        accounts = set[str](among or ()).union(*want.accounts.values())
+        accounts = set(among or ()).union(*want.accounts.values())
         org_ids = sorted(set[str]().union(*want.orgs.values()))
         found = await self._find("users", {"account": {"$in": sorted(accounts)}}, _USER_FIELDS)
         of_orgs: list[Document] = []
         if org_ids and among is None:
             query = {"$or": [{"sectId": {"$in": org_ids}}, {"deptId": {"$in": org_ids}}]}
             of_orgs = await self._find("users", query, _USER_FIELDS, limit=self.most + 1)
-        people = sorted(filter(None, map(documents.user, found + of_orgs)), key=lambda user: user.account)
-        users = {user.account: user for user in people}
+        known = sorted(filter(None, map(documents.user, found + of_orgs)), key=lambda user: user.account)
+        users = {user.account: user for user in known}
         orgs = {
             org: tuple(user for user in users.values() if org in user.orgs and not user.is_bot) for org in org_ids
         }

@@ -1,14 +1,19 @@
 """Survivors: the accounts of rooms, by projection, page by page.
 
 The server sorts along the unique index and groups each page by room, so a page is one small document a room
-instead of one a member, no document is ever examined, and many small rooms take one query, not one each.
-(pitfalls.md, items 21 and 34)
+instead of one a member, no membership's document is ever examined, and many small rooms take one query, not
+one each. (pitfalls.md, items 21 and 34)
+
+Each page is read under the lease: who has lost the partition would also find those whom its next owner has made
+members and not yet told of it, and bring them the key before the notice.
 """
 
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
+from roomkeys.errors import LostLease
 from store.connect import Database, Document
+from store.cursors import CURSORS, Lease
 
 PAGE: Final = 50_000
 """Accounts a page."""
@@ -16,20 +21,31 @@ PAGE: Final = 50_000
 START: Final = object()
 """Before the first account."""
 
+_HELD: Final = {"held": "yes"}
+
 
 async def pages(
-    database: Database, room_ids: Iterable[str], session: Any, page: int | None = None, after: Any = START
+    database: Database,
+    lease: Lease,
+    room_ids: Iterable[str],
+    *,
+    session: Any = None,
+    page: int | None = None,
+    after: Any = START,
 ) -> AsyncIterator[dict[str, list[Any]]]:
     """Yield `{room_id: [account, …]}` until every member of every room was yielded once; no rooms: no query.
 
     Rooms come in order of their ids, and the last one of a page may go on in the next. The first room's
-    accounts begin after `after`.
+    accounts begin after `after`. Read in the lease's session unless in another; `LostLease` once it is lost.
     """
     most = PAGE if page is None else page
     waiting = sorted(set(room_ids))
     while waiting:
         rooms = waiting if after is START else waiting[:1]
-        found = await database.aggregate("subscriptions", page_pipeline(rooms, after, most), session)
+        pipeline = [*page_pipeline(rooms, after, most), _lease_stage(lease)]
+        found = await database.aggregate("subscriptions", pipeline, session or lease.session)
+        if not found or found.pop() != _HELD:
+            raise LostLease
         accounts = {document["_id"]: document["accounts"] for document in found}
         if accounts:
             yield accounts
@@ -56,6 +72,12 @@ def page_pipeline(room_ids: list[str], after: Any, page: int) -> list[Document]:
         {"$limit": page},
         {"$group": {"_id": "$roomId", "accounts": {"$push": "$u.account"}}},
     ]
+
+
+def _lease_stage(lease: Lease) -> Document:
+    """Return the stage that ends a page with a mark, found after the page, if the lease still holds."""
+    mark = [{"$match": lease.fence}, {"$project": {"_id": 0, "held": {"$literal": _HELD["held"]}}}]
+    return {"$unionWith": {"coll": CURSORS, "pipeline": mark}}
 
 
 async def still_members(

@@ -7,7 +7,7 @@ room. Nothing but dead letters is confirmed here; the loop puts one barrier afte
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import nats.errors
 from nats.js.errors import Error as JetStreamError
@@ -19,6 +19,7 @@ from roomkeys.notices import Notice, notices, result
 from roomkeys.payload import RoomKeyEvent, marshal
 from roomkeys.subjects import dead_letter_subject, events_stream
 from store.connect import Database
+from store.cursors import Lease
 from store.survivors import pages
 from worker import metrics
 from worker.broker import Broker
@@ -53,10 +54,10 @@ class Courier:
         payloads = _payloads(keys, now_ms)
         await self.fanout.send(payloads, {room_id: joiners[room_id] for room_id in payloads})
 
-    async def fan_out(self, keys: Mapping[str, RoomKey], session: Any, now_ms: int) -> None:
+    async def fan_out(self, keys: Mapping[str, RoomKey], lease: Lease, now_ms: int) -> None:
         """Send each room's key to all its members, who are read only now: the keys were read or written before."""
         payloads = _payloads(keys, now_ms)
-        async for page in pages(self.database, payloads, session):
+        async for page in pages(self.database, lease, payloads):
             await self.fanout.send(payloads, page)
 
     async def announce(self, owed: Sequence[Owed]) -> None:

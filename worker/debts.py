@@ -24,11 +24,15 @@ class Debts:
         return sum(map(len, self._held.values())) > MOST_HELD
 
     def hold(self, entries: Iterable[Entry], drained: Container[str]) -> list[Entry]:
-        """Keep the entries whose results have to wait for a drained room, and return the others."""
+        """Keep the entries of drained rooms, whose results have to wait, and return the others.
+
+        All of them, in order: an entry that went before an older one of its room would leave recovery with what
+        is no longer so to tell last.
+        """
         due: list[Entry] = []
         for entry in entries:
             room_id = entry.owed.room_id
-            if room_id is not None and room_id in drained and any(item.final for item in entry.owed.outcomes):
+            if room_id is not None and room_id in drained:
                 self._held.setdefault(room_id, []).append(light(entry))
             else:
                 due.append(entry)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from time import time_ns
 from typing import Any, Final
 
-from roomkeys.errors import Passing, Unexpected
+from roomkeys.errors import LostLease, Passing, Unexpected
 from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.payload import RoomKeyEvent, marshal
 from store.connect import Database
+from store.cursors import Lease
 from store.snapshot import load_rooms
 from store.survivors import START, pages
 from worker import metrics
@@ -62,9 +63,10 @@ class Passes:
 class Drainers:
     """The rooms of one partition that are drained; `wake` is called when a pass is over."""
 
-    def __init__(self, passes: Passes) -> None:
+    def __init__(self, passes: Passes, lease: Lease) -> None:
         self.wake: Callable[[], None] = lambda: None
         self._passes = passes
+        self._lease = lease
         self._drains: dict[str, Drain] = {}
 
     def __contains__(self, room_id: object) -> bool:
@@ -124,7 +126,7 @@ class Drainers:
             log.info("pass begins", room=room_id, version=key.version)
             session = await self._patiently(self._passes.database.start_session)
             try:
-                one_pass = Pass(self._passes, room_id, newcomers, marshal(RoomKeyEvent(room_id, key), _now_ms()))
+                one_pass = Pass(self._passes, self._lease, room_id, key, newcomers)
                 await self._patiently(lambda: one_pass.go_on(session))
             finally:
                 await session.end_session()
@@ -147,18 +149,25 @@ class Drainers:
 class Pass:
     """One pass through a room's members: where it is."""
 
-    def __init__(self, passes: Passes, room_id: str, newcomers: Container[str], payload: bytes) -> None:
+    def __init__(
+        self, passes: Passes, lease: Lease, room_id: str, key: RoomKey, newcomers: Container[str]
+    ) -> None:
         self._passes = passes
+        self._lease = lease
         self._room_id = room_id
         self._newcomers = newcomers
-        self._payload = payload
+        self._key = key
+        self._payload = marshal(RoomKeyEvent(room_id, key), _now_ms())
         self._after: Any = START
 
     async def go_on(self, session: Any) -> None:
         """Send the payload to all members after the last one confirmed; `Passing`: call again."""
+        database = self._passes.database
         # The key is read before the members, in the members' session: whoever left before it was staged is gone.
-        await load_rooms(self._passes.database, [self._room_id], session)
-        async for page in pages(self._passes.database, [self._room_id], session, after=self._after):
+        rooms = await load_rooms(database, [self._room_id], session)
+        if self._room_id not in rooms or rooms[self._room_id].keys.staged != self._key:
+            raise LostLease
+        async for page in pages(database, self._lease, [self._room_id], session=session, after=self._after):
             accounts = page[self._room_id]
             for start in range(0, len(accounts), WINDOW):
                 await self._send(accounts[start : start + WINDOW])

@@ -162,7 +162,7 @@ class Loop:
             await self._courier.tell(work.owed)
             await self._courier.hand(work.current_keys(joiners), joiners, at_ms)
             await self._courier.hand(self._drainers.staged(joiners), joiners, at_ms)
-            await self._courier.fan_out(small, self.lease.session, at_ms)
+            await self._courier.fan_out(small, self.lease, at_ms)
             await self._confirm(mark)
         self._drainers.told()
 

@@ -103,6 +103,7 @@ class Partition:
                 await self._find_place(loop)
                 await self._serve(loop)
             await loop.strike()
+            await loop.close()
             await cursors.release(tools.database, lease)
             log.info("partition handed over", partition=self.number)
         finally:

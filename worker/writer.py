@@ -41,7 +41,7 @@ class Writer:
         self.place = place
         self.part: Sliceable | None = None
         self.debts = Debts()
-        self.drainers = Drainers(tools.passes)
+        self.drainers = Drainers(tools.passes, lease)
         self._tools = tools
         self._database = tools.database
         self._site = tools.site
@@ -69,14 +69,14 @@ class Writer:
             rows = await rows_to_clear(self._database, event, session, SLICE + 1)
             if len(rows) > SLICE and not accounts and not give_up:
                 return await self._clear(rows[:SLICE])
-            part = among(event, accounts)
             known = so_far.number > 0 or await all_known(self._database, event, session, SLICE)
-            snapshot = await load(self._database, [part], session, among=accounts)
+            snapshot = await load(self._database, [among(event, accounts)], session, among=accounts)
         decided = decide_slice(
-            replace(part, origin=event.origin),
+            event,
             snapshot,
             so_far,
-            upto=accounts[-1] if accounts and max(len(found), len(rows)) > SLICE else None,
+            accounts,
+            last=not accounts or max(len(found), len(rows)) <= SLICE,
             known=known,
             site=self._site,
             now_ms=now_ms(),

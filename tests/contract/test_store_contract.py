@@ -308,8 +308,9 @@ async def test_a_batch_of_every_kind_costs_the_same_commands_in_two_sizes(store:
 # Survivors
 
 
-async def all_pages(store: Store, rooms: list[str], page: int) -> Pages:
-    return [found async for found in survivors.pages(store.database, rooms, None, page=page)]
+async def all_pages(store: Store, rooms: list[str], page: int, lease: Lease | None = None) -> Pages:
+    lease = lease or (await store.lease())[0]
+    return [found async for found in survivors.pages(store.database, lease, rooms, page=page)]
 
 
 def together(pages: Pages) -> dict[str, list[Any]]:
@@ -376,8 +377,9 @@ async def test_a_member_whose_account_is_no_text_hides_nobody_behind_a_page_end(
 
 
 async def test_no_rooms_and_nobody_asked_for_cost_no_query(store: Store) -> None:
+    lease, _ = await store.lease()
     store.commands.take()
-    assert await all_pages(store, [], 3) == []
+    assert await all_pages(store, [], 3, lease) == []
     assert await survivors.still_members(store.database, {}, None) == {}
     assert await survivors.still_members(store.database, {"r1": []}, None) == {}
     assert await load_rooms(store.database, [], None) == {}
@@ -387,8 +389,9 @@ async def test_no_rooms_and_nobody_asked_for_cost_no_query(store: Store) -> None
 async def test_many_small_rooms_take_one_query(store: Store) -> None:
     for number in range(30):
         await store.members(f"r{number}", "alice", "bob")
+    lease, _ = await store.lease()
     store.commands.take()
-    assert len(together(await all_pages(store, [f"r{number}" for number in range(30)], 1_000))) == 30
+    assert len(together(await all_pages(store, [f"r{number}" for number in range(30)], 1_000, lease))) == 30
     assert store.commands.take() == {"aggregate subscriptions": 1}
 
 
