@@ -1,0 +1,72 @@
+"""The drainer: a pass over a big room beside the loop; it writes nothing."""
+
+from collections.abc import Iterator
+
+from tests.protocol import checks
+from tests.protocol.moves import Move, Turn
+from tests.protocol.rules import Rule
+from tests.protocol.state import NOBODY, Drainer, Phase
+
+
+def drain(turn: Turn) -> Iterator[Move]:
+    """Take the drainer's next step."""
+    drainer = turn.worker.drainer
+    if drainer is None:
+        return
+    if drainer.phase == Phase.KEY:
+        yield _key(turn, drainer)
+    elif drainer.phase == Phase.READ:
+        yield from _read(turn, drainer)
+    elif drainer.phase == Phase.SEND:
+        yield from _send(turn, drainer)
+
+
+def _turned(turn: Turn, what: str, drainer: Drainer) -> Move:
+    return turn.move(f"drainer {what}", turn.worker._replace(drainer=drainer))
+
+
+def _key(turn: Turn, drainer: Drainer) -> Move:
+    """Read the key; without one the pass is over."""
+    key = turn.state.database.room.staged
+    if key is None:
+        return _turned(turn, "finds no key", Drainer(Phase.DONE))
+    return _turned(
+        turn,
+        f"reads the key of version {key[0]}",
+        drainer._replace(key=key, phase=Phase.SEND if drainer.page else Phase.READ),
+    )
+
+
+def _read(turn: Turn, drainer: Drainer) -> Iterator[Move]:
+    """Read the next page, then look whether the lease is still the worker's."""
+    if not turn.holds_lease and not turn.without(Rule.PAGES_UNDER_LEASE):
+        return
+    members = turn.worker.before or turn.state.database.room.members
+    account = next((at for at in range(drainer.after, len(members)) if members[at] != NOBODY), None)
+    if account is None:
+        yield _turned(turn, "is done", Drainer(Phase.DONE))
+        return
+    then = Phase.KEY if drainer.key is None else Phase.SEND
+    page = (account, members[account])
+    yield _turned(turn, f"reads {checks.LETTERS[account]}", drainer._replace(phase=then, page=page))
+
+
+def _send(turn: Turn, drainer: Drainer) -> Iterator[Move]:
+    """Send and confirm a page, unless it holds somebody whose notice is not out."""
+    state, page, key = turn.state, drainer.page, drainer.key
+    if page is None or key is None:
+        return
+    account, membership = page
+    name = checks.LETTERS[account]
+    further = Drainer(Phase.READ, account + 1, key)
+    if account in turn.worker.back:
+        if turn.without(Rule.JOINERS_AWAITED):
+            yield _turned(turn, f"passes over {name}", further)
+        return
+    if state.breaks and turn.holds_lease:
+        after = further if turn.without(Rule.PAGES_CONFIRMED) else further._replace(after=account)
+        move = _turned(turn, f"sends to {name}; the connection breaks", after)
+        yield move._replace(state=move.state._replace(breaks=state.breaks - 1))
+    seen = checks.sent(turn.model, state.database, state.seen, account, key, membership)
+    move = _turned(turn, f"sends version {key[0]} to {name}", further)
+    yield move._replace(state=move.state._replace(seen=seen))
