@@ -472,6 +472,18 @@ async def test_what_is_paid_goes_with_the_next_batch(store: Store) -> None:
     assert await unpaid(store.database, lease) == applied.entries
 
 
+@pytest.mark.xfail(strict=True, reason="strike does not write the fence")
+async def test_only_the_owner_strikes(store: Store) -> None:
+    """Whoever comes next may have sent some of what an entry owes, and finds the rest only there."""
+    lease, place = await store.lease()
+    await apply_batch(store, lease, place, [create(1, "r1", "bob")])
+    wanted = await unpaid(store.database, lease)
+    after, _ = await store.lease("another")
+    with pytest.raises(LostLease):
+        await outbox.strike(store.database, lease, [entry.id for entry in wanted])
+    assert await unpaid(store.database, after) == wanted != []
+
+
 async def test_nothing_to_strike_is_no_command(store: Store) -> None:
     lease, _ = await store.lease()
     store.commands.take()

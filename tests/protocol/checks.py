@@ -54,7 +54,7 @@ def made(seen: Seen, key: Key) -> Seen:
 def applied(model: Model, database: Database) -> None:
     """Hold memberships and versions against the log."""
     truth = model.history.at[database.place]
-    if database.room.members != truth.members:
+    if [one != NOBODY for one in database.room.members] != [one != NOBODY for one in truth.members]:
         raise Violation(f"order, once: the members at {database.place} are {database.room.members}")
     if database.room.high != truth.high:
         raise Violation(f"versions: the highest at {database.place} is {database.room.high}, not {truth.high}")

@@ -52,16 +52,15 @@ def _read(turn: Turn, drainer: Drainer) -> Iterator[Move]:
 
 
 def _send(turn: Turn, drainer: Drainer) -> Iterator[Move]:
-    """Send and confirm a page, unless it holds somebody whose notice is not out."""
+    """Send and confirm a page, without those whose notice is not out."""
     state, page, key = turn.state, drainer.page, drainer.key
     if page is None or key is None:
         return
     account, membership = page
     name = checks.LETTERS[account]
     further = Drainer(Phase.READ, account + 1, key)
-    if account in turn.worker.back:
-        if turn.without(Rule.JOINERS_AWAITED):
-            yield _turned(turn, f"passes over {name}", further)
+    if account in turn.worker.left_out:
+        yield _turned(turn, f"leaves out {name}", further)
         return
     if state.breaks and turn.holds_lease:
         after = further if turn.without(Rule.PAGES_CONFIRMED) else further._replace(after=account)

@@ -7,7 +7,7 @@ from tests.protocol import checks
 from tests.protocol.moves import Message, Move, Turn, payable, rest
 from tests.protocol.rules import Rule
 from tests.protocol.state import NOBODY, Drainer, Key, Notice, Phase, Seen, Step, Worker
-from tests.protocol.writes import Batch, decide, promote
+from tests.protocol.writes import Batch, decide, promote, struck
 
 
 def deliver(turn: Turn) -> Iterator[Move]:
@@ -19,8 +19,10 @@ def deliver(turn: Turn) -> Iterator[Move]:
     on_its_way = None if worker.fresh or turn.without(Rule.STAGED_TO_JOINERS) else worker.staged
     keys = [key for key in (worker.current, on_its_way) if key is not None]
     messages += [_key(turn, account, key) for entry in worker.work for account in entry.joiners for key in keys]
-    done = worker._replace(work=(), held=worker.held + worker.work, back=())
-    broken = worker._replace(step=Step.BROKEN, back=() if turn.without(Rule.HELD_BACK_LONG) else worker.back)
+    done = worker._replace(work=(), held=worker.held + worker.work, left_out=())
+    broken = worker._replace(
+        step=Step.BROKEN, left_out=() if turn.without(Rule.LEFT_OUT_UNTIL_CONFIRMED) else worker.left_out
+    )
     for then in _pass(turn, done):
         yield from turn.publish("delivers", messages, then, broken)
 
@@ -106,8 +108,8 @@ def idle(turn: Turn) -> Iterator[Move]:
     """Strike what is paid; settle a room whose pass is done; or take the next events."""
     worker, database = turn.worker, turn.state.database
     if worker.paid and (turn.holds_lease or turn.without(Rule.STRIKES_FENCED)):
-        outbox = tuple(entry for entry in database.outbox if entry not in worker.paid)
-        yield turn.move("strikes", worker._replace(paid=()), database=database._replace(outbox=outbox))
+        after = database._replace(outbox=struck(database.outbox, worker))
+        yield turn.move("strikes", worker._replace(paid=()), database=after)
     if not turn.holds_lease:
         return
     if worker.place != database.place:
@@ -119,16 +121,22 @@ def idle(turn: Turn) -> Iterator[Move]:
         yield from settle(turn)
         return
     for taken in batches(turn):
-        batch = decide(turn.model, database, worker, taken)
-        draining = worker.drainer is not None and worker.drainer.phase != Phase.DONE
-        back = batch.entry.joiners if draining and not turn.without(Rule.JOINERS_HELD_BACK) else ()
-        if turn.without(Rule.HELD_BACK_EARLY):
-            back = ()
-        takes = turn.move(f"takes {taken}", worker._replace(step=Step.APPLY, taken=taken, back=back))
-        if back or turn.without(Rule.FENCE_WRITTEN):
+        left_out = _newcomers(turn, taken)
+        takes = turn.move(f"takes {taken}", worker._replace(step=Step.APPLY, taken=taken, left_out=left_out))
+        if left_out or turn.without(Rule.FENCE_WRITTEN):
             yield takes
         else:
             yield from apply(turn._replace(state=takes.state))
+
+
+def _newcomers(turn: Turn, taken: int) -> tuple[int, ...]:
+    """Return whom a batch makes a member of the room that is drained: its drainer leaves them to the loop."""
+    worker, database = turn.worker, turn.state.database
+    if worker.drainer is None or turn.without(Rule.NEWCOMERS_LEFT_OUT) or turn.without(Rule.LEFT_OUT_BEFORE):
+        return ()
+    joiners = decide(turn.model, database, worker, taken).entry.joiners
+    again = turn.without(Rule.NEWCOMERS_ONLY)
+    return tuple(one for one in joiners if again or database.room.members[one] == NOBODY)
 
 
 def batches(turn: Turn) -> Iterator[int]:
@@ -149,8 +157,8 @@ def apply(turn: Turn) -> Iterator[Move]:
     if not may_commit(turn):
         yield from begin(turn)
         return
-    again = worker._replace(step=Step.IDLE, taken=0, back=(), begun=None)
-    if state.conflicts and worker.back:
+    again = worker._replace(step=Step.IDLE, taken=0, begun=None)
+    if state.conflicts and worker.left_out:
         yield turn.move("meets a conflict", again, conflicts=state.conflicts - 1)
     batch = decide(turn.model, state.database, worker, worker.taken)
     then = _applied(turn, batch)
@@ -171,10 +179,10 @@ def _applied(turn: Turn, batch: Batch) -> Worker:
         step=Step.DELIVER, place=batch.database.place, work=(batch.entry,), paid=(), taken=0, begun=None,
         current=room.current, staged=room.staged, fresh=fresh, before=before,
     )  # fmt: skip
-    if turn.without(Rule.HELD_BACK_EARLY) and worker.drainer is not None:
+    if turn.without(Rule.LEFT_OUT_BEFORE) and worker.drainer is not None:
         return after._replace(step=Step.RETURN)
     if turn.without(Rule.DRAINED_AFTER_NOTICES) and fresh and turn.model.scenario.size != "small":
-        return after._replace(drainer=Drainer(Phase.KEY), back=batch.entry.joiners)
+        return after._replace(drainer=Drainer(Phase.KEY), left_out=batch.entry.joiners)
     return after
 
 
@@ -198,8 +206,8 @@ def begin(turn: Turn) -> Iterator[Move]:
 
 def returned(turn: Turn) -> Iterator[Move]:
     """Learn that the transaction has been committed."""
-    back = tuple(account for entry in turn.worker.work for account in entry.joiners)
-    yield turn.move("learns of its commit", turn.worker._replace(step=Step.DELIVER, back=back))
+    left_out = tuple(account for entry in turn.worker.work for account in entry.joiners)
+    yield turn.move("learns of its commit", turn.worker._replace(step=Step.DELIVER, left_out=left_out))
 
 
 def crash(turn: Turn) -> Iterator[Move]:

@@ -15,12 +15,12 @@ def takes(model: Model, state: State) -> Iterator[Move]:
         return
     database = _as_found(model, state.database._replace(epoch=state.database.epoch + 1))
     fresh = Worker(database.epoch, Step.ENTRIES, database.place)
-    seen_before = set()
+    tried = set()
     for at in range(len(state.workers)):
         others = (*state.workers[:at], *state.workers[at + 1 :])
-        if others in seen_before:
+        if others in tried:
             continue
-        seen_before.add(others)
+        tried.add(others)
         kept = tuple(Worker() if fenced_off(model, other) else other for other in others)
         workers = tuple(sorted((fresh, *kept), key=lambda worker: -worker.epoch))
         left = state.takes - served
@@ -56,7 +56,7 @@ def entries(turn: Turn) -> Iterator[Move]:
 
 def keys(turn: Turn) -> Iterator[Move]:
     """Read the keys of the rooms that the outbox names."""
-    worker, database, seen = turn.worker, turn.state.database, turn.state.seen
+    worker, database = turn.worker, turn.state.database
     room = database.room
     owed = bool(worker.work)
     then = Step.DELIVER if turn.without(Rule.KEYS_THEN_MEMBERS) else Step.MEMBERS
@@ -67,7 +67,7 @@ def keys(turn: Turn) -> Iterator[Move]:
     after = worker._replace(
         step=then, current=room.current, staged=staged, settled=room.settled, fresh=staged is not None
     )
-    yield turn.move("reads the keys", _ready(turn, after), database=database, seen=seen)
+    yield turn.move("reads the keys", _ready(turn, after), database=database)
 
 
 def members(turn: Turn) -> Iterator[Move]:

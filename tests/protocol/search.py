@@ -42,7 +42,8 @@ def search(scenario: Scenario, broken: Iterable[Rule] = (), most: int | None = N
     """Search all that can happen in a scenario, or that can happen in so many steps."""
     model = Model(scenario, history(scenario), frozenset(broken))
     first = start(scenario)
-    known, level, depth = {hash(first)}, [(first, _none())], 0
+    known, depth = {hash(first)}, 0
+    level: list[tuple[State, Trail | None]] = [(first, None)]
     while level and depth != most:
         following: list[tuple[State, Trail | None]] = []
         for state, trail in level:
@@ -56,10 +57,6 @@ def search(scenario: Scenario, broken: Iterable[Rule] = (), most: int | None = N
                 return Found(len(known), depth, str(violation), _told(trail))
         level, depth = following, depth + 1
     return Found(len(known), depth)
-
-
-def _none() -> Trail | None:
-    return None
 
 
 def _moves(model: Model, state: State) -> Iterator[Move]:

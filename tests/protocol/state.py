@@ -117,8 +117,8 @@ class Worker(NamedTuple):
     """A worker's memory; `OUT` without a lease.
 
     `work` is what is being delivered, `held` what is not yet announced, `paid` what may be struck. `fresh`: the
-    staged key needs a pass. `back` are the joiners that its drainer holds back, `page` the members that a pass in
-    the loop goes to, `taken` the size of the batch. `before` and `begun` serve broken rules only.
+    staged key needs a pass. `left_out` are the joiners whom its drainer leaves to the loop, `page` the members
+    a pass in the loop goes to, `taken` the size of the batch. `before` and `begun` serve broken rules only.
     """
 
     epoch: int = 0
@@ -131,7 +131,7 @@ class Worker(NamedTuple):
     staged: Key | None = None
     settled: int = NEVER
     fresh: bool = False
-    back: tuple[int, ...] = ()
+    left_out: tuple[int, ...] = ()
     page: Members = ()
     taken: int = 0
     drainer: Drainer | None = None

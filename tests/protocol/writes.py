@@ -44,7 +44,9 @@ class Draft:
         joins = kind == "add"
         if (self.members[account] == NOBODY) != joins:
             return
-        self.members[account] = number if joins else NOBODY
+        before = self.room.members[account]
+        # Whoever leaves and comes back within a batch never was gone.
+        self.members[account] = NOBODY if not joins else number if before == NOBODY else before
         self.notices.append(Notice(account, number, joins))
         if joins:
             self.wanting.append(account)
@@ -69,8 +71,14 @@ def decide(model: Model, database: Database, worker: Worker, taken: int) -> Batc
     staged = (draft.high, worker.epoch) if draft.high > room.high and free else None
     entry = Entry(draft.place, tuple(draft.notices), draft.joiners, tuple(draft.results), draft.high)
     after = Room(draft.high, room.settled, room.current, staged or room.staged, tuple(draft.members))
-    outbox = (*(kept for kept in database.outbox if kept not in worker.paid), entry)
+    outbox = (*struck(database.outbox, worker), entry)
     return Batch(Database(database.epoch, draft.place, draft.rotates, after, outbox), entry, staged)
+
+
+def struck(outbox: tuple[Entry, ...], worker: Worker) -> tuple[Entry, ...]:
+    """Return the outbox without what the worker has paid; an entry is known by its place."""
+    paid = {entry.place for entry in worker.paid}
+    return tuple(entry for entry in outbox if entry.place not in paid)
 
 
 def promote(room: Room, epoch: int) -> Room:
