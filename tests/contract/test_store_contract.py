@@ -472,7 +472,6 @@ async def test_what_is_paid_goes_with_the_next_batch(store: Store) -> None:
     assert await unpaid(store.database, lease) == applied.entries
 
 
-@pytest.mark.xfail(strict=True, reason="strike does not write the fence")
 async def test_only_the_owner_strikes(store: Store) -> None:
     """Whoever comes next may have sent some of what an entry owes, and finds the rest only there."""
     lease, place = await store.lease()

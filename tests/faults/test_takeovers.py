@@ -56,7 +56,6 @@ def updates(made: Rig, account: str) -> list[str]:
     return [body["action"] for body in made.of(f"chat.user.{account}.event.subscription.update")]
 
 
-@pytest.mark.xfail(strict=True, reason="a slice is paid while an older entry of its room is held")
 async def test_who_left_in_a_slice_is_not_told_of_having_joined_by_whoever_comes_next(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,7 +76,6 @@ async def test_who_left_in_a_slice_is_not_told_of_having_joined_by_whoever_comes
     assert updates(site_rig, "aaron")[-1] == "removed", updates(site_rig, "aaron")
 
 
-@pytest.mark.xfail(strict=True, reason="a pass does not look at the lease after reading a page")
 async def test_a_pass_of_who_had_the_partition_brings_no_key_to_who_joined_since(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

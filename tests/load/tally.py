@@ -45,7 +45,7 @@ class Tally:
 
     def reached(self, room: str, version: int) -> int:
         """Return how many accounts were sent a version."""
-        return sum(self.sent.get((room, version), b""))
+        return self.sent.get((room, version), b"").count(1)
 
     def holds(self, room: str, version: int, account: int) -> bool:
         """Tell whether an account was sent a version."""

@@ -95,6 +95,7 @@ async def holds(made: Rig, keys: Tally, members: set[int]) -> None:
     room = await made.room("r1")
     version = room["encKey"]["ver"]
     assert await made.db.subscriptions.count_documents({"roomId": "r1"}) == len(members) == room["userCount"]
+    await keys.until(lambda: keys.reached("r1", version) >= len(members), f"version {version} at {len(members)}")
     missing = [number for number in members if not keys.holds("r1", version, number)]
     assert not missing, f"{len(missing)} members were not sent version {version}, the first is m{min(missing)}"
     assert keys.reached("r1", version) == len(members)
