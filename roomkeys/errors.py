@@ -1,7 +1,7 @@
 """Errors, named after what happens next.
 
     Exception
-    ├── Rejection      the event can never succeed: dead letter, error result, go on
+    ├── Rejection      the event can never succeed: dead letter, error result, go on; a request: error reply
     ├── Unexpected     nobody knows whether it passes: try one event at a time, give up on the one that fails
     ├── Passing        the database or the broker is away: wait, take the lease anew, try again
     │   └── Conflict   the transaction lost against somebody else's write: try again at once
@@ -14,14 +14,17 @@ from dataclasses import dataclass
 from typing import Final
 
 BAD_REQUEST: Final = "bad_request"
+FORBIDDEN: Final = "forbidden"
 NOT_FOUND: Final = "not_found"
 CONFLICT: Final = "conflict"
+TOO_MANY_REQUESTS: Final = "too_many_requests"
+UNAVAILABLE: Final = "unavailable"
 INTERNAL: Final = "internal"
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why an event can never succeed.
+    """Why an event can never succeed, or what a request is refused for.
 
     `code` is one of the contract's error codes, `reason` a stable snake_case word, `text` a sentence for
     people that quotes neither the payload nor a key.
@@ -33,7 +36,7 @@ class Fault:
 
 
 class Rejection(Exception):
-    """An event that can never succeed, and why."""
+    """An event that can never succeed, or a request that is refused, and why."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault.text)

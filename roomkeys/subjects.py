@@ -73,3 +73,23 @@ def room_member_event(room_id: str) -> str:
 def response(requester: str, request_id: str) -> str:
     """Name the subject on which a requester waits for its result."""
     return f"chat.user.{requester}.response.{request_id}"
+
+
+def key_get(site: str, account: str = "*", room_id: str = "*") -> str:
+    """Name the subject on which an account asks for one room's key; without names, that of all of them."""
+    return f"chat.user.{account}.request.room.{room_id}.{site}.key.get"
+
+
+def keys_batch(site: str, account: str = "*") -> str:
+    """Name the subject on which an account asks for several rooms' keys."""
+    return f"chat.user.{account}.request.rooms.{site}.keys.batch"
+
+
+def keys_sync(site: str, account: str = "*") -> str:
+    """Name the subject on which an account asks for every current key that it does not have."""
+    return f"chat.user.{account}.request.rooms.{site}.keys.sync"
+
+
+def status_batch(site: str, account: str = "*") -> str:
+    """Name the subject on which an account asks how several rooms stand."""
+    return f"chat.user.{account}.request.rooms.{site}.status.batch"

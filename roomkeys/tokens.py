@@ -5,11 +5,15 @@ break in one would name another subject or forge a protocol line. (contract.md, 
 """
 
 import re
+from collections.abc import Iterable
 from typing import Final, TypeGuard
 from zlib import crc32
 
 MAX_TOKEN_BYTES: Final = 255
 """The longest token in UTF-8 bytes: the broker closes a connection whose control line exceeds 4 KiB."""
+
+MAX_REPLY_BYTES: Final = 1024
+"""The longest reply address in UTF-8 bytes, for the same reason."""
 
 _BOT_SUFFIX: Final = ".bot"
 _PLATFORM_PREFIX: Final = "p_"
@@ -25,6 +29,18 @@ def is_token(value: object) -> TypeGuard[str]:
         and value != ""
         and _FORBIDDEN.search(value) is None
         and len(value.encode()) <= MAX_TOKEN_BYTES
+    )
+
+
+def is_reply(address: str, prefixes: Iterable[str]) -> bool:
+    """Tell whether a request may be answered there: below one of the prefixes, and nothing but tokens.
+
+    The broker lets everybody name any reply address, also one on which only the worker may publish.
+    """
+    return (
+        any(address.startswith(prefix) for prefix in prefixes)
+        and all(map(is_token, address.split(".")))
+        and len(address.encode()) <= MAX_REPLY_BYTES
     )
 
 

@@ -12,9 +12,13 @@ from store.failures import translated
 from store.outbox import OUTBOX
 
 # The org indexes are this worker's own: without them an org's people are found by reading every user, and
-# with the account in them they come in its order, page by page.
+# with the account in them they come in its order, page by page. So is the index that begins with a membership's
+# account: without it an account's rooms are found by reading every membership.
 INDEXES: Final = {
-    "subscriptions": [IndexModel([("roomId", ASCENDING), ("u.account", ASCENDING)], unique=True)],
+    "subscriptions": [
+        IndexModel([("roomId", ASCENDING), ("u.account", ASCENDING)], unique=True),
+        IndexModel([("u.account", ASCENDING), ("roomId", ASCENDING)]),
+    ],
     "room_members": [
         IndexModel([("rid", ASCENDING), ("member.type", ASCENDING), ("member.id", ASCENDING)], unique=True)
     ],

@@ -6,7 +6,7 @@ The one place where settings, servers and the loop meet.
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import nats.errors
 from nats.js.api import RetentionPolicy, StreamConfig
@@ -23,6 +23,7 @@ from worker.ending import ended
 from worker.health import Health, served
 from worker.logs import logger, where
 from worker.replica import serve
+from worker.service import answering
 from worker.settings import Settings, WrongSetting
 from worker.stream import created_ns, inspect, place_at
 
@@ -33,6 +34,11 @@ DEDUPLICATION_SECONDS: Final = 600.0
 
 FORMER_CONSUMER: Final = "room-worker"
 """The durable consumer after whose ack floor a site's first start goes on."""
+
+_LOOK_SECONDS: Final = 0.5
+
+Half = Literal["worker", "service"]
+"""What may run alone: the partitions' loop, or the key service."""
 
 log = logger("app")
 _T = TypeVar("_T")
@@ -46,12 +52,14 @@ class _Stopped(Exception):
     """Told to stop before everything was up."""
 
 
-async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set.
+async def run(settings: Settings, stop: asyncio.Event, only: Half | None = None) -> None:
+    """Serve until `stop` is set, both halves unless told otherwise.
 
     `WrongSetting`: a setting contradicts the machine or what the site was started with. `BrokerClosed`: the
     process has to end.
     """
+    if only == "service" and not settings.key_service:
+        raise WrongSetting("KEY_SERVICE must be on where only the service runs")
     health = Health()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(served(settings, health))
@@ -61,15 +69,40 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             broker = await _until(stop, "nats", health, lambda: brokers.connect(settings, "room-worker", stop.set))
             stack.push_async_callback(broker.close)
             health.broker = broker
-            await _prepare(settings, database, broker, stop, health)
+            await _until(stop, "mongodb", health, lambda: ensure_indexes(database))
+            if only != "service":
+                await _prepare(settings, database, broker, stop, health)
         except _Stopped:
             log.info("stopped before everything was up")
             return
-        log.info("ready", site=settings.site_id, partitions=settings.partitions, driver=settings.mongo_driver)
-        await serve(settings, database, broker, stop)
+        await _serve(settings, database, broker, stop, health, only)
         if broker.closed.is_set():
             raise BrokerClosed("the connection to NATS is closed for good")
     log.info("stopped")
+
+
+async def _serve(
+    settings: Settings,
+    database: Database,
+    broker: Broker,
+    stop: asyncio.Event,
+    health: Health,
+    only: Half | None,
+) -> None:
+    """Serve with everything up; requests are answered until the partitions have been handed over."""
+    async with AsyncExitStack() as stack:
+        if settings.key_service and only != "worker":
+            await stack.enter_async_context(answering(settings, database, broker))
+        health.waiting_for.pop("start")
+        log.info("ready", site=settings.site_id, partitions=settings.partitions, driver=settings.mongo_driver)
+        if only != "service":
+            await serve(settings, database, broker, stop)
+            return
+        while not stop.is_set():
+            if broker.client.is_closed:  # which the client may not live to tell
+                broker.closed.set()
+                return
+            await _pause(stop, _LOOK_SECONDS)
 
 
 def open_database(settings: Settings) -> Database:
@@ -141,10 +174,8 @@ async def _prepare(
         except OtherPartitions as error:
             raise WrongSetting(f"PARTITIONS must be {error.stored}: {error}") from None
 
-    await _until(stop, "mongodb", health, lambda: ensure_indexes(database))
     await _until(stop, "streams", health, streams)
     await _until(stop, "cursors", health, cursors)
-    health.waiting_for.pop("start")
 
 
 async def _until(stop: asyncio.Event, part: str, health: Health, attempt: Callable[[], Awaitable[_T]]) -> _T:

@@ -45,6 +45,21 @@ LAG: Final = Gauge(
     ["partition"],
     registry=REGISTRY,
 )
+REQUESTS: Final = Counter(
+    "room_worker_requests",
+    "Requests, by endpoint and outcome: ok, an error code, or unanswered for want of a reply address.",
+    ["endpoint", "outcome"],
+    registry=REGISTRY,
+)
+REQUEST_SECONDS: Final = Histogram(
+    "room_worker_request_seconds", "Time a request takes.", ["endpoint"], registry=REGISTRY
+)
+LOOKUPS: Final = Histogram(
+    "room_worker_lookup_requests",
+    "Requests that one read of the database answered.",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096),
+    registry=REGISTRY,
+)
 
 
 @contextmanager

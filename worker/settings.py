@@ -37,6 +37,15 @@ def _site(value: object) -> object:
     return value
 
 
+def _reply_prefixes(value: object) -> object:
+    prefixes = value if isinstance(value, list) else [part.strip() for part in str(value).split(",")]
+    for prefix in prefixes:
+        tokens = prefix.split(".")
+        if tokens.pop() or not tokens or not all(map(is_token, tokens)) or re.match(r"chat\.|\$", prefix):
+            raise ValueError("comma-separated prefixes such as _INBOX., each ending in '.', not below chat. or $")
+    return prefixes
+
+
 def _mongo_uri(value: object) -> object:
     text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
     complaint = "a URI such as mongodb://localhost:27017/?replicaSet=rs0, user and password percent-encoded"
@@ -115,6 +124,7 @@ class Settings(BaseSettings):
     partitions: Annotated[int, Field(ge=1, le=1024)] = 8
     key_service: bool = True
     key_service_queue: Annotated[str, BeforeValidator(_site)] = "room-keys"
+    key_service_replies: Annotated[list[str], NoDecode, BeforeValidator(_reply_prefixes)] = ["_INBOX."]
     health_addr: Address = ":8081"
     metrics_addr: Address = ":9090"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

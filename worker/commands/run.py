@@ -1,10 +1,13 @@
 """`room-worker run`: the service."""
 
 import asyncio
+from functools import partial
+from typing import get_args
 
 import click
 
 from worker import app
+from worker.app import Half
 from worker.commands.printing import example
 from worker.commands.running import serve
 from worker.logs import configure
@@ -16,17 +19,19 @@ from worker.settings import read_settings
         "SITE_ID=berlin NATS_URL=nats://nats:4222 MONGO_URI=mongodb://mongo/?replicaSet=rs0 room-worker run"
     )
 )
-def run() -> None:
+@click.option("--only", type=click.Choice(get_args(Half)), help="Run one half of it, the other one elsewhere.")
+def run(only: Half | None) -> None:
     """Run the service, with its settings from the environment.
 
     It consumes events, sends room keys and answers requests until SIGTERM or Ctrl-C; then it finishes the
     batch in hand, hands its partitions over and exits 0. A wrong setting ends it at once with exit code 2;
-    a server that is away is waited for.
+    a server that is away is waited for. The worker consumes and sends, the service answers requests: each can
+    run alone, on as many machines as it needs.
     """
-    serve(_run)
+    serve(partial(_run, only))
 
 
-async def _run(stop: asyncio.Event) -> None:
+async def _run(only: Half | None, stop: asyncio.Event) -> None:
     settings = read_settings()
     configure(settings.log_level, settings.log_format)
-    await app.run(settings, stop)
+    await app.run(settings, stop, only)

@@ -1,0 +1,177 @@
+"""Requests: what clients ask the key service for, and why it may refuse. (contract.md, section 6)
+
+| code | reason | when |
+|---|---|---|
+| `bad_request` | `invalid_request` | the body, or one item of a batch, has a wrong shape |
+| `bad_request` | `invalid_cursor` | the cursor is not one that this account was given |
+| `bad_request` | `invalid_account` | the subject's account is no token |
+| `forbidden` | `not_room_member` | no member, or no such room: nobody can tell which |
+| `not_found` | `key_not_available` | there is no such version, or it has expired, or the room has no key |
+| `too_many_requests` | `rate_limited` | this account asks too often |
+| `unavailable` | `database_unavailable` | the database is away or too slow |
+| `unavailable` | `overloaded` | too many requests are waiting already |
+| `internal` | `internal` | a bug, or something that nobody foresaw |
+"""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeGuard
+from zlib import crc32
+
+import orjson
+
+from roomkeys.errors import (
+    BAD_REQUEST,
+    FORBIDDEN,
+    INTERNAL,
+    NOT_FOUND,
+    TOO_MANY_REQUESTS,
+    UNAVAILABLE,
+    Fault,
+    Rejection,
+)
+from roomkeys.tokens import MAX_TOKEN_BYTES
+
+MAX_ITEMS: Final = 100
+"""The most rooms that one batch may name."""
+
+FIELDS: Final = ("version", "privateKey")
+"""What a batch may ask for of each room, in the order of the reply."""
+
+NOT_ROOM_MEMBER: Final = Fault(FORBIDDEN, "not_room_member", "not a member of this room")
+KEY_NOT_AVAILABLE: Final = Fault(NOT_FOUND, "key_not_available", "this version of the room's key is not available")
+INVALID_ACCOUNT: Final = Fault(BAD_REQUEST, "invalid_account", "the account is not a token")
+RATE_LIMITED: Final = Fault(TOO_MANY_REQUESTS, "rate_limited", "this account asks too often")
+DATABASE_UNAVAILABLE: Final = Fault(UNAVAILABLE, "database_unavailable", "the database does not answer; try again")
+OVERLOADED: Final = Fault(UNAVAILABLE, "overloaded", "too many requests are waiting; try again")
+REQUEST_FAILED: Final = Fault(INTERNAL, "internal", "the request could not be answered")
+
+_VERSIONS: Final = 2**53
+"""Beyond this a number in JSON is not exact, and no version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A room whose key is asked for; `version` None: the one in use. `fault`: what is wrong, to tell members."""
+
+    room_id: str
+    version: int | None = None
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Several rooms whose keys are asked for, in order, and which fields of each."""
+
+    items: tuple[Item, ...]
+    fields: tuple[str, ...] = FIELDS
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """The versions that a client has, by room, and the room after which the next page begins."""
+
+    have: Mapping[str, int]
+    after: str = ""
+
+
+def read_get(room_id: str, body: bytes) -> Item:
+    """Read `key.get`: the room is the subject's, the body may be empty."""
+    try:
+        return _item(room_id, _object(body) if body else {})
+    except Rejection as error:
+        return Item(room_id, fault=error.fault)
+
+
+def read_batch(body: bytes) -> Batch:
+    """Read `keys.batch`; an item of a wrong shape is one that carries its fault."""
+    document = _object(body)
+    items = tuple(_batch_item(value) for value in _items(document, "requests"))
+    fields = document.get("fields") or []
+    if not isinstance(fields, list) or not all(field in FIELDS for field in fields):
+        raise _invalid(f"fields must be among {' and '.join(FIELDS)}")
+    return Batch(items, tuple(field for field in FIELDS if not fields or field in fields))
+
+
+def read_sync(account: str, body: bytes) -> Sync:
+    """Read `keys.sync`."""
+    document = _object(body) if body else {}
+    have = document.get("have")
+    have = {} if have is None else have
+    if not isinstance(have, dict) or not all(_is_version(version) for version in have.values()):
+        raise _invalid("have must be an object of versions by room")
+    cursor = document.get("cursor")
+    return Sync(have, "" if cursor is None else _after(account, cursor))
+
+
+def read_status(body: bytes) -> tuple[str, ...]:
+    """Read `status.batch`: each room once, in the order of the request."""
+    room_ids = _items(_object(body), "roomIds")
+    if not all(_is_room_id(room_id) for room_id in room_ids):
+        raise _invalid("roomIds must be texts")
+    return tuple(dict.fromkeys(room_ids))
+
+
+def cursor_after(account: str, room_id: str) -> str:
+    """Return the cursor of the page that begins after a room: opaque, and this account's only."""
+    return urlsafe_b64encode(_checksum(account, room_id) + room_id.encode()).decode()
+
+
+def _after(account: str, cursor: object) -> str:
+    try:
+        raw = urlsafe_b64decode(cursor) if isinstance(cursor, str) else b""
+        room_id = raw[4:].decode()
+    except ValueError:
+        raw, room_id = b"", ""
+    if not room_id or raw[:4] != _checksum(account, room_id):
+        raise Rejection(Fault(BAD_REQUEST, "invalid_cursor", "the cursor is not one that this account was given"))
+    return room_id
+
+
+def _checksum(account: str, room_id: str) -> bytes:
+    return crc32(f"{account}.{room_id}".encode()).to_bytes(4, "big")
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        document = None
+    if not isinstance(document, dict):
+        raise _invalid("the body is not a JSON object")
+    return document
+
+
+def _items(document: dict[str, Any], field: str) -> list[Any]:
+    items = document.get(field)
+    if not isinstance(items, list) or not 1 <= len(items) <= MAX_ITEMS:
+        raise _invalid(f"{field} must be an array of 1 to {MAX_ITEMS}")
+    return items
+
+
+def _batch_item(value: object) -> Item:
+    room_id = value.get("roomId") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not _is_room_id(room_id):
+        return Item("", fault=_invalid("roomId is missing or not a text").fault)
+    return _item(room_id, value)
+
+
+def _item(room_id: str, document: dict[str, Any]) -> Item:
+    version = document.get("version")
+    if version is None or _is_version(version):
+        return Item(room_id, version)
+    return Item(room_id, fault=_invalid("version must be a whole number that is not negative").fault)
+
+
+def _is_version(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _VERSIONS
+
+
+def _is_room_id(value: object) -> TypeGuard[str]:
+    """Tell whether it is a text that could be a room's id: not every one of them is a token."""
+    return isinstance(value, str) and 0 < len(value) <= MAX_TOKEN_BYTES
+
+
+def _invalid(text: str) -> Rejection:
+    return Rejection(Fault(BAD_REQUEST, "invalid_request", text))

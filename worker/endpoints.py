@@ -1,0 +1,104 @@
+"""The four endpoints: each turns a call into the bytes of its reply, or raises why not. (contract.md, section 6)
+
+What a call may be told comes from `Lookups` alone, which returns only rooms that its account is a member of.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from roomkeys import answers, requests, subjects
+from roomkeys.tokens import is_token
+from store.connect import Database
+from store.requests import Need, rooms_of
+from worker.lookups import Lookups
+
+PAGE: Final = 500
+"""The most keys a page of `keys.sync`."""
+
+LOOKED_AT: Final = 2_000
+"""The most rooms that a page of `keys.sync` looks at: a client that lacks nothing pages faster."""
+
+_RESULT_BYTES: Final = 700
+"""More than one result of a page takes: a room id of 255 bytes, escaped, and a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request whose subject has been read; `room_id` where the subject names one."""
+
+    account: str
+    room_id: str
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the endpoints answer from; `listing` bounds how many accounts' rooms are listed at once."""
+
+    database: Database
+    lookups: Lookups
+    max_payload: Callable[[], int]
+    listing: asyncio.Semaphore
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An endpoint: its name to whoever watches the service, its subject of a site, and its handler."""
+
+    name: str
+    subject: Callable[[str], str]
+    handle: Callable[[Desk, Call], Awaitable[bytes]]
+
+
+async def key_get(desk: Desk, call: Call) -> bytes:
+    """Answer with one room's key."""
+    item = requests.read_get(call.room_id, call.body)
+    return answers.get_answer(item, await desk.lookups.find(_need(call.account, [item])))
+
+
+async def keys_batch(desk: Desk, call: Call) -> bytes:
+    """Answer with several rooms' keys."""
+    batch = requests.read_batch(call.body)
+    states = await desk.lookups.find(_need(call.account, batch.items))
+    return answers.batch_answer(batch, states, _now_ms())
+
+
+async def keys_sync(desk: Desk, call: Call) -> bytes:
+    """Answer with the next keys that the account lacks: list its rooms, then look them up like all others."""
+    sync = requests.read_sync(call.account, call.body)
+    async with desk.listing:
+        rooms = await rooms_of(desk.database, call.account, sync.after, LOOKED_AT + 1)
+    more, rooms = len(rooms) > LOOKED_AT, rooms[:LOOKED_AT]
+    states = await desk.lookups.find(Need(call.account, tuple(rooms)))
+    most = max(min(PAGE, desk.max_payload() // _RESULT_BYTES), 1)
+    page, cursor = answers.sync_page(call.account, sync, rooms, states, most=most, more=more)
+    return answers.sync_answer(page, states, _now_ms(), cursor)
+
+
+async def status_batch(desk: Desk, call: Call) -> bytes:
+    """Answer how several rooms stand."""
+    room_ids = requests.read_status(call.body)
+    need = Need(call.account, tuple(room_id for room_id in room_ids if is_token(room_id)))
+    return answers.status_answer(room_ids, await desk.lookups.find(need))
+
+
+ENDPOINTS: Final = (
+    Endpoint("key-get", subjects.key_get, key_get),
+    Endpoint("keys-batch", subjects.keys_batch, keys_batch),
+    Endpoint("keys-sync", subjects.keys_sync, keys_sync),
+    Endpoint("status-batch", subjects.status_batch, status_batch),
+)
+
+
+def _need(account: str, items: Iterable[requests.Item]) -> Need:
+    """Return what the items need to know; an id that is no token is no room's."""
+    named = [item for item in items if is_token(item.room_id)]
+    versions = frozenset(item.version for item in named if item.version is not None)
+    return Need(account, tuple(dict.fromkeys(item.room_id for item in named)), versions)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
