@@ -1,0 +1,229 @@
+"""What the key service reads, over both drivers: in how many commands, along which index, and what of a room."""
+
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_args
+
+import pytest
+from pymongo import AsyncMongoClient
+from pymongo.monitoring import CommandListener, CommandStartedEvent
+
+from roomkeys.answers import RoomState
+from roomkeys.errors import Passing
+from roomkeys.keys import RoomKey
+from store.connect import Driver, connect
+from store.requests import Need, look_up, members_query, rooms_of, rooms_pipeline
+from tests.contract.stores import AT, DAY, Store, apply_batch, event, opened, settle_batch
+from worker.servers import MongoServer
+
+HOUR = timedelta(hours=1)
+LOOKUP = {"find rooms": 1, "find subscriptions": 1}
+
+
+@pytest.fixture(params=get_args(Driver))
+async def store(request: pytest.FixtureRequest, mongo_uri: str, database: str) -> AsyncIterator[Store]:
+    async with opened(mongo_uri, database, request.param) as made:
+        yield made
+
+
+async def rooms(store: Store, *documents: dict[str, Any]) -> None:
+    """Store rooms that alice is a member of."""
+    await store.database["rooms"].insert_many(list(documents))
+    for document in documents:
+        await store.members(document["_id"], "alice")
+
+
+async def state(store: Store, *versions: int, at: int = AT, room_id: str = "r1") -> RoomState:
+    """Return what alice may know of a room."""
+    (found,) = await look_up(store.database, [Need("alice", (room_id,), frozenset(versions))], at)
+    return found[room_id]
+
+
+def key(version: int) -> dict[str, Any]:
+    return {"ver": version, "priv": secrets.token_bytes(32)}
+
+
+async def test_one_room_and_ten_thousand_cost_two_queries(store: Store) -> None:
+    many = 500
+    await rooms(store, *({"_id": f"r{number:04d}", "encKey": key(1)} for number in range(many)))
+    ids = tuple(f"r{number:04d}" for number in range(many))
+    store.commands.take()
+    (one,) = await look_up(store.database, [Need("alice", ids[:1])], AT)
+    assert store.commands.take() == Counter(LOOKUP)
+    found = await look_up(store.database, [Need("alice", ids), *(Need(f"x{n}", ids) for n in range(19))], AT)
+    assert store.commands.take() == Counter(LOOKUP)
+    assert [len(one), *map(len, found)] == [1, many, *[0] * 19]
+
+
+async def test_each_request_gets_its_own_slice(store: Store) -> None:
+    await rooms(store, {"_id": "r1", "encKey": key(1)}, {"_id": "r2", "encKey": key(2)}, {"_id": "r3"})
+    await store.members("r2", "bob")
+    await store.members("nowhere", "bob")
+    needs = [Need("alice", ("r1", "r2")), Need("bob", ("r1", "r2", "nowhere")), Need("carol", ("r1", "r2", "r3"))]
+    assert [sorted(found) for found in await look_up(store.database, needs, AT)] == [["r1", "r2"], ["r2"], []]
+
+
+async def test_keys_are_read_before_members_in_one_causal_session_from_the_primary(
+    mongo_uri: str, database: str
+) -> None:
+    """Whatever the URI says: a key that was read before the members is not one of a later removal."""
+    seen: list[dict[str, Any]] = []
+
+    class Watch(CommandListener):
+        def started(self, event: CommandStartedEvent) -> None:
+            if event.command_name == "find":
+                seen.append(dict(event.command))
+
+        def succeeded(self, _event: Any) -> None: ...
+        def failed(self, _event: Any) -> None: ...
+
+    uri = f"{mongo_uri}&readPreference=secondaryPreferred&readConcernLevel=local"
+    over = connect(uri, database, "pymongo", listeners=[Watch()])
+    await look_up(over, [Need("alice", ("r1",))], AT)
+    await over.close()
+    first, second = seen
+    assert (first["find"], second["find"]) == ("rooms", "subscriptions")
+    assert first["lsid"] == second["lsid"]
+    assert {item["readConcern"]["level"] for item in seen} == {"majority"}
+    assert "afterClusterTime" in second["readConcern"]
+    assert {item.get("$readPreference", {"mode": "primary"})["mode"] for item in seen} <= {
+        "primary",
+        "primaryPreferred",  # what the driver says to a single server that it is told to talk to directly
+    }
+
+
+async def examined(store: Store, query: dict[str, Any]) -> dict[str, Any]:
+    """Return what the server says that a query of memberships examines."""
+    projection = {"_id": 0, "roomId": 1, "u.account": 1}
+    command = {"find": "subscriptions", "filter": query, "projection": projection}
+    plan = await store.database.db.command("explain", command, verbosity="executionStats")
+    return dict(plan["executionStats"])
+
+
+@pytest.mark.parametrize("accounts", [1, 60], ids=["an-account-of-many-rooms", "many-accounts-of-few-rooms"])
+async def test_memberships_are_read_from_an_index_alone(store: Store, accounts: int) -> None:
+    ids = [f"r{number}" for number in range(30)]
+    for room_id in ids:
+        await store.members(room_id, *(f"a{number}" for number in range(60)))
+    asked = [Need(f"a{number}", tuple(ids[:20] if accounts == 1 else ids[:2])) for number in range(accounts)]
+    stats = await examined(store, members_query(asked, ids))
+    wanted = sum(len(need.room_ids) for need in asked)
+    assert (stats["totalDocsExamined"], stats["nReturned"]) == (0, wanted)
+    assert stats["totalKeysExamined"] <= 2 * wanted + accounts + len(ids)
+
+
+async def test_an_accounts_rooms_are_listed_from_an_index_alone(store: Store) -> None:
+    for number in range(30):
+        await store.members(f"r{number:02d}", *(f"a{account}" for account in range(10)))
+    pipeline = rooms_pipeline("a3", "r09", 5)
+    command = {"aggregate": "subscriptions", "pipeline": pipeline, "cursor": {}}
+    plan = await store.database.db.command("explain", command, verbosity="executionStats")
+    stats = plan.get("executionStats") or plan["stages"][0]["$cursor"]["executionStats"]
+    assert stats["totalDocsExamined"] == 0
+    assert stats["totalKeysExamined"] <= 6
+    store.commands.take()
+    assert await rooms_of(store.database, "a3", "r09", 5) == ["r10", "r11", "r12", "r13", "r14"]
+    assert store.commands.take() == Counter({"aggregate subscriptions": 1})
+    assert await rooms_of(store.database, "a3", "r28", 5) == ["r29"]
+    assert await rooms_of(store.database, "nobody", "", 5) == []
+
+
+async def test_a_room_shows_the_keys_it_settled_and_never_the_staged_one(store: Store) -> None:
+    await store.people("alice", "bob", "carol")
+    lease, place = await store.lease()
+    create = event(1, "create", roomId="r1", name="r", users=["bob", "carol"], requesterAccount="alice")
+    staged = await apply_batch(store, lease, place, [create])
+    assert await state(store, 0) == RoomState(None, (), users=3, rotating=True)
+    await settle_batch(store, lease, staged)
+    first = staged.staged["r1"]
+    assert await state(store, 0) == RoomState(first, (), users=3)
+    remove = event(2, "member.remove", roomId="r1", requester="alice", account="bob")
+    rotating = await apply_batch(store, lease, staged.place, [remove])
+    assert await state(store, 0, 1) == RoomState(first, (), users=2, rotating=True)
+    await settle_batch(store, lease, rotating)
+    second = rotating.staged["r1"]
+    assert await state(store, 0, 1) == RoomState(second, (first,), users=2)
+    assert (await state(store, 0, 1, at=AT + DAY)).others == (), "its grace period is over"
+    assert (await state(store)).others == (), "only what was asked for is read"
+
+
+async def test_of_many_replaced_keys_those_asked_for_are_read(store: Store) -> None:
+    until = datetime.now(UTC) + HOUR
+    past = [{**key(version), "until": until} for version in range(400)]
+    current = key(400)
+    await rooms(store, {"_id": "r1", "encKey": current, "keyRotation": {"current": current, "past": past}})
+    seen = await state(store, 7, 399, 400, 1_000)
+    assert [(item.version, item.secret) for item in seen.others] == [
+        (version, past[version]["priv"]) for version in (7, 399)
+    ]
+
+
+async def test_a_lost_key_is_not_in_use_but_members_still_get_it_by_its_version(store: Store) -> None:
+    ours = key(4)
+    await rooms(store, {"_id": "r1", "keyRotation": {"high": 4, "settled": 4, "current": ours}})
+    seen = await state(store)
+    assert (seen.current, seen.key(4)) == (None, RoomKey(4, ours["priv"]))
+
+
+@pytest.mark.parametrize("version", [3, 4, 5, 9])
+async def test_a_foreign_key_is_not_told_while_its_version_may_become_ours(store: Store, version: int) -> None:
+    ours, foreign = key(4), key(version)
+    rotation = {"high": 5, "settled": 4, "current": ours, "staged": key(5)}
+    await rooms(store, {"_id": "r1", "encKey": foreign, "keyRotation": rotation})
+    seen = await state(store, 3, 4, 5, 9)
+    assert (seen.current, seen.key(4)) == (None, RoomKey(4, ours["priv"]))
+    assert [seen.key(other) for other in (3, 5, 9)] == [None] * 3
+
+
+async def test_a_room_of_the_former_system_answers_its_keys_until_it_gets_one_of_ours(store: Store) -> None:
+    now, before = key(7), key(6)
+    previous = {"prevVer": 6, "prevPriv": before["priv"], "prevExpiresAt": datetime.fromtimestamp(AT / 1000, UTC)}
+    staged = {"high": 8, "staged": key(8)}
+    await rooms(
+        store, {"_id": "r1", "encKey": now | previous}, {"_id": "r2", "encKey": now, "keyRotation": staged}
+    )
+    seen = await state(store, at=AT - 1)
+    assert (seen.key(None), seen.key(6)) == (RoomKey(7, now["priv"]), RoomKey(6, before["priv"]))
+    assert (await state(store, at=AT)).key(6) is None, "its grace period is over"
+    seen = await state(store, room_id="r2")
+    assert (seen.key(None), seen.key(8), seen.rotating) == (RoomKey(7, now["priv"]), None, True)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        {"encKey": 7, "keyRotation": 7},
+        {"encKey": {"ver": "1", "priv": b"k" * 32}, "keyRotation": {"past": 7}},
+        {"encKey": {"ver": 1, "priv": b"short"}, "keyRotation": {"past": [7, None, {"ver": 1}, {"until": "x"}]}},
+        {"encKey": [1], "keyRotation": {"past": [{"ver": 1, "priv": b"k" * 32, "until": 9**15}]}},
+        {"encKey": {"ver": -1, "priv": b"k" * 32, "prevVer": 1, "prevPriv": b"k" * 32, "prevExpiresAt": 1}},
+        {"keyRotation": [1, 2], "userCount": None, "appCount": "many"},
+    ],
+)
+async def test_a_room_that_others_filled_with_garbage_has_no_key_and_spoils_no_other(
+    store: Store, garbage: dict[str, Any]
+) -> None:
+    healthy = key(1)
+    await rooms(store, {"_id": "r1", **garbage}, {"_id": "r2", "encKey": healthy})
+    (found,) = await look_up(store.database, [Need("alice", ("r1", "r2"), frozenset({1}))], AT)
+    assert found["r1"] == RoomState()
+    assert found["r2"].current == RoomKey(1, healthy["priv"])
+
+
+@pytest.mark.parametrize("driver", get_args(Driver))
+@pytest.mark.parametrize("command", ["find", "aggregate"])
+async def test_a_database_that_is_slow_is_a_passing_cause(
+    own_mongo: MongoServer, driver: Driver, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.requests.READ_SECONDS", 0.3)
+    slow = {"failCommands": [command], "blockConnection": True, "blockTimeMS": 2_000, "appName": "room-worker"}
+    async with AsyncMongoClient[dict[str, Any]](own_mongo.uri, serverMonitoringMode="poll") as client:
+        await client.admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=slow)
+    database = connect(own_mongo.uri, "x", driver)
+    needs = [Need("alice", ("r1",))]
+    with pytest.raises(Passing):
+        await (look_up(database, needs, AT) if command == "find" else rooms_of(database, "alice", "", 10))
+    assert await look_up(database, needs, AT) == [{}]
+    await database.close()
