@@ -43,7 +43,7 @@ async def look_up(database: Database, needs: Sequence[Need], now_ms: int) -> lis
             pairs = await database.find("subscriptions", query, {"_id": 0, "roomId": 1, "u.account": 1}, session)
     finally:
         await session.end_session()
-    members = {(pair["u"]["account"], pair["roomId"]) for pair in pairs}
+    members = {(pair["u"]["account"], pair["roomId"]) for pair in pairs if _is_plain(pair)}
     return [
         {room_id: states[room_id] for room_id in need.room_ids if (need.account, room_id) in members}
         for need in needs
@@ -54,7 +54,7 @@ async def rooms_of(database: Database, account: str, after: str, most: int) -> l
     """Return the ids of an account's rooms that come after one, in order."""
     with pymongo.timeout(READ_SECONDS):
         found = await database.aggregate("subscriptions", rooms_pipeline(account, after, most))
-    return [document["roomId"] for document in found]
+    return [document["roomId"] for document in found if isinstance(document["roomId"], str)]
 
 
 def rooms_pipeline(account: str, after: str, most: int) -> list[Document]:
@@ -111,6 +111,12 @@ def room_state(document: Document, now_ms: int) -> RoomState:
         others.append(ours)
     users, apps = (_count(document.get(field)) for field in ("userCount", "appCount"))
     return RoomState(current, tuple(others), users, apps, rotating=isinstance(rotation.get("staged"), dict))
+
+
+def _is_plain(pair: Document) -> bool:
+    """Tell whether a membership is one account's of one room: an array would match a query as well."""
+    who = pair.get("u")
+    return isinstance(who, dict) and isinstance(who.get("account"), str) and isinstance(pair.get("roomId"), str)
 
 
 def _projection(versions: frozenset[int]) -> Document:

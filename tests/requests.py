@@ -46,10 +46,34 @@ def room(room_id: str, version: int, *, past: Iterable[int] = (), expired: Itera
 
 
 @dataclass
-class Asking:
-    """The service of one site, what its database was sent, and a client of every account."""
+class Asker:
+    """A client of every account of a site."""
 
     client: Client
+    site: str
+
+    async def request(self, subject: str, body: object = b"") -> Any:
+        """Ask, and return the reply as its text and its document."""
+        data = body if isinstance(body, bytes) else orjson.dumps(body)
+        return orjson.loads((await self.client.request(subject, data, timeout=PATIENCE)).data)
+
+    async def get(self, account: str, room_id: str, body: object = b"") -> Any:
+        return await self.request(subjects.key_get(self.site, account, room_id), body)
+
+    async def batch(self, account: str, body: object) -> Any:
+        return await self.request(subjects.keys_batch(self.site, account), body)
+
+    async def sync(self, account: str, body: object) -> Any:
+        return await self.request(subjects.keys_sync(self.site, account), body)
+
+    async def status(self, account: str, body: object) -> Any:
+        return await self.request(subjects.status_batch(self.site, account), body)
+
+
+@dataclass
+class Asking(Asker):
+    """The service of one site as well, and what its database was sent."""
+
     settings: Settings
     database: Database
     broker: Broker
@@ -68,23 +92,6 @@ class Asking:
         if memberships:
             await self.database["subscriptions"].insert_many(memberships)
 
-    async def request(self, subject: str, body: object = b"") -> Any:
-        """Ask, and return the reply as its text and its document."""
-        data = body if isinstance(body, bytes) else orjson.dumps(body)
-        return orjson.loads((await self.client.request(subject, data, timeout=PATIENCE)).data)
-
-    async def get(self, account: str, room_id: str, body: object = b"") -> Any:
-        return await self.request(subjects.key_get(self.settings.site_id, account, room_id), body)
-
-    async def batch(self, account: str, body: object) -> Any:
-        return await self.request(subjects.keys_batch(self.settings.site_id, account), body)
-
-    async def sync(self, account: str, body: object) -> Any:
-        return await self.request(subjects.keys_sync(self.settings.site_id, account), body)
-
-    async def status(self, account: str, body: object) -> Any:
-        return await self.request(subjects.status_batch(self.settings.site_id, account), body)
-
 
 @asynccontextmanager
 async def service(rig: Rig, driver: Driver = "pymongo", **changes: Any) -> AsyncIterator[Asking]:
@@ -98,7 +105,7 @@ async def service(rig: Rig, driver: Driver = "pymongo", **changes: Any) -> Async
         await ensure_indexes(database)
         async with answering(settings, database, broker):
             commands.take()
-            yield Asking(rig.nc, settings, database, broker, commands)
+            yield Asking(rig.nc, rig.site, settings, database, broker, commands)
     finally:
         await broker.close()
         await database.close()

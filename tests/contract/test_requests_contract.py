@@ -212,6 +212,20 @@ async def test_a_room_that_others_filled_with_garbage_has_no_key_and_spoils_no_o
     assert found["r2"].current == RoomKey(1, healthy["priv"])
 
 
+async def test_memberships_that_others_filled_with_garbage_are_nobodys_and_spoil_no_other(store: Store) -> None:
+    await rooms(store, {"_id": "r1", "encKey": key(1)})
+    garbage: list[dict[str, Any]] = [
+        {"_id": "1", "roomId": "r1", "u": [{"account": "bob"}]},
+        {"_id": "2", "roomId": ["r2", "r3"], "u": {"account": "bob"}},
+        {"_id": "3", "roomId": "r4", "u": {"account": ["bob"]}},
+    ]
+    await store.database["subscriptions"].insert_many(garbage)
+    ids = ("r1", "r2", "r3", "r4")
+    found = await look_up(store.database, [Need("alice", ids), Need("bob", ids)], AT)
+    assert [sorted(item) for item in found] == [["r1"], []]
+    assert set(await rooms_of(store.database, "bob", "", 10)) <= {"r1", "r4"}
+
+
 @pytest.mark.parametrize("driver", get_args(Driver))
 @pytest.mark.parametrize("command", ["find", "aggregate"])
 async def test_a_database_that_is_slow_is_a_passing_cause(

@@ -16,6 +16,7 @@ from prometheus_client import generate_latest
 from pydantic import SecretStr
 from pymongo import AsyncMongoClient
 
+from roomkeys.answers import RoomState
 from roomkeys.decision import Decision, Owed, RoomChange
 from roomkeys.errors import Passing, Rejection, Unexpected
 from roomkeys.keys import KeyRecord, RoomKey
@@ -202,6 +203,7 @@ def holders() -> dict[str, Any]:
         "RoomKey": key,
         "KeyRecord": record,
         "RoomKeyEvent": RoomKeyEvent("r1", key),
+        "RoomState": RoomState(key, (key,)),
         "Room": room,
         "Snapshot": Snapshot(rooms={"r1": room}),
         "RoomChange": change,
