@@ -1,10 +1,9 @@
 """Collections and indexes, made at start-up; what exists already is left alone. (contract.md, section 5)"""
 
-from contextlib import suppress
 from typing import Final
 
 from pymongo import ASCENDING, IndexModel
-from pymongo.errors import CollectionInvalid
+from pymongo.errors import OperationFailure
 
 from store.connect import Database
 from store.cursors import CURSORS
@@ -33,12 +32,22 @@ INDEXES: Final = {
 # Transactions write to these; a collection that comes into being meanwhile makes others start over.
 _COLLECTIONS: Final = ("rooms", OUTBOX, CURSORS)
 
+_NAMESPACE_EXISTS: Final = 48
+
 
 async def ensure_indexes(database: Database) -> None:
     """Create the collections and indexes that are missing."""
     with translated():
         for collection in set(_COLLECTIONS) - set(await database.db.list_collection_names()):
-            with suppress(CollectionInvalid):  # another replica was faster
-                await database.db.create_collection(collection)
+            await _create(database, collection)
         for collection, models in INDEXES.items():
             await database[collection].create_indexes(models)
+
+
+async def _create(database: Database, collection: str) -> None:
+    """Create a collection, unless another replica is faster."""
+    try:
+        await database.db.create_collection(collection, check_exists=False)
+    except OperationFailure as error:
+        if error.code != _NAMESPACE_EXISTS:
+            raise

@@ -1,0 +1,23 @@
+"""Collections and indexes, as replicas that start together make them."""
+
+import asyncio
+from typing import get_args
+
+import pytest
+
+from store.connect import Driver, connect
+from store.indexes import INDEXES, ensure_indexes
+
+
+@pytest.mark.parametrize("driver", get_args(Driver))
+async def test_replicas_that_start_together_do_not_stumble_over_each_other(
+    mongo_uri: str, database: str, driver: Driver
+) -> None:
+    over = connect(mongo_uri, database, driver)
+    for _ in range(5):
+        await over.client.drop_database(database)
+        await asyncio.gather(*(ensure_indexes(over) for _ in range(8)))
+    for collection, models in INDEXES.items():
+        there = await over[collection].index_information()
+        assert {model.document["name"] for model in models} <= set(there), collection
+    await over.close()
