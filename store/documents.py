@@ -60,26 +60,36 @@ def key_record(document: Document) -> KeyRecord:
     """Read what a room's document says about its keys.
 
     `encKey` counts as current only while it is what this worker last settled. One that somebody else wrote
-    is kept among the replaced keys if its version is above all of ours; at or below, its bytes would be a
-    second key for a version that members hold already.
+    is kept among the replaced keys if its version is above all of ours, or was when the staged key was made;
+    else its bytes would be a second key for a version that is ours.
     """
     rotation = document.get("keyRotation")
     if not isinstance(rotation, dict):
         rotation = {}
     in_use, ours = room_key(document.get("encKey")), room_key(rotation.get("current"))
     high = key_version({"ver": rotation.get("high")})
+    staged = room_key(rotation.get("staged"))
     foreign = in_use if in_use != ours else None
     replaced = [ours] if ours else []
-    if foreign and (high is None or foreign.version > high):
+    if foreign and (high is None or foreign.version > high or _between(ours, foreign, staged)):
         replaced.append(foreign)
     versions = [version for version in (high, key_version(document.get("encKey"))) if version is not None]
     return KeyRecord(
         high=high,
         settled=rotation.get("settled", UNUSED),
         current=in_use if in_use == ours else None,
-        staged=room_key(rotation.get("staged")),
+        staged=staged,
         replaced=tuple(replaced),
         seen=max(versions, default=None),
+    )
+
+
+def _between(ours: RoomKey | None, foreign: RoomKey, staged: RoomKey | None) -> bool:
+    """Tell whether the key came after our last one, and our next one after it."""
+    return (
+        staged is not None
+        and foreign.version < staged.version
+        and (ours is None or foreign.version > ours.version)
     )
 
 

@@ -40,3 +40,27 @@ def test_our_own_key_is_current_only_while_it_is_in_use() -> None:
     )
     lost = documents.key_record({"_id": "r1", "keyRotation": rotation})
     assert (lost.current, lost.replaced, lost.seen) == (None, (RoomKey(3, SECRET),), 3)
+
+
+@pytest.mark.parametrize(("ours", "foreign"), [(None, 7), (3, 7), (3, 4), (3, 3), (3, 2), (3, None)])
+def test_a_record_that_is_read_back_while_a_key_is_staged_replaces_what_it_was_to_replace(
+    ours: int | None, foreign: int | None
+) -> None:
+    """After a crash too, a foreign key that messages were sealed with stays to be asked for."""
+    rotation: dict[str, Any] = {} if ours is None else {"high": ours, "current": {"ver": ours, "priv": SECRET}}
+    room: dict[str, Any] = {"_id": "r1", "keyRotation": rotation}
+    if foreign is not None:
+        room["encKey"] = {"ver": foreign, "priv": bytes(32)}
+    before = documents.key_record(room)
+    staged = RoomKey(before.next_version(0), SECRET[::-1])
+    rotation |= {"high": staged.version, "staged": documents.key_document(staged)}
+    read_back = documents.key_record(room)
+    assert read_back.replaced == before.staging(staged).replaced
+    assert read_back.next_version(0) == before.staging(staged).next_version(0)
+
+
+def test_a_foreign_key_of_a_version_that_is_still_to_be_staged_is_not_kept_beside_ours() -> None:
+    ours, foreign = {"ver": 3, "priv": SECRET}, {"ver": 5, "priv": bytes(32)}
+    rotation = {"high": 5, "current": ours, "staged": {"ver": 4, "priv": SECRET[::-1]}}
+    record = documents.key_record({"_id": "r1", "encKey": foreign, "keyRotation": rotation})
+    assert record.replaced == (RoomKey(3, SECRET),)
