@@ -21,6 +21,18 @@ READ_SECONDS: Final = 3.0
 """How long the database may take: whoever waits for a reply does not wait much longer."""
 
 
+LOOKED_AT: Final = 2_000
+"""The most rooms of an account that a page of `keys.sync` looks at: who lacks few keys gets them in few pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Whose rooms are listed, and after which one."""
+
+    account: str
+    after: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Need:
     """What one request needs to know: an account's rooms, and which versions besides those in use."""
@@ -50,20 +62,29 @@ async def look_up(database: Database, needs: Sequence[Need], now_ms: int) -> lis
     ]
 
 
-async def rooms_of(database: Database, account: str, after: str, most: int) -> list[str]:
-    """Return the ids of an account's rooms that come after one, in order."""
+async def rooms_of(database: Database, listings: Sequence[Listing]) -> list[list[str]]:
+    """Return the next rooms of each account, in order; a query for all that begin at the same room."""
+    accounts: defaultdict[str, set[str]] = defaultdict(set)
+    for listing in listings:
+        accounts[listing.after].add(listing.account)
+    rooms: dict[Listing, list[str]] = {}
     with pymongo.timeout(READ_SECONDS):
-        found = await database.aggregate("subscriptions", rooms_pipeline(account, after, most))
-    return [document["roomId"] for document in found if isinstance(document["roomId"], str)]
+        for after, some in accounts.items():
+            found = await database.aggregate("subscriptions", rooms_pipeline(sorted(some), after))
+            rooms |= {
+                Listing(document["_id"], after): document["rooms"]
+                for document in found
+                if isinstance(document["_id"], str)
+            }
+    return [[room_id for room_id in rooms.get(listing, ()) if isinstance(room_id, str)] for listing in listings]
 
 
-def rooms_pipeline(account: str, after: str, most: int) -> list[Document]:
-    """Return the covered pipeline of a page of an account's rooms."""
+def rooms_pipeline(accounts: list[str], after: str) -> list[Document]:
+    """Return the covered pipeline of a page of some accounts' rooms, and one room more."""
     return [
-        {"$match": {"u.account": account, "roomId": {"$gt": after}}},
-        {"$sort": {"roomId": 1}},
-        {"$limit": most},
-        {"$project": {"_id": 0, "roomId": 1}},
+        {"$match": {"u.account": {"$in": accounts}, "roomId": {"$gt": after}}},
+        {"$sort": {"u.account": 1, "roomId": 1}},
+        {"$group": {"_id": "$u.account", "rooms": {"$firstN": {"input": "$roomId", "n": LOOKED_AT + 1}}}},
     ]
 
 

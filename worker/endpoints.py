@@ -1,25 +1,21 @@
 """The four endpoints: each turns a call into the bytes of its reply, or raises why not. (contract.md, section 6)
 
-What a call may be told comes from `Lookups` alone, which returns only rooms that its account is a member of.
+What a call may be told comes from `Desk.rooms` alone, which returns only rooms that its account is a member of.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from roomkeys import answers, requests, subjects
+from roomkeys.answers import States
 from roomkeys.tokens import is_token
-from store.connect import Database
-from store.requests import Need, rooms_of
+from store.requests import LOOKED_AT, Listing, Need
 from worker.lookups import Lookups
 
 PAGE: Final = 500
 """The most keys a page of `keys.sync`."""
-
-LOOKED_AT: Final = 2_000
-"""The most rooms that a page of `keys.sync` looks at: a client that lacks nothing pages faster."""
 
 _RESULT_BYTES: Final = 700
 """More than one result of a page takes: a room id of 255 bytes, escaped, and a key."""
@@ -36,12 +32,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What the endpoints answer from; `listing` bounds how many accounts' rooms are listed at once."""
+    """What the endpoints answer from: how rooms stand, which rooms an account has, what a message may hold."""
 
-    database: Database
-    lookups: Lookups
+    rooms: Lookups[Need, States]
+    listings: Lookups[Listing, list[str]]
     max_payload: Callable[[], int]
-    listing: asyncio.Semaphore
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +51,22 @@ class Endpoint:
 async def key_get(desk: Desk, call: Call) -> bytes:
     """Answer with one room's key."""
     item = requests.read_get(call.room_id, call.body)
-    return answers.get_answer(item, await desk.lookups.find(_need(call.account, [item])))
+    return answers.get_answer(item, await desk.rooms.ask(_need(call.account, [item])))
 
 
 async def keys_batch(desk: Desk, call: Call) -> bytes:
     """Answer with several rooms' keys."""
     batch = requests.read_batch(call.body)
-    states = await desk.lookups.find(_need(call.account, batch.items))
+    states = await desk.rooms.ask(_need(call.account, batch.items))
     return answers.batch_answer(batch, states, _now_ms())
 
 
 async def keys_sync(desk: Desk, call: Call) -> bytes:
     """Answer with the next keys that the account lacks: list its rooms, then look them up like all others."""
     sync = requests.read_sync(call.account, call.body)
-    async with desk.listing:
-        rooms = await rooms_of(desk.database, call.account, sync.after, LOOKED_AT + 1)
-    more, rooms = len(rooms) > LOOKED_AT, rooms[:LOOKED_AT]
-    states = await desk.lookups.find(Need(call.account, tuple(rooms)))
+    listed = await desk.listings.ask(Listing(call.account, sync.after))
+    rooms, more = listed[:LOOKED_AT], len(listed) > LOOKED_AT
+    states = await desk.rooms.ask(Need(call.account, tuple(rooms)))
     most = max(min(PAGE, desk.max_payload() // _RESULT_BYTES), 1)
     page, cursor = answers.sync_page(call.account, sync, rooms, states, most=most, more=more)
     return answers.sync_answer(page, states, _now_ms(), cursor)
@@ -82,7 +76,7 @@ async def status_batch(desk: Desk, call: Call) -> bytes:
     """Answer how several rooms stand."""
     room_ids = requests.read_status(call.body)
     need = Need(call.account, tuple(room_id for room_id in room_ids if is_token(room_id)))
-    return answers.status_answer(room_ids, await desk.lookups.find(need))
+    return answers.status_answer(room_ids, await desk.rooms.ask(need))
 
 
 ENDPOINTS: Final = (

@@ -5,13 +5,10 @@ answered by a read that began before it asked: a member who is removed is refuse
 """
 
 import asyncio
-import time
 from collections import deque
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Generic, TypeVar
 
-from roomkeys.answers import States
-from store.connect import Database
-from store.requests import Need, look_up
 from worker import metrics
 from worker.ending import ended
 from worker.logs import logger, where
@@ -19,26 +16,36 @@ from worker.logs import logger, where
 LANES: Final = 4
 """Reads in flight at once: a slow one does not hold up the others."""
 
-MOST_PAIRS: Final = 10_000
-"""Rooms, counted once for each account that asks, a read."""
-
 log = logger("lookups")
-_Waiting = tuple[Need, asyncio.Future[States]]
+_Q = TypeVar("_Q")
+_A = TypeVar("_A")
 
 
-class Lookups:
-    """Collects what requests need to know and reads it for all of them at once."""
+class Lookups(Generic[_Q, _A]):
+    """Collects questions of one kind; `read` answers several at once, in their order.
 
-    def __init__(self, database: Database, tasks: asyncio.TaskGroup) -> None:
-        self._database = database
-        self._waiting: deque[_Waiting] = deque()
+    `weigh` tells how much a question adds to a read, and `most` how much one may carry.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[Sequence[_Q]], Awaitable[Sequence[_A]]],
+        tasks: asyncio.TaskGroup,
+        *,
+        most: int,
+        weigh: Callable[[_Q], int] = lambda _: 1,
+    ) -> None:
+        self._read = read
+        self._weigh = weigh
+        self._most = most
+        self._waiting: deque[tuple[_Q, asyncio.Future[_A]]] = deque()
         self._arrived = asyncio.Event()
         self._lanes = [tasks.create_task(self._serve()) for _ in range(LANES)]
 
-    async def find(self, need: Need) -> States:
-        """Return those of the rooms that the account is a member of; `Passing`: the database is away."""
-        future: asyncio.Future[States] = asyncio.get_running_loop().create_future()
-        self._waiting.append((need, future))
+    async def ask(self, question: _Q) -> _A:
+        """Return the answer of the next read; whatever that fails with is raised."""
+        future: asyncio.Future[_A] = asyncio.get_running_loop().create_future()
+        self._waiting.append((question, future))
         self._arrived.set()
         return await future
 
@@ -51,33 +58,33 @@ class Lookups:
         while True:
             await self._arrived.wait()
             if taken := self._take():
-                await self._read(taken)
+                await self._answer(taken)
             else:
                 self._arrived.clear()
 
-    def _take(self) -> list[_Waiting]:
-        taken: list[_Waiting] = []
-        pairs = 0
+    def _take(self) -> list[tuple[_Q, asyncio.Future[_A]]]:
+        taken: list[tuple[_Q, asyncio.Future[_A]]] = []
+        weight = 0
         while self._waiting:
-            need, future = self._waiting[0]
-            pairs += len(need.room_ids)
-            if taken and pairs > MOST_PAIRS:
+            question, future = self._waiting[0]
+            weight += self._weigh(question)
+            if taken and weight > self._most:
                 break
             self._waiting.popleft()
             if not future.done():  # it has not waited too long
-                taken.append((need, future))
+                taken.append((question, future))
         return taken
 
-    async def _read(self, taken: list[_Waiting]) -> None:
+    async def _answer(self, taken: list[tuple[_Q, asyncio.Future[_A]]]) -> None:
         metrics.LOOKUPS.observe(len(taken))
         try:
-            found = await look_up(self._database, [need for need, _ in taken], time.time_ns() // 1_000_000)
+            answers = await self._read([question for question, _ in taken])
         except Exception as error:  # noqa: BLE001 - whoever waits for it says what it means
             log.warning("lookup failed", requests=len(taken), error=where(error))
             for _, future in taken:
                 if not future.done():
                     future.set_exception(error)
             return
-        for (_, future), states in zip(taken, found, strict=True):
+        for (_, future), answer in zip(taken, answers, strict=True):
             if not future.done():
-                future.set_result(states)
+                future.set_result(answer)

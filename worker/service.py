@@ -21,10 +21,11 @@ from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER
 from nats.micro.service import ServiceVerb
 
 from roomkeys import requests
-from roomkeys.answers import error_document
+from roomkeys.answers import States, error_document
 from roomkeys.errors import Fault, Passing, Rejection
 from roomkeys.tokens import is_reply, is_token
 from store.connect import Database
+from store.requests import Listing, Need, look_up, rooms_of
 from worker import metrics
 from worker.broker import Broker
 from worker.discovery import Counts, Identity
@@ -41,8 +42,11 @@ MOST_IN_HAND: Final = 16_384
 MOST_BYTES: Final = 64 * 1024 * 1024
 """Bytes of bodies that may."""
 
-LISTINGS: Final = 8
-"""Accounts whose rooms are listed at once."""
+MOST_PAIRS: Final = 10_000
+"""Rooms, counted once for each account that asks, that one read looks up."""
+
+MOST_LISTINGS: Final = 100
+"""Accounts whose rooms one read lists."""
 
 ANSWER_SECONDS: Final = 4.0
 """How long the database may keep somebody waiting; then it counts as away."""
@@ -62,8 +66,16 @@ class KeyService:
         self._settings = settings
         self._broker = broker
         self._tasks = tasks
-        self._lookups = Lookups(database, tasks)
-        self._desk = Desk(database, self._lookups, lambda: broker.max_payload, asyncio.Semaphore(LISTINGS))
+        self._rooms: Lookups[Need, States] = Lookups(
+            lambda needs: look_up(database, needs, time.time_ns() // 1_000_000),
+            tasks,
+            most=MOST_PAIRS,
+            weigh=lambda need: len(need.room_ids),
+        )
+        self._listings: Lookups[Listing, list[str]] = Lookups(
+            lambda listings: rooms_of(database, listings), tasks, most=MOST_LISTINGS
+        )
+        self._desk = Desk(self._rooms, self._listings, lambda: broker.max_payload)
         self._limit = RateLimit()
         self._counts = {(item.name, item.subject(settings.site_id)): Counts() for item in ENDPOINTS}
         self._identity = Identity(
@@ -91,7 +103,8 @@ class KeyService:
                 await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
             for task in list(tasks):
                 await ended(task)
-        await self._lookups.close()
+        await self._rooms.close()
+        await self._listings.close()
         await self._broker.confirm(self._broker.breaks)
 
     async def _discover(self, verb: ServiceVerb, message: Msg) -> None:

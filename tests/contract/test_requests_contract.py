@@ -14,7 +14,7 @@ from roomkeys.answers import RoomState
 from roomkeys.errors import Passing
 from roomkeys.keys import RoomKey
 from store.connect import Driver, connect
-from store.requests import Need, look_up, members_query, rooms_of, rooms_pipeline
+from store.requests import Listing, Need, look_up, members_query, rooms_of, rooms_pipeline
 from tests.contract.stores import AT, DAY, Store, apply_batch, event, opened, settle_batch
 from worker.servers import MongoServer
 
@@ -117,17 +117,27 @@ async def test_memberships_are_read_from_an_index_alone(store: Store, accounts: 
 async def test_an_accounts_rooms_are_listed_from_an_index_alone(store: Store) -> None:
     for number in range(30):
         await store.members(f"r{number:02d}", *(f"a{account}" for account in range(10)))
-    pipeline = rooms_pipeline("a3", "r09", 5)
+    pipeline = rooms_pipeline(["a3", "a7"], "r24")
     command = {"aggregate": "subscriptions", "pipeline": pipeline, "cursor": {}}
     plan = await store.database.db.command("explain", command, verbosity="executionStats")
     stats = plan.get("executionStats") or plan["stages"][0]["$cursor"]["executionStats"]
     assert stats["totalDocsExamined"] == 0
-    assert stats["totalKeysExamined"] <= 6
+    assert stats["totalKeysExamined"] <= 14, "what is asked for, and where each account's rooms begin and end"
+
+
+async def test_rooms_are_listed_for_all_who_ask_by_one_query_and_at_most_a_page_of_each(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.requests.LOOKED_AT", 3)
+    for number in range(9):
+        await store.members(f"r{number}", "alice", *(["bob"] if number > 6 else []))
     store.commands.take()
-    assert await rooms_of(store.database, "a3", "r09", 5) == ["r10", "r11", "r12", "r13", "r14"]
+    asked = [Listing("alice"), Listing("nobody"), Listing("bob"), Listing("alice")]
+    page = ["r0", "r1", "r2", "r3"]
+    assert await rooms_of(store.database, asked) == [page, [], ["r7", "r8"], page]
     assert store.commands.take() == Counter({"aggregate subscriptions": 1})
-    assert await rooms_of(store.database, "a3", "r28", 5) == ["r29"]
-    assert await rooms_of(store.database, "nobody", "", 5) == []
+    asked = [Listing("alice", "r5"), Listing("alice"), Listing("bob", "r7"), Listing("bob", "r8")]
+    assert await rooms_of(store.database, asked) == [["r6", "r7", "r8"], page, ["r8"], []]
 
 
 async def test_a_room_shows_the_keys_it_settled_and_never_the_staged_one(store: Store) -> None:
@@ -223,7 +233,8 @@ async def test_memberships_that_others_filled_with_garbage_are_nobodys_and_spoil
     ids = ("r1", "r2", "r3", "r4")
     found = await look_up(store.database, [Need("alice", ids), Need("bob", ids)], AT)
     assert [sorted(item) for item in found] == [["r1"], []]
-    assert set(await rooms_of(store.database, "bob", "", 10)) <= {"r1", "r4"}
+    (listed,) = await rooms_of(store.database, [Listing("bob")])
+    assert set(listed) <= {"r1", "r2", "r3", "r4"}
 
 
 @pytest.mark.parametrize("driver", get_args(Driver))
@@ -238,6 +249,6 @@ async def test_a_database_that_is_slow_is_a_passing_cause(
     database = connect(own_mongo.uri, "x", driver)
     needs = [Need("alice", ("r1",))]
     with pytest.raises(Passing):
-        await (look_up(database, needs, AT) if command == "find" else rooms_of(database, "alice", "", 10))
+        await (look_up(database, needs, AT) if command == "find" else rooms_of(database, [Listing("alice")]))
     assert await look_up(database, needs, AT) == [{}]
     await database.close()

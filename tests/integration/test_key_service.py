@@ -1,5 +1,6 @@
 """Contract, section 6: what each request is answered, on real servers."""
 
+import asyncio
 from base64 import b64decode
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -7,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from roomkeys import subjects
-from tests.requests import BATCH, Asking, room, secret, service
-from tests.rig import Rig
+from tests.requests import BATCH, Asker, Asking, room, secret, service
+from tests.rig import PATIENCE, Rig
 
 NOT_MEMBER = {"error": "not a member of this room", "code": "forbidden", "reason": "not_room_member"}
 LOOKUP = Counter({"find rooms": 1, "find subscriptions": 1})
@@ -218,21 +218,28 @@ async def test_a_bots_account_of_one_token_may_ask_and_no_account_that_is_none(a
 async def test_what_members_get_is_what_the_worker_sent_them(site_rig: Rig) -> None:
     """A whole worker: created, asked, rotated by a removal, asked again."""
     await site_rig.users("alice", "bob", "carol")
-    async with site_rig.worker(), service(site_rig, key_service_queue="other") as asking:
+    asker, sent = Asker(site_rig.nc, site_rig.site), site_rig.keys
+    async with site_rig.worker():
         create = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
         await site_rig.ask("create", create)
-        assert told(await asking.get("bob", "r1")) == site_rig.keys("bob")[0]
+        assert told(await asker.get("bob", "r1")) == sent("bob")[0]
         await site_rig.ask("member.remove", {"roomId": "r1", "requester": "alice", "account": "bob"})
-        assert [
-            told(await asking.get("carol", "r1", {"version": version})) for version in (0, 1)
-        ] == site_rig.keys("carol")
-        assert await asking.get("bob", "r1", {"version": 0}) == NOT_MEMBER
-        status = await asking.status("carol", {"roomIds": ["r1"]})
-        assert status["r1"] == {
-            "member": True,
-            "keyVersion": 1,
-            "userCount": 2,
-            "appCount": 0,
-            "rotating": False,
-        }
-        assert site_rig.of(subjects.room_key("bob"))[-1]["version"] == 0
+        assert [told(await asker.get("carol", "r1", {"version": n})) for n in (0, 1)] == sent("carol")
+        assert await asker.get("bob", "r1", {"version": 0}) == NOT_MEMBER
+        standing = {"member": True, "keyVersion": 1, "userCount": 2, "appCount": 0, "rotating": False}
+        assert await asker.status("carol", {"roomIds": ["r1"]}) == {"r1": standing}
+    assert [version for version, _ in sent("bob")] == [0]
+
+
+async def test_a_replaced_key_can_be_asked_for_until_its_grace_period_is_over(site_rig: Rig) -> None:
+    await site_rig.users("alice", "bob")
+    asker = Asker(site_rig.nc, site_rig.site)
+    async with site_rig.worker(grace_ms=600):
+        create = {"roomId": "r1", "name": "general", "users": ["bob"], "requesterAccount": "alice"}
+        await site_rig.ask("create", create)
+        await site_rig.ask("key.rotate", {"roomId": "r1", "requester": "alice"})
+        async with asyncio.timeout(PATIENCE):
+            while "code" not in (answer := await asker.get("bob", "r1", {"version": 0})):
+                assert answer["version"] == 0
+                await asyncio.sleep(0.1)
+    assert why(answer) == ("not_found", "key_not_available")

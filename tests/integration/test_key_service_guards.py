@@ -101,9 +101,37 @@ async def test_two_thousand_members_who_miss_one_key_cost_few_commands(site_rig:
     assert answers[:1_900] == keys * 950
     assert set(answers[1_900:]) == {"not_room_member"}
     assert set(commands) == {"find rooms", "find subscriptions"}
-    assert commands.total() <= 200, commands
+    assert commands.total() <= 60, commands
     for client in clients:
         await client.close()
+
+
+async def test_two_thousand_clients_that_catch_up_at_once_cost_few_commands(site_rig: Rig) -> None:
+    accounts = [f"user-{number:04d}" for number in range(2_000)]
+    async with service(site_rig) as asking:
+        for group in range(20):
+            await asking.rooms(room(f"r{group}", 1), members=accounts[group::20])
+        asking.commands.take()
+        answers = await asyncio.gather(*(asking.sync(account, b"") for account in accounts))
+        commands = asking.commands.take()
+    assert [[item["roomId"] for item in answer["results"]] for answer in answers] == [
+        [f"r{number % 20}"] for number in range(2_000)
+    ]
+    assert commands.total() <= 150, commands
+
+
+async def test_more_than_one_read_carries_is_read_by_several(
+    site_rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.service.MOST_PAIRS", 5)
+    accounts = [f"user-{number:03d}" for number in range(100)]
+    async with service(site_rig) as asking:
+        await asking.rooms(room("r1", 1), members=accounts)
+        answers = await asyncio.gather(*(asking.get(account, "r1") for account in accounts))
+        batch = await asking.batch("user-000", {"requests": [{"roomId": f"x{n}"} for n in range(50)]})
+    assert [answer["version"] for answer in answers] == [1] * 100
+    assert batch["totalFailed"] == 50
+    assert asking.commands.take()["find rooms"] >= 20
 
 
 @pytest.mark.parametrize("driver", ["motor", "pymongo"])
