@@ -14,7 +14,7 @@ async def test_replicas_that_start_together_do_not_stumble_over_each_other(
     mongo_uri: str, database: str, driver: Driver
 ) -> None:
     over = connect(mongo_uri, database, driver)
-    for _ in range(5):
+    for _ in range(3):
         await over.client.drop_database(database)
         await asyncio.gather(*(ensure_indexes(over) for _ in range(8)))
     for collection, models in INDEXES.items():

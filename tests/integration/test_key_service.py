@@ -37,11 +37,11 @@ def why(answer: dict[str, Any]) -> tuple[str, str]:
     return answer["code"], answer["reason"]
 
 
-@pytest.mark.parametrize("body", [b"", {}, {"version": None}, {"version": 7}])
-async def test_a_member_gets_the_key_in_use(asking: Asking, body: object) -> None:
-    answer = await asking.get("bob", "r1", body)
-    assert list(answer) == ["roomId", "version", "privateKey"]
-    assert (answer["roomId"], told(answer)) == ("r1", key(7))
+async def test_a_member_gets_the_key_in_use(asking: Asking) -> None:
+    for body in (b"", b"{}", b'{"version":null}', b'{"version":7}'):
+        answer = await asking.get("bob", "r1", body)
+        assert list(answer) == ["roomId", "version", "privateKey"]
+        assert (answer["roomId"], told(answer)) == ("r1", key(7))
 
 
 async def test_a_member_gets_a_replaced_key_within_its_grace_period_only(asking: Asking) -> None:
@@ -139,10 +139,11 @@ async def test_a_batch_may_ask_for_versions_alone(asking: Asking) -> None:
     ]
 
 
-@pytest.mark.parametrize("body", [b"", [], {}, {"requests": []}, {"requests": [{"roomId": "r1"}] * 101}])
-async def test_a_batch_of_none_or_too_many_is_refused(asking: Asking, body: object) -> None:
-    answer = await asking.batch("bob", body)
-    assert (list(answer), why(answer)) == (["error", "code", "reason"], ("bad_request", "invalid_request"))
+async def test_a_batch_of_none_or_too_many_is_refused(asking: Asking) -> None:
+    bodies: list[object] = [b"", [], {}, {"requests": []}, {"requests": [{"roomId": "r1"}] * 101}]
+    for body in bodies:
+        answer = await asking.batch("bob", body)
+        assert (list(answer), why(answer)) == (["error", "code", "reason"], ("bad_request", "invalid_request"))
 
 
 async def test_one_room_costs_as_many_commands_as_a_hundred(asking: Asking) -> None:
@@ -203,9 +204,10 @@ async def test_a_status_tells_members_how_a_room_stands(asking: Asking) -> None:
     assert list(answer["r1"]) == ["member", "keyVersion", "userCount", "appCount", "rotating"]
 
 
-@pytest.mark.parametrize("body", [b"", {}, {"roomIds": []}, {"roomIds": ["r1"] * 101}, {"roomIds": [7]}])
-async def test_a_status_of_none_or_too_many_is_refused(asking: Asking, body: object) -> None:
-    assert why(await asking.status("bob", body)) == ("bad_request", "invalid_request")
+async def test_a_status_of_none_or_too_many_is_refused(asking: Asking) -> None:
+    bodies: list[object] = [b"", {}, {"roomIds": []}, {"roomIds": ["r1"] * 101}, {"roomIds": [7]}]
+    for body in bodies:
+        assert why(await asking.status("bob", body)) == ("bad_request", "invalid_request")
 
 
 async def test_a_bots_account_of_one_token_may_ask_and_no_account_that_is_none(asking: Asking) -> None:

@@ -33,36 +33,35 @@ def answered(endpoint: str, outcome: str) -> float:
     return float(metrics.REQUESTS.labels(endpoint, outcome)._value.get())
 
 
-@pytest.mark.parametrize(
-    "reply",
-    [
-        "",
-        "chat.user.mallory.event.room.key",
-        "$JS.API.STREAM.NAMES",
-        "_INBOXES.x",
-        "_INBOX_app.x",
-        "_INBOX." + ".".join(["x" * 200] * 6),
-    ],
-)
+ELSEWHERE = [
+    "",
+    "chat.user.mallory.event.room.key",
+    "$JS.API.STREAM.NAMES",
+    "_INBOXES.x",
+    "_INBOX_app.x",
+    "_INBOX." + ".".join(["x" * 200] * 6),
+]
+
+
 async def test_a_request_is_answered_below_the_allowed_prefixes_only_and_else_costs_nothing(
-    asking: Asking, reply: str
+    asking: Asking,
 ) -> None:
     heard: list[Msg] = []
 
     async def hear(message: Msg) -> None:
         heard.append(message)
 
-    if reply:
+    for reply in filter(None, ELSEWHERE):
         await asking.client.subscribe(reply, cb=hear)
-    site, before = asking.site, answered("key-get", "unanswered")
-    asking.commands.take()
-    for subject in (subjects.key_get(site, "bob", "r1"), "$SRV.PING.room-keys"):
-        await asking.client.publish(subject, b"", reply=reply)
-    await asking.get("bob", "nowhere")  # in order after the other one
-    assert answered("key-get", "unanswered") == before + 1
-    assert asking.commands.take() == Counter({"find rooms": 1, "find subscriptions": 1}), "those of the second"
+    before = answered("key-get", "unanswered")
+    for reply in ELSEWHERE:
+        for subject in (subjects.key_get(asking.site, "bob", "r1"), "$SRV.PING.room-keys"):
+            await asking.client.publish(subject, b"", reply=reply)
+    await asking.get("bob", "nowhere")  # answered after the others
+    assert answered("key-get", "unanswered") == before + len(ELSEWHERE)
+    assert asking.commands.take() == Counter({"find rooms": 1, "find subscriptions": 1}), "those of the last one"
     await asking.client.flush()
-    assert [item.data for item in heard if b"room-keys" in item.data or b"privateKey" in item.data] == []
+    assert [item.subject for item in heard if b"room-keys" in item.data or b"privateKey" in item.data] == []
 
 
 async def test_other_reply_prefixes_can_be_allowed(site_rig: Rig) -> None:
