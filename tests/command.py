@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -96,11 +96,11 @@ def left_in(folder: Path) -> list[str]:
 
 
 @asynccontextmanager
-async def child(made: Rig, **changes: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a worker in a process of its own, to be killed; `DIE_IN` names a function in which it kills itself."""
+async def child(made: Rig, **changes: str) -> AsyncIterator[Process]:
+    """Run a worker in a process of its own; `changes` are settings, or traps (tests/faults/trap.py)."""
     environment = {**os.environ, **variables(made, **changes)}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.faults.child", env=environment, stderr=asyncio.subprocess.DEVNULL
+        sys.executable, "-m", "tests.faults.child", env=environment, stdout=PIPE, stderr=DEVNULL
     )
     try:
         yield process

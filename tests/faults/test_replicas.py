@@ -81,7 +81,7 @@ async def test_a_replica_that_died_inside_a_transaction_holds_nobody_up(site_rig
     await site_rig.users("alice", "bob", "carol")
     async with site_rig.worker():
         await site_rig.ask("create", CREATE)
-    async with child(site_rig, DIE_IN="store.apply._memberships") as doomed:
+    async with child(site_rig, AT_COMMAND="delete:before:1") as doomed:
         await until_owners(site_rig, lambda seen: shared(seen, 1), "the doomed one owns all")
         request_id = await site_rig.publish("member.remove", REMOVE_BOB)
         assert await asyncio.wait_for(doomed.wait(), 20) == -signal.SIGKILL
@@ -99,7 +99,7 @@ async def test_a_replica_that_died_after_its_transaction_is_finished_for(site_ri
     await site_rig.users("alice", "bob", "carol")
     async with site_rig.worker():
         await site_rig.ask("create", CREATE)
-    async with child(site_rig, DIE_IN="worker.loop.settle") as doomed:
+    async with child(site_rig, AT_STEP="settle:before:1") as doomed:
         await until_owners(site_rig, lambda seen: shared(seen, 1), "the doomed one owns all")
         request_id = await site_rig.publish("member.remove", REMOVE_BOB)
         assert await asyncio.wait_for(doomed.wait(), 20) == -signal.SIGKILL

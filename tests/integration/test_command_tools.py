@@ -165,6 +165,6 @@ async def test_status_tells_owners_lag_rotations_and_dead_letters(site_rig: Rig)
 
 async def _rotating(site_rig: Rig, room_id: str) -> None:
     """Let a worker die after it has sent a new key and before it is in use."""
-    async with child(site_rig, DIE_IN="worker.loop.settle") as doomed:
+    async with child(site_rig, AT_STEP="settle:before:1") as doomed:
         await site_rig.publish("key.rotate", {"roomId": room_id, "requester": "alice"})
         await asyncio.wait_for(doomed.wait(), 20)

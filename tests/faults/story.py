@@ -1,0 +1,133 @@
+"""A short story of one room, told to workers under attack, and what must be true at its end."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from roomkeys import subjects
+from tests.rig import PATIENCE, Rig
+
+ROOM = "r1"
+STAYED = {"alice", "dave", "erin"}
+LEFT = {"bob": 0, "carol": 2}
+"""Who left, and the last version that each of them may hold."""
+
+CREATE = {"roomId": ROOM, "name": "general", "users": ["bob", "carol", "erin"], "requesterAccount": "alice"}
+EVENTS: list[tuple[str, dict[str, Any]]] = [
+    ("member.remove", {"roomId": ROOM, "requester": "alice", "account": "bob"}),
+    ("member.add", {"roomId": ROOM, "requesterAccount": "alice", "users": ["dave"]}),
+    ("key.rotate", {"roomId": ROOM, "requester": "alice"}),
+    ("member.remove", {"roomId": ROOM, "requester": "alice", "account": "carol"}),
+]
+LAST_VERSION = 3
+
+Key = tuple[int, bytes]
+
+
+@dataclass
+class Story:
+    """What was asked for, and who held which key when it came into use."""
+
+    made: Rig
+    asked: list[str] = field(default_factory=list)
+    held: dict[Key, set[str]] = field(default_factory=dict)
+
+    async def begin(self) -> None:
+        """Create the room."""
+        self.asked.append(await self.made.publish("create", CREATE))
+        await self.results()
+
+    async def tell(self) -> None:
+        """Publish everything that happens in it."""
+        for suffix, body in EVENTS:
+            self.asked.append(await self.made.publish(suffix, body))
+
+    async def results(self) -> None:
+        """Wait until everything that was asked for has its result."""
+        for request_id in self.asked:
+            await self.made.result(request_id)
+
+    async def end(self) -> None:
+        """Wait until everything has its result and nothing is owed any more."""
+        await self.results()
+        outbox = self.made.db.room_worker_outbox
+        async with asyncio.timeout(PATIENCE), await outbox.watch() as changes:
+            while await outbox.count_documents({}):
+                await changes.next()
+
+
+@asynccontextmanager
+async def story(made: Rig, *, recorded: bool = True) -> AsyncIterator[Story]:
+    """Let a story be told within the block, whose workers have all ended at its end, and judge what came of it.
+
+    `recorded` is False where the recorder's own connection or the database breaks: it may miss keys.
+    """
+    await made.users("alice", "bob", "carol", "dave", "erin")
+    told = Story(made)
+    watching = asyncio.create_task(_watch(told)) if recorded else None
+    try:
+        yield told
+        if watching is not None:
+            await _until_seen(told, watching)
+    finally:
+        if watching is not None:
+            watching.cancel()
+            await asyncio.wait({watching})
+    await judge(told, recorded=recorded)
+
+
+async def judge(told: Story, *, recorded: bool = True) -> None:
+    """Hold everything that went out and everything that is stored against the story."""
+    made, sent, room = told.made, keys_sent(told.made), await told.made.room(ROOM)
+    in_use = (room["encKey"]["ver"], bytes(room["encKey"]["priv"]))
+    assert in_use[0] == LAST_VERSION, f"as many rotations as events, not {in_use[0]}"
+    assert "staged" not in room["keyRotation"], "nothing is on its way"
+    assert set(await made.members(ROOM)) == STAYED
+    versions = [version for version, _ in {*sent, in_use}]
+    assert len(versions) == len(set(versions)), f"one key per version, not {sorted(versions)}"
+    for account, last in LEFT.items():
+        versions = [version for version, _ in made.keys(account, ROOM)]
+        assert max(versions, default=0) <= last, f"{account} left and holds {versions}"
+    if recorded:
+        assert sent[in_use] >= STAYED, f"only {sorted(sent[in_use])} hold the key in use"
+        for (version, _), holders in told.held.items():
+            assert holders >= STAYED - {"dave"}, f"version {version} came into use when {sorted(holders)} held it"
+    for request_id in told.asked:
+        statuses = {item.body["status"] for item in made.received if item.subject.endswith(request_id)}
+        assert statuses == {"ok"}, f"{statuses} for {request_id}"
+    assert await made.db.room_worker_outbox.count_documents({}) == 0, "nothing is owed"
+    assert made.of(subjects.dead_letter_subject(made.site)) == []
+
+
+def keys_sent(made: Rig) -> dict[Key, set[str]]:
+    """Return who was sent which key of the room."""
+    sent: dict[Key, set[str]] = defaultdict(set)
+    for account in {*STAYED, *LEFT}:
+        for key in made.keys(account, ROOM):
+            sent[key].add(account)
+    return sent
+
+
+async def _watch(told: Story) -> None:
+    """Note, each time that a key comes into use, who has been sent it."""
+    async with await told.made.db.rooms.watch() as changes:
+        async for change in changes:
+            in_use = change.get("updateDescription", {}).get("updatedFields", {}).get("encKey")
+            if in_use is not None:
+                await told.made.nc.flush()  # what the broker took before has arrived now
+                key = (in_use["ver"], bytes(in_use["priv"]))
+                told.held[key] = set(keys_sent(told.made)[key])
+                told.made.changed.set()
+
+
+async def _until_seen(told: Story, watching: asyncio.Task[None]) -> None:
+    """Wait until the last key in use has been noted."""
+    async with asyncio.timeout(PATIENCE):
+        while not watching.done() and all(version < LAST_VERSION for version, _ in told.held):
+            told.made.changed.clear()
+            await told.made.changed.wait()
+    if watching.done():
+        watching.result()
