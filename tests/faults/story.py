@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,21 +10,22 @@ from typing import Any
 from roomkeys import subjects
 from tests.rig import PATIENCE, Rig
 
+Event = tuple[str, dict[str, Any]]
+Key = tuple[int, bytes]
+
 ROOM = "r1"
 STAYED = {"alice", "dave", "erin"}
 LEFT = {"bob": 0, "carol": 2}
 """Who left, and the last version that each of them may hold."""
 
 CREATE = {"roomId": ROOM, "name": "general", "users": ["bob", "carol", "erin"], "requesterAccount": "alice"}
-EVENTS: list[tuple[str, dict[str, Any]]] = [
+EVENTS: list[Event] = [
     ("member.remove", {"roomId": ROOM, "requester": "alice", "account": "bob"}),
     ("member.add", {"roomId": ROOM, "requesterAccount": "alice", "users": ["dave"]}),
     ("key.rotate", {"roomId": ROOM, "requester": "alice"}),
     ("member.remove", {"roomId": ROOM, "requester": "alice", "account": "carol"}),
 ]
 LAST_VERSION = 3
-
-Key = tuple[int, bytes]
 
 
 @dataclass
@@ -40,9 +41,9 @@ class Story:
         self.asked.append(await self.made.publish("create", CREATE))
         await self.results()
 
-    async def tell(self) -> None:
-        """Publish everything that happens in it."""
-        for suffix, body in EVENTS:
+    async def tell(self, events: Sequence[Event] = EVENTS) -> None:
+        """Publish what happens in it, all or a part."""
+        for suffix, body in events:
             self.asked.append(await self.made.publish(suffix, body))
 
     async def results(self) -> None:
@@ -57,6 +58,10 @@ class Story:
         async with asyncio.timeout(PATIENCE), await outbox.watch() as changes:
             while await outbox.count_documents({}):
                 await changes.next()
+
+    async def declare_dead(self) -> None:
+        """Let the replicas that there are count as dead at once, not only when a lease has run out."""
+        await self.made.db.room_worker_replicas.delete_many({"site": self.made.site})
 
 
 @asynccontextmanager

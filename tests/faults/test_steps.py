@@ -21,14 +21,9 @@ async def told_to_two(told: Story, trap: dict[str, str], ending: int) -> None:
         await told.begin()
         await told.tell()
         assert await asyncio.wait_for(doomed.wait(), 30) == ending
-    await declare_dead(made)
+    await told.declare_dead()
     async with made.worker(partitions=1):
         await told.end()
-
-
-async def declare_dead(made: Rig) -> None:
-    """Let the replicas that there are count as dead at once, not only when a lease has run out."""
-    await made.db.room_worker_replicas.delete_many({"site": made.site})
 
 
 @BEFORE_AND_AFTER

@@ -1,7 +1,7 @@
 """A trap: what happens to a worker's process at the n-th time that it reaches a place.
 
-A place is a side of a step of the loop (`AT_STEP=deliver:before:2`) or of a command inside a transaction
-(`AT_COMMAND=commitTransaction:after:1`); `DO` is `kill`, `stop` (until a SIGCONT) or `exit`. The process says
+A place is a side of a step of the loop (`AT_STEP=deliver:before:2`), or of a command inside a transaction or
+of a reading of members (`AT_COMMAND=commitTransaction:after:1`, `aggregate:before:2`); `DO` is `kill`, `stop` (until a SIGCONT) or `exit`. The process says
 on its standard output that it is there.
 """
 
@@ -44,24 +44,24 @@ class Trap:
 
 
 class Commands(CommandListener):
-    """Tells a trap of the commands inside transactions: before they are sent, after they were answered."""
+    """Tells a trap of commands: before they are sent, after they were answered."""
 
     def __init__(self, reached: Callable[[str], None]) -> None:
         self._reached = reached
-        self._inside: set[int] = set()
+        self._open: set[int] = set()
 
     def started(self, event: CommandStartedEvent) -> None:
-        if "autocommit" in event.command:
-            self._inside.add(event.request_id)
+        if "autocommit" in event.command or event.command_name == "aggregate":
+            self._open.add(event.request_id)
             self._reached(f"{event.command_name}:before")
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
-        if event.request_id in self._inside:
-            self._inside.discard(event.request_id)
+        if event.request_id in self._open:
+            self._open.discard(event.request_id)
             self._reached(f"{event.command_name}:after")
 
     def failed(self, event: CommandFailedEvent) -> None:
-        self._inside.discard(event.request_id)
+        self._open.discard(event.request_id)
 
 
 def lay(environment: Mapping[str, str]) -> None:
