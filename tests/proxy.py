@@ -1,30 +1,62 @@
-"""A TCP proxy that records what a client sends and can withhold it."""
+"""A TCP proxy that records what a client sends; a fault may change, hold or break what passes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-Filter = Callable[[bytes], bytes]
+
+@dataclass(eq=False)
+class Connection:
+    """One client's connection through the proxy."""
+
+    client: asyncio.StreamWriter
+    server: asyncio.StreamWriter
+
+    def cut(self) -> None:
+        """Break it at once, on both sides."""
+        self.client.transport.abort()
+        self.server.transport.abort()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Bytes on their way."""
+
+    connection: Connection
+    from_client: bool
+    data: bytes
+
+
+Fault = Callable[[Chunk], Awaitable[bytes]]
+"""Returns which bytes pass in a chunk's place, when it likes, or raises `Cut`."""
+
+
+class Cut(Exception):
+    """Break this connection once `passed` has been passed on."""
+
+    def __init__(self, passed: bytes = b"") -> None:
+        super().__init__()
+        self.passed = passed
 
 
 @dataclass
 class Proxy:
-    """Stands before one server; `filter` decides which of the client's bytes pass, `sent` has all of them."""
+    """Stands before one server; `fault` decides what passes, `sent` has all that clients sent."""
 
     host: str
     port: int
     url: str = ""
     sent: bytearray = field(default_factory=bytearray)
-    filter: Filter | None = None
-    connections: list[asyncio.StreamWriter] = field(default_factory=list)
+    fault: Fault | None = None
+    connections: list[Connection] = field(default_factory=list)
     accepting: bool = True
 
     def cut(self) -> None:
         """Break every connection at once."""
-        for writer in self.connections:
-            writer.transport.abort()
+        for connection in self.connections:
+            connection.cut()
         self.connections.clear()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -36,22 +68,27 @@ class Proxy:
         except OSError:
             writer.transport.abort()
             return
-        self.connections += [writer, server_writer]
+        connection = Connection(writer, server_writer)
+        self.connections.append(connection)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._pass_on(reader, server_writer, from_client=True))
-            tasks.create_task(self._pass_on(server_reader, writer, from_client=False))
+            tasks.create_task(self._pass_on(reader, server_writer, connection))
+            tasks.create_task(self._pass_on(server_reader, writer, connection))
 
     async def _pass_on(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, from_client: bool
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: Connection
     ) -> None:
+        from_client = writer is connection.server
         with suppress(OSError):
-            while data := await reader.read(65_536):
-                passed = data
-                if from_client:
-                    self.sent += data
-                    passed = data if self.filter is None else self.filter(data)
-                writer.write(passed)
-                await writer.drain()
+            try:
+                while data := await reader.read(65_536):
+                    if from_client:
+                        self.sent += data
+                    chunk = Chunk(connection, from_client, data)
+                    writer.write(data if self.fault is None else await self.fault(chunk))
+                    await writer.drain()
+            except Cut as cut:
+                writer.write(cut.passed)
+                connection.cut()
         writer.transport.abort()
 
 

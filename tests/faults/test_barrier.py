@@ -8,7 +8,8 @@ import nats.errors
 import pytest
 
 from roomkeys.errors import Passing
-from tests.proxy import Proxy, proxied
+from tests.faults.wire import Place, Stall
+from tests.proxy import Chunk, Cut, Proxy, proxied
 from tests.rig import Rig
 from worker import broker as brokers
 from worker.settings import read_settings
@@ -20,41 +21,44 @@ REMOVE_BOB = {"roomId": "r1", "requester": "alice", "account": "bob"}
 class AfterPing:
     """Lets pass what comes up to and including the next PING, drops the rest, and cuts at the PING after it."""
 
-    def __init__(self, proxy: Proxy) -> None:
-        self.proxy = proxy
+    def __init__(self) -> None:
         self.dropped = bytearray()
         self.pinged = False
+        self.struck = False
 
-    def __call__(self, data: bytes) -> bytes:
+    async def __call__(self, chunk: Chunk) -> bytes:
+        if self.struck or not chunk.from_client:
+            return chunk.data
+        data, passed = chunk.data, b""
         if not self.pinged:
-            before, ping, after = data.partition(b"PING\r\n")
+            before, ping, data = data.partition(b"PING\r\n")
             self.pinged = bool(ping)
-            return before + ping + (self(after) if after else b"")
+            passed = before + ping
         self.dropped += data
-        if b"PING\r\n" in self.dropped:
-            self.proxy.filter = None
-            self.proxy.cut()
-        return b""
+        self.struck = b"PING\r\n" in self.dropped
+        if self.struck:
+            raise Cut(passed)
+        return passed
 
 
 class FromFirstKey:
-    """Drops everything from the first room key on, but for PINGs; the client's PONGs keep coming."""
+    """Drops everything from the first room key on, and cuts at the next PING; the client's PONGs keep coming."""
 
-    def __init__(self, proxy: Proxy) -> None:
-        self.proxy = proxy
+    def __init__(self) -> None:
         self.dropping = False
-        self.pings = 0
+        self.struck = False
 
-    def __call__(self, data: bytes) -> bytes:
+    async def __call__(self, chunk: Chunk) -> bytes:
+        if self.struck or not chunk.from_client:
+            return chunk.data
+        data, passed = chunk.data, b""
         if not self.dropping:
-            before, key, after = data.partition(b"PUB chat.user.")
+            passed, key, data = data.partition(b"PUB chat.user.")
             self.dropping = bool(key)
-            return before + (self(after) if key else b"")
-        if b"PING\r\n" in data:
-            self.pings += 1
-            self.proxy.filter = None
-            self.proxy.cut()
-        return b""
+        self.struck = self.dropping and b"PING\r\n" in data
+        if self.struck:
+            raise Cut(passed)
+        return passed
 
 
 async def test_a_ping_never_overtakes_the_messages_it_confirms(site_rig: Rig) -> None:
@@ -77,9 +81,9 @@ async def test_what_the_broker_did_not_take_is_not_finished_and_goes_again_in_fu
     await site_rig.users("alice", "bob", "carol")
     async with proxied(site_rig.settings.nats_url[0]) as proxy, site_rig.worker(nats_url=[proxy.url]):
         await site_rig.ask("create", CREATE)
-        proxy.filter = fault(proxy)
+        proxy.fault = strike = fault()
         removed = await site_rig.ask("member.remove", REMOVE_BOB)
-        assert proxy.filter is None, "the fault never struck"
+        assert strike.struck, "the fault never struck"
     assert removed["status"] == "ok"
     assert len(set(site_rig.keys("alice"))) == 2
     assert set(site_rig.keys("alice")) == set(site_rig.keys("carol")), "both hold the same two keys"
@@ -93,22 +97,15 @@ async def test_the_key_is_not_in_use_while_the_broker_has_not_confirmed_it(site_
     await site_rig.users("alice", "bob", "carol")
     async with proxied(site_rig.settings.nats_url[0]) as proxy, site_rig.worker(nats_url=[proxy.url]):
         await site_rig.ask("create", CREATE)
-        held = asyncio.Event()
-
-        def hold(data: bytes) -> bytes:
-            if b"event.room.key" in data or held.is_set():
-                held.set()
-                return b""
-            return data
-
-        proxy.filter = hold
+        proxy.fault = stall = Stall(Place(b"event.room.key"))
         request_id = await site_rig.publish("member.remove", REMOVE_BOB)
-        await asyncio.wait_for(held.wait(), 10)
+        await asyncio.wait_for(stall.held.wait(), 10)
         room = await site_rig.room("r1")
         assert room["encKey"]["ver"] == 0, "survivors do not hold version 1 yet"
         assert room["keyRotation"]["staged"]["ver"] == 1
-        proxy.filter = None
+        proxy.fault = None
         proxy.cut()
+        stall.released.set()
         assert (await site_rig.result(request_id))["status"] == "ok"
     assert (await site_rig.room("r1"))["encKey"]["ver"] == 1
 
