@@ -4,6 +4,7 @@ Motor and PyMongo's `AsyncMongoClient` differ in what is awaited: `aggregate` an
 coroutines in PyMongo and not in Motor, `start_session` the other way round. (pitfalls.md, item 25)
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -95,7 +96,7 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         if self.driver == "motor":
-            self.client.close()
+            await asyncio.to_thread(self.client.close)  # it takes its leave of the server, and waits for it
         else:
             await self.client.close()
 
