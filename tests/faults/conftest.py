@@ -1,0 +1,27 @@
+"""What tests of faults share."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.rig import Rig, rig
+from worker.servers import MongoServer
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def mongo_to_hinder(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[MongoServer]:
+    """Start a server that takes fail points."""
+    server = MongoServer(tmp_path_factory.mktemp("hindered"), test_commands=True)
+    await server.start()
+    yield server
+    await server.kill()
+
+
+@pytest.fixture
+async def hindered(nats_url: str, mongo_to_hinder: MongoServer, site: str) -> AsyncIterator[Rig]:
+    """Set up a site whose database can be hindered; in the end nothing hinders it any more."""
+    async with rig(nats_url, mongo_to_hinder.uri, f"test_{site}", site) as made:
+        yield made
+        await made.db.client.admin.command("configureFailPoint", "failCommand", mode="off")
+        await made.db.client.drop_database(made.db.name)
