@@ -1,10 +1,12 @@
 """A worker in a process of its own, to be killed, stopped or confused.
 
-`python -m tests.faults.child`, with the worker's own settings in the environment, and those of `trap.py` and
-`clock.py`.
+`python -m tests.faults.child`, with the worker's own settings in the environment, those of `trap.py` and
+`clock.py`, and in `CONSTANTS` other values for constants, as JSON: `{"worker.replica.LEASE_MS": 1000}`.
 """
 
 import asyncio
+import importlib
+import json
 import os
 import signal
 import sys
@@ -12,6 +14,12 @@ import sys
 from tests.faults import clock, trap
 from worker import app, logs
 from worker.settings import read_settings
+
+
+def change(constants: dict[str, int]) -> None:
+    for path, value in constants.items():
+        module, _, name = path.rpartition(".")
+        setattr(importlib.import_module(module), name, value)
 
 
 async def main() -> None:
@@ -22,6 +30,7 @@ async def main() -> None:
 
 if __name__ == "__main__":
     logs.configure("info", "json", sys.stderr)
+    change(json.loads(os.environ.get("CONSTANTS", "{}")))
     trap.lay(os.environ)
     clock.disturb(os.environ)
     asyncio.run(main())

@@ -15,17 +15,25 @@ Key = tuple[int, bytes]
 
 ROOM = "r1"
 STAYED = {"alice", "dave", "erin"}
-LEFT = {"bob": 0, "carol": 2}
+LEFT = {"bob": 0, "frank": 0, "carol": 2}
 """Who left, and the last version that each of them may hold."""
 
-CREATE = {"roomId": ROOM, "name": "general", "users": ["bob", "carol", "erin"], "requesterAccount": "alice"}
-EVENTS: list[Event] = [
-    ("member.remove", {"roomId": ROOM, "requester": "alice", "account": "bob"}),
+CREATE = {"roomId": ROOM, "name": "general", "requesterAccount": "alice", "users": ["bob", "carol", "erin", "frank"]}
+BEGINNING: list[Event] = [("create", CREATE)]
+MIDDLE: list[Event] = [("member.remove", {"roomId": ROOM, "requester": "alice", "accounts": ["bob", "frank"]})]
+END: list[Event] = [
     ("member.add", {"roomId": ROOM, "requesterAccount": "alice", "users": ["dave"]}),
     ("key.rotate", {"roomId": ROOM, "requester": "alice"}),
     ("member.remove", {"roomId": ROOM, "requester": "alice", "account": "carol"}),
 ]
 LAST_VERSION = 3
+
+SIZES: dict[str, dict[str, int]] = {
+    "small": {},
+    "big": {"worker.loop.BIG_ROOM": 2, "store.survivors.PAGE": 2, "worker.drainers.WINDOW": 1},
+    "sliced": {"worker.writer.SLICE": 1},
+}
+"""Constants of the worker by which the story's few people make a small room, a big one, or many slices."""
 
 
 @dataclass
@@ -37,11 +45,11 @@ class Story:
     held: dict[Key, set[str]] = field(default_factory=dict)
 
     async def begin(self) -> None:
-        """Create the room."""
-        self.asked.append(await self.made.publish("create", CREATE))
+        """Create the room and wait for it."""
+        await self.tell(BEGINNING)
         await self.results()
 
-    async def tell(self, events: Sequence[Event] = EVENTS) -> None:
+    async def tell(self, events: Sequence[Event] = (*MIDDLE, *END)) -> None:
         """Publish what happens in it, all or a part."""
         for suffix, body in events:
             self.asked.append(await self.made.publish(suffix, body))
@@ -70,7 +78,7 @@ async def story(made: Rig, *, recorded: bool = True) -> AsyncIterator[Story]:
 
     `recorded` is False where the recorder's own connection or the database breaks: it may miss keys.
     """
-    await made.users("alice", "bob", "carol", "dave", "erin")
+    await made.users(*STAYED, *LEFT)
     told = Story(made)
     watching = asyncio.create_task(_watch(told)) if recorded else None
     try:

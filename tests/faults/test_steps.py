@@ -1,12 +1,13 @@
 """A worker that dies at a step: whoever comes next finishes its batch as it was decided."""
 
 import asyncio
+import json
 import signal
 
 import pytest
 
 from tests.command import child
-from tests.faults.story import Story, story
+from tests.faults.story import SIZES, Story, story
 from tests.rig import Rig
 
 STEPS = ["read", "apply", "deliver", "settle", "announce", "strike"]
@@ -14,11 +15,12 @@ COMMANDS = ["update", "delete", "insert", "commitTransaction"]
 BEFORE_AND_AFTER = pytest.mark.parametrize("side", ["before", "after"])
 
 
-async def told_to_two(told: Story, trap: dict[str, str], ending: int) -> None:
+async def told_to_two(told: Story, trap: dict[str, str], ending: int, size: str = "small") -> None:
     """Let a worker run into a trap in the midst of the story, and another one finish it."""
-    made = told.made
-    async with child(made, PARTITIONS="1", **trap) as doomed:
+    made, variables = told.made, {"PARTITIONS": "1", "MAX_BATCH_EVENTS": "1", "CONSTANTS": json.dumps(SIZES[size])}
+    async with made.worker(partitions=1):
         await told.begin()
+    async with child(made, **variables, **trap) as doomed:
         await told.tell()
         assert await asyncio.wait_for(doomed.wait(), 30) == ending
     await told.declare_dead()
@@ -28,10 +30,14 @@ async def told_to_two(told: Story, trap: dict[str, str], ending: int) -> None:
 
 @BEFORE_AND_AFTER
 @pytest.mark.parametrize("step", STEPS)
-async def test_a_worker_that_is_killed_at_a_step_is_finished_for(site_rig: Rig, step: str, side: str) -> None:
-    count = 1 if step == "strike" else 2
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_worker_that_is_killed_at_a_step_is_finished_for(
+    site_rig: Rig, monkeypatch: pytest.MonkeyPatch, size: str, step: str, side: str
+) -> None:
+    for path, value in SIZES[size].items():
+        monkeypatch.setattr(path, value)
     async with story(site_rig) as told:
-        await told_to_two(told, {"AT_STEP": f"{step}:{side}:{count}", "DO": "kill"}, -signal.SIGKILL)
+        await told_to_two(told, {"AT_STEP": f"{step}:{side}:1", "DO": "kill"}, -signal.SIGKILL, size)
 
 
 @BEFORE_AND_AFTER
@@ -39,10 +45,8 @@ async def test_a_worker_that_is_killed_at_a_step_is_finished_for(site_rig: Rig, 
 async def test_a_worker_that_is_killed_inside_a_transaction_is_finished_for(
     site_rig: Rig, command: str, side: str
 ) -> None:
-    """The room's creation takes one transaction to apply and one to settle; the removals begin in the third."""
-    count = {"update": 4, "delete": 1, "insert": 4, "commitTransaction": 3}[command]
     async with story(site_rig) as told:
-        await told_to_two(told, {"AT_COMMAND": f"{command}:{side}:{count}", "DO": "kill"}, -signal.SIGKILL)
+        await told_to_two(told, {"AT_COMMAND": f"{command}:{side}:1", "DO": "kill"}, -signal.SIGKILL)
 
 
 @pytest.mark.parametrize("step", ["apply", "deliver"])

@@ -1,35 +1,45 @@
 """A worker that sleeps past its lease and wakes in the middle of something that is another's business by then."""
 
 import asyncio
+import json
 import signal
 from asyncio.subprocess import Process
 
 import pytest
 
 from tests.command import child, says
-from tests.faults.story import EVENTS, Story, story
+from tests.faults.story import END, MIDDLE, SIZES, Story, story
 from tests.rig import PATIENCE, Rig
 
-STEPS = ["apply:before:2", "deliver:before:2", "deliver:after:2", "settle:before:2", "announce:before:2"]
-COMMANDS = [
-    "update:after:4",  # the fence is written, the transaction is open
-    "commitTransaction:before:3",  # of what the first removal changes
-    "commitTransaction:after:3",
-    "aggregate:after:2",  # its recipients are read
-    "commitTransaction:before:4",  # of the new key's coming into use
-    "commitTransaction:after:4",
+BEDS = [
+    ("small", "AT_STEP", "apply:before:1"),
+    ("small", "AT_COMMAND", "update:after:1"),  # the fence is written, the transaction is open
+    ("small", "AT_COMMAND", "commitTransaction:before:1"),  # of what the removal changes
+    ("small", "AT_COMMAND", "commitTransaction:after:1"),
+    ("small", "AT_STEP", "deliver:before:1"),
+    ("small", "AT_COMMAND", "aggregate:after:1"),  # the recipients are read
+    ("small", "AT_STEP", "deliver:after:1"),
+    ("small", "AT_STEP", "settle:before:1"),
+    ("small", "AT_COMMAND", "commitTransaction:before:2"),  # of the new key's coming into use
+    ("small", "AT_COMMAND", "commitTransaction:after:2"),
+    ("small", "AT_STEP", "announce:before:1"),
+    ("big", "AT_STEP", "deliver:before:1"),
+    ("big", "AT_COMMAND", "aggregate:before:1"),  # the pass has read the key
+    ("big", "AT_COMMAND", "aggregate:after:2"),  # the pass has read its second page
+    ("sliced", "AT_STEP", "apply:before:2"),
+    ("sliced", "AT_STEP", "deliver:after:1"),
+    ("sliced", "AT_COMMAND", "commitTransaction:before:2"),
 ]
 
 
 async def told_around(told: Story, sleeper: Process, place: str) -> None:
     """Let a worker fall asleep in the midst of the first removal, another one go on, and the sleeper wake."""
     made = told.made
-    await told.begin()
-    await told.tell(EVENTS[:1])
+    await told.tell(MIDDLE)
     await says(sleeper, place)
     await told.declare_dead()
     async with made.worker(partitions=1):
-        await told.tell(EVENTS[1:])
+        await told.tell(END)
         await told.end()
         sleeper.send_signal(signal.SIGCONT)
         await until_replicas(made, 2)
@@ -49,18 +59,18 @@ async def until_replicas(made: Rig, count: int) -> None:
             await changes.next()
 
 
-@pytest.mark.parametrize("place", STEPS)
-async def test_an_owner_that_wakes_up_at_a_step_of_its_past_changes_nothing(site_rig: Rig, place: str) -> None:
-    async with story(site_rig) as told, child(site_rig, PARTITIONS="1", AT_STEP=place, DO="stop") as sleeper:
-        await told_around(told, sleeper, place.rpartition(":")[0])
-
-
-@pytest.mark.parametrize("place", COMMANDS)
-async def test_an_owner_that_wakes_up_inside_a_transaction_of_its_past_changes_nothing(
-    site_rig: Rig, place: str
+@pytest.mark.parametrize(("size", "kind", "place"), BEDS, ids=[f"{size}-{place}" for size, _, place in BEDS])
+async def test_an_owner_that_wakes_up_in_the_midst_of_its_past_changes_nothing(
+    site_rig: Rig, monkeypatch: pytest.MonkeyPatch, size: str, kind: str, place: str
 ) -> None:
-    async with story(site_rig) as told, child(site_rig, PARTITIONS="1", AT_COMMAND=place, DO="stop") as sleeper:
-        await told_around(told, sleeper, place.rpartition(":")[0])
+    for path, value in SIZES[size].items():
+        monkeypatch.setattr(path, value)
+    variables = {"PARTITIONS": "1", "CONSTANTS": json.dumps(SIZES[size]), kind: place, "DO": "stop"}
+    async with story(site_rig) as told:
+        async with site_rig.worker(partitions=1):
+            await told.begin()
+        async with child(site_rig, **variables) as sleeper:
+            await told_around(told, sleeper, place.rpartition(":")[0])
 
 
 async def test_an_owner_that_sleeps_past_its_lease_is_taken_over_from_without_anybodys_help(site_rig: Rig) -> None:
