@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo dev test test-unit test-containers lint measure lock clean
+.PHONY: demo dev test test-unit test-soak test-containers lint measure lock clean
 
 $(READY): requirements/dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +23,9 @@ test: $(READY)       ## everything that needs no container engine
 
 test-unit: $(READY)  ## what needs no server
 	$(BIN)/python -m pytest tests/unit
+
+test-soak: $(READY)  ## more faults, at more places
+	$(BIN)/python -m pytest -m soak
 
 test-containers: $(READY)  ## builds the image and runs it, through a Docker API
 	$(BIN)/python -m pytest -m container

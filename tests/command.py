@@ -108,3 +108,9 @@ async def child(made: Rig, **changes: str) -> AsyncIterator[Process]:
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+async def ends_well(worker: Process) -> None:
+    """Tell a worker to stop and require that it does so as it should."""
+    worker.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(worker.wait(), PATIENCE) == 0

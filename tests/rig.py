@@ -141,9 +141,16 @@ class Rig:
 
 @asynccontextmanager
 async def rig(
-    nats_url: str, mongo_uri: str, database: str, site: str, *, hears: Sequence[str] = ("chat.>",), **changes: Any
+    nats_url: str,
+    mongo_uri: str,
+    database: str,
+    site: str,
+    *,
+    hears: Sequence[str] = ("chat.>",),
+    replicas: int = 1,
+    **changes: Any,
 ) -> AsyncIterator[Rig]:
-    """Set up a site with its streams and a recorder of these subjects."""
+    """Set up a site with its streams, each kept `replicas` times, and a recorder of the subjects it `hears`."""
     settings = read_settings(
         **{
             "nats_url": nats_url,
@@ -160,10 +167,11 @@ async def rig(
     client: AsyncMongoClient[Any] = AsyncMongoClient(mongo_uri, serverMonitoringMode="poll", tz_aware=True)
     try:
         jetstream = nc.jetstream()
-        await jetstream.add_stream(name=subjects.events_stream(site), subjects=[subjects.events_subjects(site)])
-        await jetstream.add_stream(
-            name=subjects.dead_letter_stream(site), subjects=[subjects.dead_letter_subject(site)]
-        )
+        for name, subject in (
+            (subjects.events_stream(site), subjects.events_subjects(site)),
+            (subjects.dead_letter_stream(site), subjects.dead_letter_subject(site)),
+        ):
+            await jetstream.add_stream(name=name, subjects=[subject], num_replicas=replicas)
         made = Rig(nc, client[database], settings)
         for subject in hears:
             await nc.subscribe(subject, cb=made.hear)

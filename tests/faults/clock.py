@@ -22,5 +22,3 @@ def disturb(environment: Mapping[str, str]) -> None:
     time.time = lambda: now() + offset
     time.time_ns = lambda: now_ns() + int(offset * 1e9)
     at_steps(jump)
-
-

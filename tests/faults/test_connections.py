@@ -2,20 +2,20 @@
 
 import asyncio
 import os
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
-from tests.faults.story import Story, story
+from tests.faults.story import KEY_OF_ALICE, Story, story
 from tests.faults.wire import CutAnywhere, CutAt, Deafen, LoseAnswer, Place, Stall
 from tests.proxy import Fault, Proxy, proxied
 from tests.rig import PATIENCE, Rig
 from worker.client import SteadyClient
 
 SEED = int(os.environ.get("CUT_SEED", "1"))
-SEEDS = int(os.environ.get("CUT_SEEDS", "3"))
+SEEDS = int(os.environ.get("CUT_SEEDS", "1"))
 
-KEY_OF_ALICE = b"PUB chat.user.alice.event.room.key "
 PLACES = {
     "before a notice": Place(b"HPUB chat.room.r1.event.member"),
     "inside a notice": Place(b'"type":"member_', 20),
@@ -34,6 +34,17 @@ PLACES = {
     "inside a result": Place(b"HPUB chat.user.alice.response.", 40),
     "inside an event": Place(b"X-Request-ID", 20, from_client=False),
 }
+TELLING = [
+    "before the first key",
+    "inside a key's payload",
+    "between two keys",
+    "inside a ping",
+    "after a ping",
+    "before a pong",
+    "inside a result",
+    "inside an event",
+]
+SOAK = pytest.mark.soak
 
 
 async def told_through(told: Story, proxy: Proxy, fault: Fault) -> None:
@@ -45,7 +56,9 @@ async def told_through(told: Story, proxy: Proxy, fault: Fault) -> None:
         await told.end()
 
 
-@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize(
+    "name", [*TELLING, *(pytest.param(name, marks=SOAK) for name in PLACES if name not in TELLING)]
+)
 async def test_a_broker_connection_that_is_cut_at_a_place_loses_nothing(site_rig: Rig, name: str) -> None:
     cut = CutAt(Place(PLACES[name].pattern, PLACES[name].keep, PLACES[name].from_client))
     async with story(site_rig) as told, proxied(site_rig.settings.nats_url[0]) as proxy:
@@ -69,21 +82,16 @@ async def test_a_broker_connection_that_stalls_is_waited_for(
     """Longer than a barrier has patience, and then what was held comes through after all."""
     monkeypatch.setattr("worker.broker.CONFIRM_TIMEOUT", 0.5)
     stall = Stall(Place(KEY_OF_ALICE if from_client else b"PONG\r\n", from_client=from_client))
-    async with story(site_rig) as told, proxied(site_rig.settings.nats_url[0]) as proxy:
-        async with asyncio.TaskGroup() as tasks:
-            telling = tasks.create_task(told_through(told, proxy, stall))
-            await asyncio.wait_for(stall.held.wait(), PATIENCE)
-            await until_doubted(site_rig)
-            stall.released.set()
-            await telling
-
-
-async def until_doubted(made: Rig) -> None:
-    """Wait until the worker has taken its partition anew."""
-    cursors = made.db.room_worker_cursors
-    async with asyncio.timeout(PATIENCE), await cursors.watch() as changes:
-        while not await cursors.count_documents({"epoch": {"$gte": 2}}):
-            await changes.next()
+    async with (
+        story(site_rig) as told,
+        proxied(site_rig.settings.nats_url[0]) as proxy,
+        asyncio.TaskGroup() as tasks,
+    ):
+        telling = tasks.create_task(told_through(told, proxy, stall))
+        await asyncio.wait_for(stall.held.wait(), PATIENCE)
+        await told.until_taken(2)
+        stall.released.set()
+        await telling
 
 
 @pytest.mark.parametrize("from_client", [True, False], ids=["to the broker", "from the broker"])
@@ -93,7 +101,7 @@ async def test_a_broker_connection_that_is_half_open_is_given_up(
     monkeypatch.setattr("worker.broker.CONFIRM_TIMEOUT", 0.5)
     connect = SteadyClient.connect
 
-    async def impatient(client: SteadyClient, **options: object) -> None:
+    async def impatient(client: SteadyClient, **options: Any) -> None:
         await connect(client, **{**options, "ping_interval": 1})
 
     monkeypatch.setattr(SteadyClient, "connect", impatient)
@@ -103,9 +111,9 @@ async def test_a_broker_connection_that_is_half_open_is_given_up(
         assert deaf.struck is not None
 
 
-@pytest.mark.parametrize("driver", ["motor", "pymongo"])
+@pytest.mark.parametrize("driver", ["motor", pytest.param("pymongo", marks=SOAK)])
 @pytest.mark.parametrize("spared", [0, 1], ids=["of what an event changes", "of a key's coming into use"])
-@pytest.mark.parametrize("times", [1, 3], ids=["once", "and again"])
+@pytest.mark.parametrize("times", [3, pytest.param(1, marks=SOAK)])
 @pytest.mark.parametrize("fault", [CutAt, LoseAnswer], ids=["commit not sent", "commit not answered"])
 async def test_a_database_connection_that_is_cut_at_a_commit_loses_nothing(
     site_rig: Rig, fault: type[CutAt | LoseAnswer], times: int, spared: int, driver: str

@@ -1,13 +1,13 @@
 """Errors of the database at every command of the loop: each costs time, none an event."""
 
-import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
 from store import survivors
 from tests.faults.story import ROOM, Story, story
-from tests.rig import PATIENCE, Rig
+from tests.rig import Rig
 
 TRANSIENT = ["TransientTransactionError"]
 UNKNOWN = ["UnknownTransactionCommitResult"]
@@ -28,13 +28,33 @@ AT_COMMITS: dict[str, tuple[int, dict[str, Any]]] = {
     "the connection is closed again": (5, {"closeConnection": True}),
 }
 AROUND: dict[str, tuple[int, dict[str, Any]]] = {
-    "the former session is not killed": (5, {"failCommands": ["commitTransaction", "killSessions"], "errorCode": 50}),
-    "the lease is not taken": (6, {"failCommands": ["commitTransaction", "findAndModify"], "closeConnection": True}),
+    "the former session is not killed": (
+        5,
+        {"failCommands": ["commitTransaction", "killSessions"], "errorCode": 50},
+    ),
+    "the lease is not taken": (
+        6,
+        {"failCommands": ["commitTransaction", "findAndModify"], "closeConnection": True},
+    ),
     "an abort is not taken": (4, {"failCommands": ["delete", "abortTransaction"], "closeConnection": True}),
     "recipients are not read": (3, {"failCommands": ["aggregate"], "errorCode": 175}),
     "recipients are not read, for an unknown cause": (3, {"failCommands": ["aggregate"], "errorCode": 2}),
     "the connection closes under the recipients": (3, {"failCommands": ["aggregate"], "closeConnection": True}),
 }
+MORE = {
+    "the write of rooms is not answered",
+    "the fence fails",
+    "the outbox is not written",
+    "the connection is closed once",
+    "it was, but not by a majority",
+    "recipients are not read",
+    "the lease is not taken",
+}
+
+
+def some(names: Iterable[str]) -> list[Any]:
+    """Leave what is more of the same to the soak."""
+    return [pytest.param(name, marks=pytest.mark.soak) if name in MORE else name for name in names]
 
 
 async def hinder(made: Rig, mode: Any, failure: dict[str, Any]) -> None:
@@ -54,7 +74,7 @@ async def told_while(told: Story, times: int, failure: dict[str, Any]) -> None:
     assert fired["count"] > 0, "it never failed"
 
 
-@pytest.mark.parametrize("name", IN_TRANSACTIONS)
+@pytest.mark.parametrize("name", some(IN_TRANSACTIONS))
 async def test_a_transaction_that_fails_in_the_middle_is_tried_again(hindered: Rig, name: str) -> None:
     times, failure = IN_TRANSACTIONS[name]
     (command, collection), *how = failure.items()
@@ -63,14 +83,14 @@ async def test_a_transaction_that_fails_in_the_middle_is_tried_again(hindered: R
         await told_while(told, times, {**where, **dict(how)})
 
 
-@pytest.mark.parametrize("name", AT_COMMITS)
+@pytest.mark.parametrize("name", some(AT_COMMITS))
 async def test_a_commit_that_fails_or_is_in_doubt_is_looked_after(hindered: Rig, name: str) -> None:
     times, failure = AT_COMMITS[name]
     async with story(hindered) as told:
         await told_while(told, times, {"failCommands": ["commitTransaction"], **failure})
 
 
-@pytest.mark.parametrize("name", AROUND)
+@pytest.mark.parametrize("name", some(AROUND))
 async def test_a_failure_on_the_way_back_from_a_failure_is_one_more(hindered: Rig, name: str) -> None:
     times, failure = AROUND[name]
     async with story(hindered) as told:
@@ -85,15 +105,7 @@ async def test_recipients_whose_second_page_cannot_be_read_are_all_sent_the_key_
         await told.begin()
         await hinder(hindered, {"skip": 1}, {"failCommands": ["aggregate"], "errorCode": 175})
         await told.tell()
-        await until_tried_again(hindered)
+        await told.until_taken(3)
         assert (await hindered.room(ROOM))["encKey"]["ver"] == 0, "not everybody holds the new key"
         await hinder(hindered, "off", {})
         await told.end()
-
-
-async def until_tried_again(made: Rig) -> None:
-    """Wait until the worker has taken its partition twice more."""
-    cursors = made.db.room_worker_cursors
-    async with asyncio.timeout(PATIENCE), await cursors.watch() as changes:
-        while not await cursors.count_documents({"epoch": {"$gte": 3}}):
-            await changes.next()

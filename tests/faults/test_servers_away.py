@@ -1,12 +1,12 @@
 """Servers that go away, come back, or come back as somebody else: nothing is lost."""
 
-import asyncio
 from typing import Any
 
 import pytest
 from nats.js.api import StreamConfig
 
 from roomkeys import decide, subjects
+from tests.faults.story import caught_up
 from tests.rig import Rig, rig
 from worker.metrics import STREAM_FAULTS
 from worker.servers import MongoServer, NatsServer
@@ -14,17 +14,6 @@ from worker.servers import MongoServer, NatsServer
 CREATE = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
 REMOVE_BOB = {"roomId": "r1", "requester": "alice", "account": "bob"}
 ROTATE = {"roomId": "r1", "requester": "alice"}
-
-
-async def reconnected(made: Rig) -> None:
-    """Wait until the test's own client is back, its subscription included."""
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                await made.nc.rtt(timeout=1)
-            except Exception:  # noqa: BLE001, S112 - whatever it is, the next try tells
-                continue
-            return
 
 
 async def test_a_killed_broker_that_comes_back_loses_no_event(
@@ -36,7 +25,7 @@ async def test_a_killed_broker_that_comes_back_loses_no_event(
             await made.ask("create", CREATE)
             await own_nats.kill()
             await own_nats.start()
-            await reconnected(made)
+            await caught_up(made)
             removed = await made.ask("member.remove", REMOVE_BOB)
         assert removed["status"] == "ok"
         assert made.keys("carol")[-1][0] == 1
@@ -121,7 +110,7 @@ async def test_a_worker_waits_for_servers_that_are_not_there_yet(
         async with made.worker():
             await own_mongo.start()
             await own_nats.start()
-            await reconnected(made)
+            await caught_up(made)
             created = await made.ask("create", CREATE)
     assert created["status"] == "ok"
 

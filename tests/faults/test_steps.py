@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+from itertools import product
 
 import pytest
 
@@ -12,7 +13,11 @@ from tests.rig import Rig
 
 STEPS = ["read", "apply", "deliver", "settle", "announce", "strike"]
 COMMANDS = ["update", "delete", "insert", "commitTransaction"]
-BEFORE_AND_AFTER = pytest.mark.parametrize("side", ["before", "after"])
+SIDES = ["before", "after"]
+EVERYWHERE = list(product(SIZES, STEPS, SIDES))
+TELLING = [("small", step, side) for step, side in product(STEPS, SIDES)]
+TELLING += [(size, step, "before") for size, step in product(["big", "sliced"], STEPS[1:-1])]
+PLACES = [place if place in TELLING else pytest.param(*place, marks=pytest.mark.soak) for place in EVERYWHERE]
 
 
 async def told_to_two(told: Story, trap: dict[str, str], ending: int, size: str = "small") -> None:
@@ -28,9 +33,7 @@ async def told_to_two(told: Story, trap: dict[str, str], ending: int, size: str 
         await told.end()
 
 
-@BEFORE_AND_AFTER
-@pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("size", "step", "side"), PLACES)
 async def test_a_worker_that_is_killed_at_a_step_is_finished_for(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch, size: str, step: str, side: str
 ) -> None:
@@ -40,7 +43,7 @@ async def test_a_worker_that_is_killed_at_a_step_is_finished_for(
         await told_to_two(told, {"AT_STEP": f"{step}:{side}:1", "DO": "kill"}, -signal.SIGKILL, size)
 
 
-@BEFORE_AND_AFTER
+@pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("command", COMMANDS)
 async def test_a_worker_that_is_killed_inside_a_transaction_is_finished_for(
     site_rig: Rig, command: str, side: str

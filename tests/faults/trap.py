@@ -1,8 +1,8 @@
 """A trap: what happens to a worker's process at the n-th time that it reaches a place.
 
-A place is a side of a step of the loop (`AT_STEP=deliver:before:2`), or of a command inside a transaction or
-of a reading of members (`AT_COMMAND=commitTransaction:after:1`, `aggregate:before:2`); `DO` is `kill`, `stop` (until a SIGCONT) or `exit`. The process says
-on its standard output that it is there.
+A place is a side of a step of the loop (`AT_STEP=deliver:before:2`), or of a command inside a transaction or of
+a reading of members (`AT_COMMAND=commitTransaction:after:1`, `aggregate:before:2`). `DO` is `kill`, `stop`
+(until a SIGCONT) or `exit`. The process says on its standard output that it is there.
 """
 
 import os
