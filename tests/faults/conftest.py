@@ -1,12 +1,20 @@
 """What tests of faults share."""
 
-from collections.abc import AsyncIterator
+import gc
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
 
 from tests.rig import Rig, rig
 from worker.servers import MongoServer
+
+
+@pytest.fixture
+def garbage_collected() -> Iterator[None]:
+    """Let what the test has left for the garbage collector be its own affair, not a later test's."""
+    yield
+    gc.collect()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

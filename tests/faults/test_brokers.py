@@ -11,13 +11,14 @@ from pydantic import SecretStr
 
 from tests.command import child, ends_well, says
 from tests.faults.story import KEY_OF_ALICE, caught_up, story
-from tests.faults.wire import Place, Stall
+from tests.faults.wire import LEAVES_CONNECTIONS, Place, Stall
 from tests.proxy import proxied
 from tests.rig import PATIENCE, Rig, rig
 from worker import metrics
 from worker.ports import HOST
 from worker.servers import NatsServer
 
+pytestmark = LEAVES_CONNECTIONS
 SEED = int(os.environ.get("KILL_SEED", "1"))
 SEEDS = int(os.environ.get("KILL_SEEDS", "1"))
 CROWD = 40_000

@@ -8,11 +8,12 @@ import pytest
 from pydantic import SecretStr
 
 from tests.faults.story import KEY_OF_ALICE, Story, story
-from tests.faults.wire import CutAnywhere, CutAt, Deafen, LoseAnswer, Place, Stall
+from tests.faults.wire import LEAVES_CONNECTIONS, CutAnywhere, CutAt, Deafen, LoseAnswer, Place, Stall
 from tests.proxy import Fault, Proxy, proxied
 from tests.rig import PATIENCE, Rig
 from worker.client import SteadyClient
 
+pytestmark = LEAVES_CONNECTIONS
 SEED = int(os.environ.get("CUT_SEED", "1"))
 SEEDS = int(os.environ.get("CUT_SEEDS", "1"))
 

@@ -5,7 +5,15 @@ import random
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+import pytest
+
 from tests.proxy import Chunk, Connection, Cut
+
+LEAVES_CONNECTIONS = [
+    pytest.mark.usefixtures("garbage_collected"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+"""Marks of tests in which nats-py gives a connection up and leaves it for the garbage collector to close."""
 
 
 @dataclass
