@@ -12,7 +12,8 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 from store import survivors
 from store.connect import connect
 from tests.command import child
-from tests.proxy import Proxy, proxied
+from tests.faults.wire import Swallow
+from tests.proxy import proxied
 from tests.rig import Rig, rig
 from worker import app
 from worker.servers import MongoServer, NatsServer
@@ -111,30 +112,10 @@ async def test_c_after_a_crash_between_commit_and_publish_the_same_version_goes_
 async def test_d_when_some_recipients_fail_all_are_served_in_the_end(site_rig: Rig) -> None:
     """What would reach two of them is swallowed on its way to the broker, then the connection breaks."""
     async with proxied(site_rig.settings.nats_url[0]) as proxy, channel(site_rig, nats_url=[proxy.url]):
-        proxy.filter = Swallow(proxy, b"PUB chat.user.dave.event.room.key")
+        proxy.fault = swallow = Swallow(b"PUB chat.user.dave.event.room.key")
         assert (await site_rig.ask(*removal("bob")))["status"] == "ok"
-        assert proxy.filter is None, "nothing was swallowed"
+        assert swallow.struck, "nothing was swallowed"
         await all_hold_the_key_in_use(site_rig, "bob")
-
-
-class Swallow:
-    """Lets bytes pass up to a mark and drops the rest; at the next PING it cuts the connection."""
-
-    def __init__(self, proxy: Proxy, mark: bytes) -> None:
-        self.proxy, self.mark, self.met = proxy, mark, False
-
-    def __call__(self, data: bytes) -> bytes:
-        if not self.met:
-            before, found, data = data.partition(self.mark)
-            self.met = bool(found)
-            if not self.met:
-                return before
-        else:
-            before = b""
-        if b"PING\r\n" in data:
-            self.proxy.filter = None
-            self.proxy.cut()
-        return before
 
 
 async def test_e_who_is_added_during_a_rotation_ends_on_the_new_key(

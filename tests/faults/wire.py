@@ -84,6 +84,27 @@ class LoseAnswer:
 
 
 @dataclass
+class Swallow:
+    """Drops what a client sends from a mark on, and cuts at the next PING; its PONGs keep coming."""
+
+    mark: bytes
+    met: bool = False
+    struck: bool = False
+
+    async def __call__(self, chunk: Chunk) -> bytes:
+        if self.struck or not chunk.from_client:
+            return chunk.data
+        data, passed = chunk.data, b""
+        if not self.met:
+            passed, found, data = data.partition(self.mark)
+            self.met = bool(found)
+        self.struck = self.met and b"PING\r\n" in data
+        if self.struck:
+            raise Cut(passed)
+        return passed
+
+
+@dataclass
 class Stall:
     """Holds what comes from a place on, and reads no more of it, until released; the connection stays."""
 
