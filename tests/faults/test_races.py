@@ -94,9 +94,9 @@ async def test_b_a_version_has_one_key_over_all_payloads_and_the_store(site_rig:
 
 async def test_c_after_a_crash_between_commit_and_publish_the_same_version_goes_out(site_rig: Rig) -> None:
     await site_rig.users("alice", *CREW)
-    async with child(site_rig):
+    async with site_rig.worker():
         await create(site_rig, "r1")
-    async with child(site_rig, DIE_IN="worker.loop.Loop._deliver") as doomed:
+    async with child(site_rig, AT_STEP="deliver:before:1") as doomed:
         asked = await site_rig.publish(*removal("bob"))
         await asyncio.wait_for(doomed.wait(), 30)
     room = await site_rig.room("r1")
