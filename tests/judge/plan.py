@@ -1,0 +1,82 @@
+"""Plans: events by a seed, good and bad, for runs that are judged."""
+
+import random
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import nats.errors
+import orjson
+
+from roomkeys.subjects import event_subject
+from tests.rig import AT, Rig
+
+Body = dict[str, Any]
+OWNER = "u0"
+ORG, OTHER_ORG = "eng", "ops"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Who and what events are about; `accounts` begin with the owner, every other one is in the org."""
+
+    rooms: tuple[str, ...]
+    accounts: tuple[str, ...]
+    poison: float = 0.05
+
+    async def settle_in(self, made: Rig) -> None:
+        """Make the users."""
+        for number, account in enumerate(self.accounts):
+            await made.users(account, sectId=ORG if number % 2 else OTHER_ORG)
+        await made.users("helper.bot", "p_app")
+
+    def creates(self) -> list[tuple[str, Body]]:
+        """Return an event that creates each room with a few members."""
+        return [("create", self.create(room_id)) for room_id in self.rooms]
+
+    def create(self, room_id: str) -> Body:
+        return {"roomId": room_id, "name": room_id, "users": self.accounts[1:4], "requesterAccount": OWNER}
+
+    def rotations(self) -> list[tuple[str, Body]]:
+        """Return an event that gives each room a new key: after the last fault every member must be sent it."""
+        return [("key.rotate", {"roomId": room_id, "requester": OWNER}) for room_id in self.rooms]
+
+    def event(self, chance: random.Random) -> tuple[str, Body | bytes]:
+        """Return any event."""
+        room_id, some = chance.choice(self.rooms), chance.sample(self.accounts[1:], chance.randint(1, 2))
+        add = {"roomId": room_id, "requesterAccount": OWNER}
+        remove = {"roomId": room_id, "requester": OWNER}
+        if chance.random() < self.poison:
+            return chance.choice(
+                [
+                    ("key.rotate", b"{not json"),
+                    ("member.add", {**add, "users": ["ghost"]}),
+                    ("member.add", {**add, "users": 5}),
+                    ("member.remove", {**remove, "account": "a b"}),
+                    ("member.remove", {**remove, "roomId": "nowhere", "account": OWNER}),
+                    ("key.rotate", {**remove, "roomId": "no.room"}),
+                ]
+            )
+        good: list[tuple[str, Body]] = [
+            ("member.add", {**add, "users": [*some, "helper.bot"]}),
+            ("member.remove", {**remove, "accounts": some}),
+            ("member.add", {**add, "orgs": [ORG]}),
+            ("member.remove", {**remove, "orgId": ORG}),
+            ("key.rotate", remove),
+            ("create", self.create(room_id)),
+        ]
+        return chance.choices(good, weights=[8, 8, 1, 1, 2, 1])[0]
+
+
+async def publish(made: Rig, suffix: str, body: Body | bytes) -> str:
+    """Publish until the stream has it, as producers do; its id keeps it from being taken twice."""
+    request_id = str(uuid4())
+    headers = {"X-Request-ID": request_id, "Nats-Msg-Id": request_id}
+    data = body if isinstance(body, bytes) else orjson.dumps({"timestamp": AT, **body})
+    while True:
+        try:
+            subject = event_subject(made.site, suffix)
+            await made.nc.jetstream().publish(subject, data, headers=headers, timeout=2)
+        except (nats.errors.Error, OSError):
+            continue
+        return request_id
