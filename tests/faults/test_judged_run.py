@@ -17,14 +17,16 @@ async def test_a_run_of_many_kinds_of_events_keeps_every_invariant(site_rig: Rig
     print(f"JUDGED_SEED={SEED} JUDGED_EVENTS={EVENTS}")  # noqa: T201 - shown when it fails
     chance = random.Random(SEED)  # noqa: S311 - a plan
     await PLAN.settle_in(site_rig)
-    async with recorder(site_rig.settings.nats_url, site_rig.db, site_rig.site) as record:
-        async with site_rig.worker(max_batch_events=4):
-            await site_rig.until_owned()
-            for suffix, body in PLAN.creates():
-                await publish(site_rig, suffix, body)
-            for _ in range(EVENTS):
-                await publish(site_rig, *PLAN.event(chance))
-            recording = await record.finish()
+    async with (
+        recorder(site_rig.settings.nats_url, site_rig.db, site_rig.site) as record,
+        site_rig.worker(max_batch_events=4),
+    ):
+        await site_rig.until_owned()
+        for suffix, body in PLAN.creates():
+            await publish(site_rig, suffix, body)
+        for _ in range(EVENTS):
+            await publish(site_rig, *PLAN.event(chance))
+        recording = await record.finish()
     assert judge(recording) == []
     assert len(recording.events) == EVENTS + len(PLAN.rooms)
     assert len(recording.keys) > EVENTS, "the judge saw nothing"

@@ -1,4 +1,4 @@
-"""An ear: one NATS connection that hears everything, comes back for ever, and knows when it may have missed something.
+"""An ear: one NATS connection that hears everything, comes back for ever, and knows what it may have missed.
 
 A message that was published and confirmed before a round trip through the ear's own subscription began has been
 heard when it ends. What the broker took after the last such round trip before a disconnect, and before the first
@@ -65,7 +65,7 @@ class Ear:
 
     async def round_trip(self) -> None:
         """Return once all that the broker had taken before this call has been heard, or stands in a gap."""
-        while not await self._go_round():
+        while not await self._go_round():  # noqa: ASYNC110 - a server that is away makes no event
             await asyncio.sleep(0.02)
 
     async def _go_round(self) -> bool:

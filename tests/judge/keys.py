@@ -1,4 +1,4 @@
-"""Keys and versions: one key per version, versions that rise, payloads as they are spelled. (design.md, 4 and 5)"""
+"""Keys: one per version, versions that rise, payloads spelled as they should be. (design.md, 4 and 5)"""
 
 from collections import defaultdict
 from collections.abc import Iterator

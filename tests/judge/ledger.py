@@ -29,13 +29,13 @@ def is_in_stream(subject: str) -> bool:
 
 
 def note(
-    recording: Recording, ear: int, subject: str, data: bytes, headers: Mapping[str, str] | None
+    recording: Recording, ear: int, subject: str, data: bytes, headers: Mapping[str, str] | None, at_ms: int
 ) -> Heard | None:
     """Write a message down; return it if it is a notice or a result."""
     kind, to = sort(subject)
     if kind not in recording.kinds:
         return None
-    arrival = recording.arrive(ear, now_ms())
+    arrival = recording.arrive(ear, at_ms)
     if kind is Kind.KEY:
         recording.keys.add(to, data, arrival, recording.secrets)
         return None

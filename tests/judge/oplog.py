@@ -1,4 +1,4 @@
-"""The database as its oplog tells it: every change of a key and of a membership, in order, through one change stream."""
+"""The database as its oplog tells it: every change of a key and of a membership, in order."""
 
 import asyncio
 from collections.abc import Iterator, Mapping

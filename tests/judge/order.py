@@ -1,4 +1,4 @@
-"""Order, once: notices and results in stream order, decided once; in the end rooms are as the log says. (design.md, 6)"""
+"""Order, once: what a room tells comes in stream order, and rooms end as the log says. (design.md, 6)"""
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
@@ -6,13 +6,14 @@ from collections.abc import Hashable, Iterator, Sequence
 import orjson
 
 from tests.judge.recording import Heard, Kind
+from tests.judge.shape import is_token
 from tests.judge.timeline import Step
 from tests.judge.verdict import Case, Invariant, Violation
 from tests.unit.model import ModelRoom, is_bot
 
 
 def once(case: Case) -> Iterator[Violation]:
-    """What is sent again is the same bytes: a second decision would not be."""
+    """Sent again, a notice or a result is the same bytes: a second decision would not be."""
     for (request_id, kind), messages in case.told.items():
         if kind is Kind.OTHER or not request_id:
             continue
@@ -63,13 +64,13 @@ def in_order(case: Case) -> Iterator[Violation]:
 
 
 def notices(case: Case) -> Iterator[Violation]:
-    """An event tells those it admits and those it removes, and the room, and nobody else."""
+    """Told are those whom an event admits and removes, and the room, and nobody else."""
     if not {Kind.UPDATE, Kind.ROOM} <= case.recording.kinds:
         return
     for step in case.timeline.by_request.values():
         told = _updates(case.told_by(step, Kind.UPDATE))
         expected = {(who, "added") for who in step.told.added} | {(who, "removed") for who in step.told.removed}
-        expected = {(who, action) for who, action in expected if not who.endswith(".bot")}
+        expected = {(who, action) for who, action in expected if is_token(who)}
         unheard = case.missed(step.event.at_ms)
         if told - expected or (expected - told and not unheard):
             yield Violation(Invariant.ORDER, f"event {step.sequence} told {_short(told)}, not {_short(expected)}")

@@ -44,20 +44,17 @@ class Plan:
     def event(self, chance: random.Random) -> tuple[str, Body | bytes]:
         """Return any event."""
         room_id, some = chance.choice(self.rooms), chance.sample(self.accounts[1:], chance.randint(1, 2))
-        add = {"roomId": room_id, "requesterAccount": OWNER}
+        add: Body = {"roomId": room_id, "requesterAccount": OWNER}
         remove = {"roomId": room_id, "requester": OWNER}
-        if chance.random() < self.poison:
-            return chance.choice(
-                [
-                    ("key.rotate", b"{not json"),
-                    ("member.add", {**add, "users": ["ghost"]}),
-                    ("member.add", {**add, "users": 5}),
-                    ("member.remove", {**remove, "account": "a b"}),
-                    ("member.remove", {**remove, "roomId": "nowhere", "account": OWNER}),
-                    ("key.rotate", {**remove, "roomId": "no.room"}),
-                ]
-            )
-        good: list[tuple[str, Body]] = [
+        poison: list[tuple[str, Body | bytes]] = [
+            ("key.rotate", b"{not json"),
+            ("member.add", {**add, "users": ["ghost"]}),
+            ("member.add", {**add, "users": 5}),
+            ("member.remove", {**remove, "account": "a b"}),
+            ("member.remove", {**remove, "roomId": "nowhere", "account": OWNER}),
+            ("key.rotate", {**remove, "roomId": "no.room"}),
+        ]
+        good: list[tuple[str, Body | bytes]] = [
             ("member.add", {**add, "users": [*some, "helper.bot"]}),
             ("member.remove", {**remove, "accounts": some}),
             ("member.add", {**add, "orgs": [ORG]}),
@@ -65,6 +62,8 @@ class Plan:
             ("key.rotate", remove),
             ("create", self.create(room_id)),
         ]
+        if chance.random() < self.poison:
+            return chance.choice(poison)
         return chance.choices(good, weights=[8, 8, 1, 1, 2, 1])[0]
 
 

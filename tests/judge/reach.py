@@ -13,7 +13,7 @@ _SHOWN = 5
 
 
 def hold(case: Case) -> Iterator[Violation]:
-    """Who is a member in the moment in which a key becomes current has been sent it, and newcomers the one before."""
+    """Who is a member when a key becomes current has been sent it, and who joined since, the one before it."""
     for room_id, room, settled in case.settles():
         if case.missed(settled.staged_ms, settled.at_ms):
             continue
@@ -47,7 +47,7 @@ def _one_pass(case: Case, room_id: str, room: Room, settled: Settled) -> Iterato
 
 
 def reach(case: Case) -> Iterator[Violation]:
-    """What became current was sent to everybody who, by the log, was a member after the event that made it."""
+    """Every key in use was sent to everybody who, by the log, was a member after the event that made it."""
     settled = {
         (room_id, one.version): one
         for room_id, _, one in case.settles()

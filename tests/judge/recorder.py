@@ -55,7 +55,7 @@ class Recorder:
         if ledger.is_in_stream(subject):
             self._expect(subject, data, headers or {})
             return
-        heard = ledger.note(self.recording, ear, subject, data, headers)
+        heard = ledger.note(self.recording, ear, subject, data, headers, ledger.now_ms())
         if heard is not None and heard.kind is Kind.RESULT:
             request_id = subject.rpartition(".")[2]
             self._answered.add(request_id)
@@ -83,13 +83,12 @@ class Recorder:
                     self._moved.clear()
                     with suppress(TimeoutError):  # a gap that ends makes no sound
                         await asyncio.wait_for(self._moved.wait(), 1)
-                while await self._unsettled():
+                while await self._unsettled():  # noqa: ASYNC110 - the database makes no event of it
                     await asyncio.sleep(0.05)
         except TimeoutError:
             missing, left = self.missing(), await self._unsettled()
-            raise AssertionError(
-                f"not quiet: {len(missing)} results are missing, such as {missing[:3]}; {left} are unsettled or owed"
-            ) from None
+            text = f"{len(missing)} results are missing, such as {missing[:3]}; {left} are unsettled or owed"
+            raise AssertionError(f"not quiet: {text}") from None
 
     async def _unsettled(self) -> int:
         """Return how many rooms have a key on its way and how many entries the outbox has."""
@@ -106,7 +105,7 @@ class Recorder:
         await self._oplog.until_marked()
         await self.round_trip()
         async with asyncio.timeout(patience):
-            while len(recording.heard_by) < len(recording.changes):
+            while len(recording.heard_by) < len(recording.changes):  # noqa: ASYNC110 - `date` is at it
                 await asyncio.sleep(0.02)
         await documents.read_after(self._db, recording)
         client = self._ears[0].client

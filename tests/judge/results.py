@@ -43,7 +43,7 @@ def _right(step: Step) -> tuple[object, ...]:
 
 
 def last(case: Case) -> Iterator[Violation]:
-    """A result comes after everything else that its event causes, and a joiner's first key after its notice."""
+    """Results come after everything else that their events cause."""
     ears = case.recording.ears
     for step in case.timeline.by_request.values():
         answers = case.told_by(step, Kind.RESULT)

@@ -1,6 +1,6 @@
-"""A second reading of a message of the stream: what it asks for, or why it is wrong in itself. (contract.md, 1 and 3)
+"""A second reading of an event: what it asks for, or why it is wrong in itself. (contract.md, 1 and 3)
 
-Shares no code with the worker.
+It shares no code with the worker.
 """
 
 import re

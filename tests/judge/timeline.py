@@ -1,4 +1,4 @@
-"""What the event log alone says of a run: after each event the members and the version of its room, and its result."""
+"""What the event log alone says of a run: after each event its room's members and version, and its result."""
 
 from collections import defaultdict
 from collections.abc import Iterable
