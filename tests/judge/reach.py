@@ -71,8 +71,9 @@ def reach(case: Case) -> Iterator[Violation]:
 def _stayed(case: Case, room_id: str, account: str, settled: Settled) -> bool:
     """Tell whether no event that had been applied when the key became current had ended the membership."""
     made = case.timeline.made[room_id]
-    applied = made.get(settled.high if settled.high is not None else settled.version, made[settled.version])
-    return case.timeline.was_member_since(room_id, account, applied)
+    since = made[settled.version]
+    applied = since if settled.high is None else made.get(settled.high, since)
+    return case.timeline.was_member_throughout(room_id, account, since, applied)
 
 
 def reach_in_the_end(case: Case) -> Iterator[Violation]:

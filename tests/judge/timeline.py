@@ -53,6 +53,11 @@ class Timeline:
         """Tell whether the account was a member at any moment from right after that event on."""
         return any(until is None or until > sequence for _, until in self.stays.get((room, account), ()))
 
+    def was_member_throughout(self, room: str, account: str, since: int, until: int) -> bool:
+        """Tell whether the account was a member from right after one event to right after another."""
+        stays = self.stays.get((room, account), ())
+        return any(joined <= since and (left is None or left > until) for joined, left in stays)
+
     def has_key(self, room: str) -> bool:
         """Tell whether the room has a key in the end."""
         return room in self.rooms and self.rooms[room].has_key

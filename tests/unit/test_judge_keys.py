@@ -310,3 +310,28 @@ def test_the_example_of_something_refused_and_somebody_new_is_used() -> None:
     rejected(run)
     added(run, 0)
     assert judge(run.recording) == []
+
+
+def test_who_left_while_a_key_was_on_its_way_and_came_back_later_need_not_have_been_sent_it() -> None:
+    run = Run()
+    created(run)
+    first = run.event("key.rotate", ROTATE)
+    run.apply("r1", 1)
+    run.send("r1", 1, "alice", "carol")
+    second = run.event("member.remove", REMOVE)
+    run.commit((What.HIGH, "r1", 2), (What.LEFT, "r1", "bob"))
+    run.update(second, "removed", "bob")
+    run.tell_room(second, "r1", "member_removed", "bob")
+    run.commit((What.IN_USE, "r1", 1), (What.STAGED, "r1", 2))
+    run.answer(first, "room.key.rotate", "r1")
+    run.send("r1", 2, "alice", "carol")
+    run.settle("r1", 2)
+    run.answer(second, "room.member.remove", "r1")
+    third = run.event("member.add", {**ADD, "users": ["bob"]})
+    run.apply("r1", None, joined="bob")
+    run.update(third, "added", "bob")
+    run.tell_room(third, "r1", "member_added", "bob")
+    run.send("r1", 2, "bob", timestamp=6)
+    run.answer(third, "room.member.add", "r1")
+    run.end("r1", 2, alice="owner", bob="member", carol="member")
+    assert judge(run.recording) == []
