@@ -100,8 +100,12 @@ class Recorder:
 
     async def finish(self, patience: float = PATIENCE) -> Recording:
         """Wait until all is quiet, read what remains, and return the recording."""
-        recording = self.recording
         await self.until_quiet(patience)
+        return await self.read(patience)
+
+    async def read(self, patience: float = PATIENCE) -> Recording:
+        """Read what remains, quiet or not, and return the recording."""
+        recording = self.recording
         await self._oplog.until_marked()
         await self.round_trip()
         async with asyncio.timeout(patience):
