@@ -68,10 +68,8 @@ async def test_a_recording_may_begin_when_rooms_are_there_already(site_rig: Rig)
         await site_rig.ask("member.add", {"roomId": "r0", "requesterAccount": "u0", "orgs": ["eng"]})
         await site_rig.ask("member.remove", REMOVE)
         await site_rig.ask("key.rotate", {"roomId": "r0", "requester": "nobody"})
-    async with (
-        recorder([site_rig.nc.connected_url.geturl()], site_rig.db, site_rig.site) as record,
-        site_rig.worker(),
-    ):
+    urls = site_rig.settings.nats_url
+    async with recorder(urls, site_rig.db, site_rig.site) as record, site_rig.worker():
         for room_id in PLAN.rooms:
             await publish(site_rig, "member.remove", {"roomId": room_id, "requester": "u0", "account": "u2"})
         await publish(site_rig, "member.remove", {"roomId": "r0", "requester": "u0", "orgId": "eng"})

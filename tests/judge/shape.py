@@ -20,6 +20,8 @@ OPERATIONS = {
     "member.remove": "room.member.remove",
     "key.rotate": "room.key.rotate",
 }
+REQUESTERS = ("requesterAccount", "requester")
+"""The names of the field that says who asks; of an event that is wrong in itself either is taken."""
 _LONGEST_TEXT = 1_024
 _LAST_MS = 253_402_300_799_999
 _NO_TOKEN = re.compile("[\\s.*>\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -75,9 +77,14 @@ def read(event: Event) -> Asked | None:
     if not isinstance(body, dict):
         return Asked(suffix, None, None, {}, BAD_SHAPE)
     room = body["roomId"] if is_token(body.get("roomId")) else None
-    named = (body.get(name) for name in ("requesterAccount", "requester"))
+    refusal = _refusal(suffix, body)
+    named = (body.get(name) for name in (REQUESTERS if refusal else [_requester(suffix)]))
     requester = next((value for value in named if is_token(value)), None)
-    return Asked(suffix, room, requester, _plain(suffix, body), _refusal(suffix, body))
+    return Asked(suffix, room, requester, _plain(suffix, body), refusal)
+
+
+def _requester(suffix: str) -> str:
+    return REQUESTERS[0] if suffix in ("create", "member.add") else REQUESTERS[1]
 
 
 def _plain(suffix: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -101,12 +108,11 @@ def _refusal(suffix: str, body: dict[str, Any]) -> tuple[str, str] | None:
 
 def _well_shaped(suffix: str, body: dict[str, Any]) -> bool:
     stamp = body.get("timestamp")
-    requester = "requesterAccount" if suffix in ("create", "member.add") else "requester"
     history = body.get("history") if suffix == "member.add" else None
     mode = history.get("mode") if isinstance(history, dict) else None
     return (
         (stamp is None or (type(stamp) is int and 0 <= stamp <= _LAST_MS))
-        and isinstance(body.get(requester), str)
+        and isinstance(body.get(_requester(suffix)), str)
         and all(_is_list(body.get(name), str) for name in _USERS.get(suffix, ()))
         and all(_is_list(body.get(name), str, least=1) for name in _ORGS.get(suffix, ()))
         and all(_is_text(body.get(name)) for name in _TEXTS.get(suffix, ()))
@@ -141,8 +147,7 @@ def _accounts(suffix: str, body: dict[str, Any]) -> list[str]:
     plain = _plain(suffix, body)
     users = plain.get("accounts" if suffix == "member.remove" else "users") if suffix != "key.rotate" else None
     one = [plain["account"]] if suffix == "member.remove" and plain.get("account") else []
-    requester = plain["requesterAccount" if suffix in ("create", "member.add") else "requester"]
-    return [*(users or []), *one, requester]
+    return [*(users or []), *one, plain[_requester(suffix)]]
 
 
 def _is_account(value: str) -> bool:
