@@ -1,0 +1,254 @@
+"""What is broken in a mutation, each as a function that makes it from the original."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from nats.aio.client import Client
+
+from roomkeys import subjects
+from roomkeys.errors import LostLease
+from roomkeys.keys import RoomKey
+from store import survivors
+from store.cursors import CURSORS
+from tests.judge.verdict import CLOCK_MS
+
+LOOP = "worker.loop:Loop"
+
+
+def nothing(_original: Any) -> Callable[..., Any]:
+    """Do nothing instead."""
+
+    async def done(*_args: Any, **_kwargs: Any) -> None:
+        return None
+
+    return done
+
+
+class OnlyReads:
+    """Looks whether the lease holds, before the transaction, and then moves the cursor under anybody's."""
+
+    def __init__(self) -> None:
+        self.moved: dict[str, Any] = {}
+
+    def fencing(self, _fence: Any) -> Callable[..., Any]:
+        async def looked(database: Any, lease: Any, _before: Any, after: Any) -> None:
+            if not await database[CURSORS].find_one(lease.fence):
+                raise LostLease
+            self.moved = {"applied": after.sequence, "appliedNs": after.time_ns}
+
+        return looked
+
+    def writing(self, memberships: Any) -> Callable[..., Any]:
+        async def moved_too(database: Any, lease: Any, changes: Any) -> None:
+            await database[CURSORS].update_one({"_id": lease.id}, {"$set": self.moved}, session=lease.session)
+            await memberships(database, lease, changes)
+
+        return moved_too
+
+
+def only_reading() -> Mapping[str, Any]:
+    reads = OnlyReads()
+    return {"store.apply:fence": reads.fencing, "store.apply:_memberships": reads.writing}
+
+
+class MembersBefore:
+    """Reads who is a member before a batch is written, and sends to those."""
+
+    def __init__(self) -> None:
+        self.members: dict[str, list[str]] = {}
+
+    def applying(self, apply: Any) -> Callable[..., Any]:
+        async def read_first(database: Any, *args: Any, **kwargs: Any) -> None:
+            self.members = {}
+            async for one in database["subscriptions"].find({}, {"roomId": 1, "u.account": 1}):
+                self.members.setdefault(one["roomId"], []).append(one["u"]["account"])
+            await apply(database, *args, **kwargs)
+
+        return read_first
+
+    def paging(self, pages: Any) -> Callable[..., Any]:
+        async def remembered(database: Any, room_ids: Any, session: Any) -> AsyncIterator[Any]:
+            found = {room_id: self.members[room_id] for room_id in room_ids if room_id in self.members}
+            async for page in pages(database, set(room_ids) - found.keys(), session):
+                yield page
+            if found:
+                yield found
+
+        return remembered
+
+
+def reading_before() -> Mapping[str, Any]:
+    before = MembersBefore()
+    return {"worker.writer:apply": before.applying, "worker.courier:pages": before.paging}
+
+
+def with_the_removed(fan_out: Any) -> Callable[..., Any]:
+    """Send a key also to somebody who was removed, as a list of members in memory would."""
+
+    async def sent(self: Any, keys: Any, *args: Any) -> None:
+        await fan_out(self, keys, *args)
+        for room_id, key in keys.items():
+            if key.version > 0:
+                await self.hand({room_id: key}, {room_id: ["bob"]}, args[-1])
+
+    return sent
+
+
+def minting_anew(load_rooms: Any) -> Callable[..., Any]:
+    """Make new bytes for a staged key that is read back."""
+
+    async def loaded(*args: Any) -> Any:
+        rooms = await load_rooms(*args)
+        return {room_id: replace(room, keys=_minted(room.keys)) for room_id, room in rooms.items()}
+
+    return loaded
+
+
+def _minted(keys: Any) -> Any:
+    return keys if keys.staged is None else replace(keys, staged=RoomKey.mint(keys.staged.version))
+
+
+def the_same_again(next_version: Any) -> Callable[..., Any]:
+    """Use the version that is in use once more."""
+    return lambda self, at_ms: next_version(self, at_ms) if self.seen is None else self.seen
+
+
+def falling(_next_version: Any) -> Callable[..., Any]:
+    """Go up once, and then down."""
+    return lambda self, _at_ms: 9 if not self.seen else self.seen - 2
+
+
+def all_but_the_second(pages: Any) -> Callable[..., Any]:
+    """Lose a page."""
+
+    async def some(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        number = 0
+        async for page in pages(*args, **kwargs):
+            number += 1
+            if number != 2:
+                yield page
+
+    return some
+
+
+def without_joiners(_for_members: Any) -> Callable[..., Any]:
+    """Forget who joined."""
+    return lambda entry, _members: replace(entry, owed=replace(entry.owed, joiners=()))
+
+
+class DecidesAgain:
+    """Goes back to before the batch that was applied and decides it once more."""
+
+    def __init__(self) -> None:
+        self.before: Any = None
+
+    def applying(self, apply: Any) -> Callable[..., Any]:
+        async def noted(*args: Any, **kwargs: Any) -> None:
+            await apply(*args, **kwargs)
+            self.before = kwargs["before"]
+
+        return noted
+
+    def recovering(self, _recover: Any) -> Callable[..., Any]:
+        async def back(loop: Any) -> None:
+            if self.before is None:
+                return
+            database, where = loop._tools.database, self.before
+            await database["room_worker_outbox"].delete_many({})
+            moved = {"applied": where.sequence, "appliedNs": where.time_ns}
+            await database[CURSORS].update_one({"_id": loop.lease.id}, {"$set": moved})
+            loop.writer.place = where
+
+        return back
+
+
+def deciding_again() -> Mapping[str, Any]:
+    again = DecidesAgain()
+    return {"worker.writer:apply": again.applying, f"{LOOP}.recover": again.recovering}
+
+
+def flushing(_confirm: Any) -> Callable[..., Any]:
+    """Take a flush of nats-py for a barrier."""
+
+    async def flushed(self: Any, _mark: int) -> bool:
+        await self.client.flush()
+        return True
+
+    return flushed
+
+
+def pinging_as_nats_py(_send_ping: Any) -> Callable[..., Any]:
+    """Let pings overtake what the buffer holds."""
+    return Client._send_ping
+
+
+def announcing_first(_complete: Any) -> Callable[..., Any]:
+    """Say that it is done, and then do it."""
+
+    async def completed(self: Any, entries: Any, rooms: Any) -> None:
+        await self._announce(self._debts.hold(entries, self._drainers))
+        await asyncio.sleep(CLOCK_MS * 4 / 1000)  # a slow database
+        await self._settle({room_id: rooms[room_id].keys for room_id in self._small(rooms)})
+
+    return completed
+
+
+def settling_first(deliver: Any) -> Callable[..., Any]:
+    """Put a key to use, and then send it."""
+
+    async def delivered(self: Any, work: Any, small: Any) -> None:
+        await self._settle({room_id: work.rooms[room_id].keys for room_id in small})
+        await asyncio.sleep(0.5)  # a slow broker
+        await deliver(self, work, small)
+
+    return delivered
+
+
+def letters_only(tell: Any) -> Callable[..., Any]:
+    """Send the dead letters and no notice."""
+    return lambda self, owed: tell(self, [_without_notices(item) for item in owed])
+
+
+def _without_notices(owed: Any) -> Any:
+    return replace(owed, outcomes=tuple(replace(one, added=(), removed=(), notice=None) for one in owed.outcomes))
+
+
+def backwards(in_stream_order: Any) -> Callable[..., Any]:
+    """Tell what came last first."""
+    return lambda owed: in_stream_order(owed)[::-1]
+
+
+def one_stamp_each(_hand: Any) -> Callable[..., Any]:
+    """Serialise a key once a page, each time with another stamp."""
+    number = iter(range(1_000_000))
+
+    async def sent(self: Any, keys: Any, session: Any, now_ms: int) -> None:
+        async for page in survivors.pages(self.database, keys, session):
+            for room_id, accounts in page.items():
+                await self.hand({room_id: keys[room_id]}, {room_id: accounts}, now_ms + next(number))
+
+    return sent
+
+
+def telling_the_key(fan_out: Any) -> Callable[..., Any]:
+    """Tell a room its key."""
+
+    async def told(self: Any, keys: Any, *args: Any) -> None:
+        for room_id, key in keys.items():
+            await self.broker.publish(subjects.room_member_event(room_id) + ".debug", key.secret.hex().encode())
+        await fan_out(self, keys, *args)
+
+    return told
+
+
+def unfinished_too(_take_finished: Any) -> Callable[..., Any]:
+    """Take every pass for finished."""
+
+    def taken(self: Any) -> Any:
+        drains = dict(self._drains)
+        self._drains.clear()
+        return {room_id: drain.record for room_id, drain in drains.items()}
+
+    return taken

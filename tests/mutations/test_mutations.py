@@ -1,0 +1,29 @@
+"""What the judge is for: a worker that is broken on purpose is found out, by the invariant that it breaks."""
+
+import pytest
+
+from tests.judge.judge import judge
+from tests.judge.verdict import Invariant
+from tests.mutations.mutation import Mutation, break_worker, play
+from tests.mutations.table import MUTATIONS
+from tests.mutations.town import SCENARIOS
+from tests.rig import Rig
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+async def test_a_broken_worker_is_found_out(
+    site_rig: Rig, monkeypatch: pytest.MonkeyPatch, mutation: Mutation
+) -> None:
+    violations = judge(await play(site_rig, monkeypatch, mutation.scenario, mutation.breaks))
+    assert mutation.invariant in {one.invariant for one in violations}, violations
+
+
+def test_every_invariant_has_a_mutation_and_every_mutation_a_run_that_is_right_without_it() -> None:
+    assert {mutation.invariant for mutation in MUTATIONS} == set(Invariant)
+    assert {mutation.scenario for mutation in MUTATIONS} == set(SCENARIOS)
+
+
+@pytest.mark.parametrize("place", ["worker.loop:Loop.no_such", "worker.loop:no_such", "worker.loop:Gone.settle"])
+def test_a_mutation_of_what_is_gone_is_an_error(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    with pytest.raises(AttributeError):
+        break_worker(monkeypatch, {place: lambda original: original})
