@@ -4,8 +4,11 @@ import pytest
 
 from tests.judge.judge import judge
 from tests.mutations.mutation import play
-from tests.mutations.town import SCENARIOS, Scenario
+from tests.mutations.table import MUTATIONS
+from tests.mutations.town import Scenario
 from tests.rig import Rig
+
+SCENARIOS = list(dict.fromkeys(mutation.scenario for mutation in MUTATIONS))
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)

@@ -1,16 +1,13 @@
-"""What is broken in a mutation, each as a function that makes it from the original."""
+"""Wrong turns of the loop: steps left out, done twice or too early. Each function makes what is broken."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from nats.aio.client import Client
 
-from roomkeys import subjects
 from roomkeys.errors import LostLease
-from roomkeys.keys import RoomKey
-from store import survivors
 from store.cursors import CURSORS
 from tests.judge.verdict import CLOCK_MS
 
@@ -51,86 +48,6 @@ class OnlyReads:
 def only_reading() -> Mapping[str, Any]:
     reads = OnlyReads()
     return {"store.apply:fence": reads.fencing, "store.apply:_memberships": reads.writing}
-
-
-class MembersBefore:
-    """Reads who is a member before a batch is written, and sends to those."""
-
-    def __init__(self) -> None:
-        self.members: dict[str, list[str]] = {}
-
-    def applying(self, apply: Any) -> Callable[..., Any]:
-        async def read_first(database: Any, *args: Any, **kwargs: Any) -> None:
-            self.members = {}
-            async for one in database["subscriptions"].find({}, {"roomId": 1, "u.account": 1}):
-                self.members.setdefault(one["roomId"], []).append(one["u"]["account"])
-            await apply(database, *args, **kwargs)
-
-        return read_first
-
-    def paging(self, pages: Any) -> Callable[..., Any]:
-        async def remembered(database: Any, room_ids: Any, session: Any) -> AsyncIterator[Any]:
-            found = {room_id: self.members[room_id] for room_id in room_ids if room_id in self.members}
-            async for page in pages(database, set(room_ids) - found.keys(), session):
-                yield page
-            if found:
-                yield found
-
-        return remembered
-
-
-def reading_before() -> Mapping[str, Any]:
-    before = MembersBefore()
-    return {"worker.writer:apply": before.applying, "worker.courier:pages": before.paging}
-
-
-def with_the_removed(fan_out: Any) -> Callable[..., Any]:
-    """Send a key also to somebody who was removed, as a list of members in memory would."""
-
-    async def sent(self: Any, keys: Any, *args: Any) -> None:
-        await fan_out(self, keys, *args)
-        for room_id, key in keys.items():
-            if key.version > 0:
-                await self.hand({room_id: key}, {room_id: ["bob"]}, args[-1])
-
-    return sent
-
-
-def minting_anew(load_rooms: Any) -> Callable[..., Any]:
-    """Make new bytes for a staged key that is read back."""
-
-    async def loaded(*args: Any) -> Any:
-        rooms = await load_rooms(*args)
-        return {room_id: replace(room, keys=_minted(room.keys)) for room_id, room in rooms.items()}
-
-    return loaded
-
-
-def _minted(keys: Any) -> Any:
-    return keys if keys.staged is None else replace(keys, staged=RoomKey.mint(keys.staged.version))
-
-
-def the_same_again(next_version: Any) -> Callable[..., Any]:
-    """Use the version that is in use once more."""
-    return lambda self, at_ms: next_version(self, at_ms) if self.seen is None else self.seen
-
-
-def falling(_next_version: Any) -> Callable[..., Any]:
-    """Go up once, and then down."""
-    return lambda self, _at_ms: 9 if not self.seen else self.seen - 2
-
-
-def all_but_the_second(pages: Any) -> Callable[..., Any]:
-    """Lose a page."""
-
-    async def some(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        number = 0
-        async for page in pages(*args, **kwargs):
-            number += 1
-            if number != 2:
-                yield page
-
-    return some
 
 
 def without_joiners(_for_members: Any) -> Callable[..., Any]:
@@ -218,29 +135,6 @@ def _without_notices(owed: Any) -> Any:
 def backwards(in_stream_order: Any) -> Callable[..., Any]:
     """Tell what came last first."""
     return lambda owed: in_stream_order(owed)[::-1]
-
-
-def one_stamp_each(_hand: Any) -> Callable[..., Any]:
-    """Serialise a key once a page, each time with another stamp."""
-    number = iter(range(1_000_000))
-
-    async def sent(self: Any, keys: Any, session: Any, now_ms: int) -> None:
-        async for page in survivors.pages(self.database, keys, session):
-            for room_id, accounts in page.items():
-                await self.hand({room_id: keys[room_id]}, {room_id: accounts}, now_ms + next(number))
-
-    return sent
-
-
-def telling_the_key(fan_out: Any) -> Callable[..., Any]:
-    """Tell a room its key."""
-
-    async def told(self: Any, keys: Any, *args: Any) -> None:
-        for room_id, key in keys.items():
-            await self.broker.publish(subjects.room_member_event(room_id) + ".debug", key.secret.hex().encode())
-        await fan_out(self, keys, *args)
-
-    return told
 
 
 def unfinished_too(_take_finished: Any) -> Callable[..., Any]:

@@ -1,0 +1,87 @@
+"""Runs in which the connection to the broker fails at the right moment."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from tests.mutations.town import CREATE, PATIENCE, REMOVE, SHORT, Town
+from tests.proxy import Proxy
+from worker.courier import Courier
+
+
+@asynccontextmanager
+async def keys_held_up(town: Town) -> AsyncIterator[None]:
+    """Let a new key be lost on its way to the broker."""
+    async with town.worker():
+        await town.ask("create", CREATE)
+        held = asyncio.Event()
+
+        def hold(data: bytes) -> bytes:
+            if b"event.room.key" in data:
+                held.set()
+            return b"" if held.is_set() else data
+
+        town.proxy.filter = hold
+        asked = await town.made.publish("member.remove", REMOVE)
+        await asyncio.wait_for(held.wait(), PATIENCE)
+        await town.until_in_use(1)
+        town.proxy.filter = None
+        town.proxy.cut()
+        await town.answered(asked)
+        yield
+
+
+@asynccontextmanager
+async def cut_before_the_barrier(town: Town) -> AsyncIterator[None]:
+    """Let the connection break, and be back, between a new key and its barrier."""
+    fan_out, cut = Courier.fan_out, asyncio.Event()
+
+    async def interrupted(self: Courier, keys: Any, *args: Any) -> None:
+        if 1 not in {key.version for key in keys.values()} or cut.is_set():
+            await fan_out(self, keys, *args)
+            return
+        cut.set()
+        mark, town.proxy.filter = self.broker.breaks, lambda _: b""
+        await fan_out(self, keys, *args)
+        broke = asyncio.Event()
+        self.broker.on_break.add(broke.set)
+        town.proxy.cut()
+        town.proxy.filter = None
+        if self.broker.breaks == mark:
+            await asyncio.wait_for(broke.wait(), PATIENCE)
+        await asyncio.wait_for(self.broker.until_connected(), PATIENCE)
+
+    town.monkeypatch.setattr(Courier, "fan_out", interrupted)
+    async with town.worker():
+        await town.ask("create", CREATE)
+        await town.ask("member.remove", REMOVE)
+        yield
+    assert cut.is_set()
+
+
+@asynccontextmanager
+async def nothing_after_the_ping(town: Town) -> AsyncIterator[None]:
+    """Let the broker take a result's ping and nothing that the client sends after it."""
+    async with town.worker():
+        await town.ask("create", CREATE)
+        town.on_entering("announce", lambda: setattr(town.proxy, "filter", UpToPing(town.proxy)))
+        await town.ask("member.remove", REMOVE, SHORT)
+        town.proxy.filter = None
+        town.proxy.cut()
+        yield
+
+
+class UpToPing:
+    """Lets pass what comes up to the next ping, and drops the rest."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
+        self.pinged = False
+
+    def __call__(self, data: bytes) -> bytes:
+        if self.pinged:
+            return b""
+        before, ping, _ = data.partition(b"PING\r\n")
+        self.pinged = bool(ping)
+        return before + ping
