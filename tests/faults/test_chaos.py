@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.command import child
+from tests.faults.numbers import make_small
 from tests.judge.judge import judge
 from tests.judge.plan import Plan, publish
 from tests.judge.recorder import Recorder, recorder
@@ -34,6 +35,7 @@ class Chaos:
     servers: tuple[NatsServer, MongoServer]
     stack: AsyncExitStack
     chance: random.Random
+    small: bool = False
     workers: list[Any] = field(default_factory=list)
     paused: list[Any] = field(default_factory=list)
 
@@ -41,6 +43,7 @@ class Chaos:
         driver = self.chance.choice(["motor", "pymongo"])
         most = self.chance.choice(["256", "3"])
         variables = {"MONGO_DRIVER": driver, "MAX_BATCH_EVENTS": most}
+        variables |= {"SMALL_NUMBERS": "1"} if self.small else {}
         self.workers.append(await self.stack.enter_async_context(child(self.made, **variables)))
 
     async def end_worker(self) -> None:
@@ -79,15 +82,19 @@ class Chaos:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("small", [False, True], ids=["", "small numbers"])
 async def test_whatever_is_killed_every_invariant_holds(
-    own_nats: NatsServer, own_mongo: MongoServer, site: str
+    own_nats: NatsServer, own_mongo: MongoServer, site: str, monkeypatch: pytest.MonkeyPatch, *, small: bool
 ) -> None:
+    if small:
+        make_small(monkeypatch.setattr)
     print(f"CHAOS_SEED={SEED} CHAOS_EVENTS={EVENTS}")  # noqa: T201 - shown when it fails
     async with rig(own_nats.url, own_mongo.uri, "chat", site) as made:
         await PLAN.settle_in(made)
         async with recorder([own_nats.url], made.db, site) as record:
             async with AsyncExitStack() as stack:
-                await play(Chaos(made, (own_nats, own_mongo), stack, random.Random(SEED)))  # noqa: S311 - a plan
+                chance = random.Random(SEED)  # noqa: S311 - a plan
+                await play(Chaos(made, (own_nats, own_mongo), stack, chance, small=small))
             recording = await calm_down(made, record)
     assert judge(recording) == []
     assert len(recording.events) == len(PLAN.rooms) * 2 + EVENTS + EVENTS // EVENTS_A_FAULT

@@ -2,10 +2,10 @@
 
 import os
 import random
-from collections.abc import Callable
 
 import pytest
 
+from tests.faults.numbers import make_small
 from tests.judge.judge import judge
 from tests.judge.plan import Plan, publish
 from tests.judge.recorder import recorder
@@ -16,32 +16,12 @@ EVENTS = int(os.environ.get("JUDGED_EVENTS", "200"))
 PLAN = Plan(tuple(f"r{number}" for number in range(6)), tuple(f"u{number}" for number in range(10)))
 
 
-def as_they_are(_monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let rooms be small."""
-
-
-def big_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a room of four be big, with pages of three."""
-    monkeypatch.setattr("worker.loop.BIG_ROOM", 4)
-    monkeypatch.setattr("store.survivors.PAGE", 3)
-    monkeypatch.setattr("worker.drainers.WINDOW", 2)
-
-
-def slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let an event of more than three accounts be large."""
-    monkeypatch.setattr("worker.writer.SLICE", 3)
-
-
-def both(monkeypatch: pytest.MonkeyPatch) -> None:
-    big_rooms(monkeypatch)
-    slices(monkeypatch)
-
-
-@pytest.mark.parametrize("numbers", [as_they_are, big_rooms, slices, both])
+@pytest.mark.parametrize("small", [False, True], ids=["", "small numbers"])
 async def test_a_run_of_many_kinds_of_events_keeps_every_invariant(
-    site_rig: Rig, monkeypatch: pytest.MonkeyPatch, numbers: Callable[[pytest.MonkeyPatch], None]
+    site_rig: Rig, monkeypatch: pytest.MonkeyPatch, *, small: bool
 ) -> None:
-    numbers(monkeypatch)
+    if small:
+        make_small(monkeypatch.setattr)
     print(f"JUDGED_SEED={SEED} JUDGED_EVENTS={EVENTS}")  # noqa: T201 - shown when it fails
     chance = random.Random(SEED)  # noqa: S311 - a plan
     await PLAN.settle_in(site_rig)
