@@ -92,3 +92,16 @@ async def test_a_long_run_may_be_recorded_without_its_notices(site_rig: Rig) -> 
     assert {heard.kind for heard in recording.heard} == {Kind.RESULT}
     assert len(recording.keys) == 8
     assert judge(recording) == []
+
+
+async def test_what_two_ears_hear_is_one_run(site_rig: Rig) -> None:
+    """In a cluster there is an ear at every node, and each of them hears everything."""
+    await PLAN.settle_in(site_rig)
+    (url,) = site_rig.settings.nats_url
+    async with recorder([url, url], site_rig.db, site_rig.site) as record, site_rig.worker():
+        await create(site_rig)
+        await site_rig.result(await publish(site_rig, "member.remove", REMOVE))
+        recording = await record.finish()
+    assert sorted(set(recording.ears)) == [0, 1]
+    assert recording.ears.count(0) == recording.ears.count(1) > 0
+    assert judge(recording) == []
