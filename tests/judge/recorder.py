@@ -8,8 +8,8 @@
 It begins while the site is quiet: what the streams hold by then has been applied, or no worker ever ran. In a
 cluster it is given the address of every node, since a node confirms what its own clients have been sent. After
 the last fault of a run every room should be rotated once more: what went out in a gap is not missed by the judge.
-A broker drops a listener that is slow, which is a gap too: where a million keys go out at once its `max_pending` and
-`write_deadline` have to be large.
+A broker drops a listener that is slow, which is a gap too: where a million keys go out at once its `max_pending`
+and `write_deadline` have to be large.
 """
 
 import asyncio

@@ -107,6 +107,12 @@ MUTATIONS = (
     ),
     Mutation("a key is told", {f"{COURIER}.fan_out": wrong_keys.telling_the_key}, days.a_day, Invariant.SIDE_DOOR),
     Mutation(
+        "a big room's pass confirms nothing",
+        {"worker.broker:Broker.confirm": wrong_turns.yes},
+        wires.a_big_rooms_keys_held_up,
+        Invariant.HOLD,
+    ),
+    Mutation(
         "a big room's newcomer is not handed the key on its way",
         {"worker.drainers:Drainers.staged": lambda _: lambda _self, _rooms: {}},
         big_rooms.a_newcomer_behind_the_pass,

@@ -33,6 +33,14 @@ async def keys_held_up(town: Town) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def a_big_rooms_keys_held_up(town: Town) -> AsyncIterator[None]:
+    """Let a big room's new key be lost on its way to the broker."""
+    town.monkeypatch.setattr("worker.loop.BIG_ROOM", 2)
+    async with keys_held_up(town):
+        yield
+
+
+@asynccontextmanager
 async def cut_before_the_barrier(town: Town) -> AsyncIterator[None]:
     """Let the connection break, and be back, between a new key and its barrier."""
     fan_out, cut = Courier.fan_out, asyncio.Event()

@@ -23,6 +23,15 @@ def nothing(_original: Any) -> Callable[..., Any]:
     return done
 
 
+def yes(_original: Any) -> Callable[..., Any]:
+    """Say yes at once."""
+
+    async def said(*_args: Any) -> bool:
+        return True
+
+    return said
+
+
 class OnlyReads:
     """Looks whether the lease holds, before the transaction, and then moves the cursor under anybody's."""
 
