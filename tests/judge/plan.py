@@ -14,6 +14,7 @@ from tests.rig import AT, Rig
 Body = dict[str, Any]
 OWNER = "u0"
 ORG, OTHER_ORG = "eng", "ops"
+DM = "dm-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +45,45 @@ class Plan:
     def event(self, chance: random.Random) -> tuple[str, Body | bytes]:
         """Return any event."""
         room_id, some = chance.choice(self.rooms), chance.sample(self.accounts[1:], chance.randint(1, 2))
-        add: Body = {"roomId": room_id, "requesterAccount": OWNER}
-        remove = {"roomId": room_id, "requester": OWNER}
-        poison: list[tuple[str, Body | bytes]] = [
-            ("key.rotate", b"{not json"),
-            ("member.add", {**add, "users": ["ghost"]}),
-            ("member.add", {**add, "users": 5}),
-            ("member.remove", {**remove, "account": "a b"}),
-            ("member.remove", {**remove, "roomId": "nowhere", "account": OWNER}),
-            ("key.rotate", {**remove, "roomId": "no.room"}),
-        ]
-        good: list[tuple[str, Body | bytes]] = [
-            ("member.add", {**add, "users": [*some, "helper.bot"]}),
-            ("member.remove", {**remove, "accounts": some}),
-            ("member.add", {**add, "orgs": [ORG]}),
-            ("member.remove", {**remove, "orgId": ORG}),
-            ("key.rotate", remove),
-            ("create", self.create(room_id)),
-        ]
         if chance.random() < self.poison:
-            return chance.choice(poison)
-        return chance.choices(good, weights=[8, 8, 1, 1, 2, 1])[0]
+            return chance.choice(_poison(room_id))
+        weighed = self._good(room_id, some)
+        return chance.choices([event for _, event in weighed], weights=[weight for weight, _ in weighed])[0]
+
+    def _good(self, room_id: str, some: list[str]) -> list[tuple[int, tuple[str, Body]]]:
+        """Return events that can succeed, each with how often it comes."""
+        add: Body = {"roomId": room_id, "requesterAccount": OWNER}
+        remove: Body = {"roomId": room_id, "requester": OWNER}
+        two = {"requesterAccount": OWNER}
+        return [
+            (8, ("member.add", {**add, "users": [*some, "helper.bot", "p_app"]})),
+            (8, ("member.remove", {**remove, "accounts": some})),
+            (1, ("member.remove", {"roomId": room_id, "requester": some[0], "account": some[0]})),
+            (1, ("member.add", {**add, "users": some, "orgs": [ORG], "history": {"mode": "none"}})),
+            (1, ("member.remove", {**remove, "orgId": ORG})),
+            (2, ("key.rotate", remove)),
+            (1, ("create", self.create(room_id))),
+            (1, ("create", {**self.create(room_id), "resolvedUsers": some, "resolvedOrgs": [OTHER_ORG]})),
+            (1, ("create", {"roomId": f"{DM}{some[0]}", "users": [some[0]], **two})),
+            (1, ("create", {"roomId": f"{DM}bot", "users": ["helper.bot"], **two})),
+        ]
+
+
+def _poison(room_id: str) -> list[tuple[str, Body | bytes]]:
+    """Return events that can never succeed; what is asked of a dm may come before the dm."""
+    add: Body = {"roomId": room_id, "requesterAccount": OWNER}
+    remove: Body = {"roomId": room_id, "requester": OWNER}
+    return [
+        ("key.rotate", b"{not json"),
+        ("member.add", {**add, "users": ["ghost"]}),
+        ("member.add", {**add, "users": 5}),
+        ("member.remove", {**remove, "account": "a b"}),
+        ("member.remove", {**remove, "roomId": "nowhere", "account": OWNER}),
+        ("key.rotate", {**remove, "roomId": "no.room"}),
+        ("key.rotate", {**remove, "roomId": f"{DM}bot"}),
+        ("create", {**add, "users": ["helper.bot"]}),
+        ("create", {**add, "roomId": f"{DM}self", "users": [OWNER]}),
+    ]
 
 
 async def publish(made: Rig, suffix: str, body: Body | bytes) -> str:
