@@ -71,7 +71,7 @@ def notices(case: Case) -> Iterator[Violation]:
         told = _updates(case.told_by(step, Kind.UPDATE))
         expected = {(who, "added") for who in step.told.added} | {(who, "removed") for who in step.told.removed}
         expected = {(who, action) for who, action in expected if is_token(who)}
-        unheard = case.missed(step.event.at_ms)
+        unheard = case.unheard(step)
         if told - expected or (expected - told and not unheard):
             yield Violation(Invariant.ORDER, f"event {step.sequence} told {_short(told)}, not {_short(expected)}")
         yield from _room_notice(case, step, unheard=unheard)

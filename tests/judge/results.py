@@ -20,7 +20,7 @@ def results(case: Case) -> Iterator[Violation]:
     for step in case.timeline.by_request.values():
         answers = case.told_by(step, Kind.RESULT)
         name = f"event {step.sequence} in {step.room}"
-        if not answers and step.answered and not case.missed(step.event.at_ms):
+        if not answers and step.answered and not case.unheard(step):
             yield Violation(Invariant.RESULTS, f"{name} has no result")
         if answers and not step.answered:
             yield Violation(Invariant.RESULTS, f"{name} has a result that nobody can receive")
@@ -72,7 +72,7 @@ def joiners(case: Case) -> Iterator[Violation]:
         for account in step.told.added:
             stays = case.timeline.stays.get((room, account), [])
             first = first_keys.get((room, account))
-            if first is None or not stays or stays[0][0] != step.sequence or case.missed(step.event.at_ms):
+            if first is None or not stays or stays[0][0] != step.sequence or case.unheard(step):
                 continue
             if Kind.UPDATE in case.recording.kinds and first < updates.get(account, NEVER):
                 yield Violation(

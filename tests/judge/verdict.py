@@ -66,7 +66,8 @@ class Settled:
 class Case:
     """A recording, its timeline, and who was first sent what when.
 
-    `passes` has whom each payload went to, for versions of which there was more than one.
+    `passes` has whom each payload went to, for versions of which there was more than one. `done` says when
+    everything that an event causes had been sent: when a result of its room came, its own or a later one.
     """
 
     recording: Recording
@@ -74,11 +75,16 @@ class Case:
     sent: dict[tuple[str, int], dict[str, int]]
     told: dict[tuple[str, Kind], list[Heard]]
     passes: dict[tuple[str, int], list[set[str]]]
+    done: dict[int, int] = field(default_factory=dict)
 
     def missed(self, since_ms: int, until_ms: int = NEVER) -> bool:
         """Tell whether some of what went out in this time may not have been heard."""
         gaps = self.recording.gaps
         return any(gap.since_ms <= until_ms + CLOCK_MS and since_ms - CLOCK_MS <= gap.until_ms for gap in gaps)
+
+    def unheard(self, step: Step) -> bool:
+        """Tell whether something that the event caused may not have been heard."""
+        return self.missed(step.event.at_ms, self.done.get(step.sequence, NEVER))
 
     def missed_by(self, ear: int, since_ms: int, arrival: int) -> bool:
         """Tell whether the ear may have missed something that was sent after a time and before an arrival."""
@@ -141,7 +147,14 @@ def case(recording: Recording) -> Case:
     told: defaultdict[tuple[str, Kind], list[Heard]] = defaultdict(list)
     for heard in recording.heard:
         told[heard.request_id or "", heard.kind].append(heard)
-    return Case(recording, timeline(recording), sent, dict(told), _passes(recording))
+    made = Case(recording, timeline(recording), sent, dict(told), _passes(recording))
+    for steps in made.timeline.of_rooms().values():
+        at_ms = NEVER
+        for step in reversed(steps):
+            answers = made.told_by(step, Kind.RESULT)
+            at_ms = min([at_ms, *(recording.times[answer.arrival] for answer in answers)])
+            made.done[step.sequence] = at_ms
+    return made
 
 
 def _passes(recording: Recording) -> dict[tuple[str, int], list[set[str]]]:

@@ -19,6 +19,7 @@ from tests.judge.verdict import Invariant
 from tests.mutations.town import PEOPLE, Scenario, Town
 from tests.proxy import proxied
 from tests.rig import Rig
+from worker import logs
 
 Break = Callable[[Any], Any]
 
@@ -55,6 +56,20 @@ def _noted(replacement: Callable[..., Any], place: str, waiting: set[str]) -> Ca
     return noted
 
 
+def slips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the errors, as the worker meets them, by which what is broken shows that it does not fit."""
+    met: list[str] = []
+
+    def where(error: BaseException) -> str:
+        if isinstance(error, TypeError | AttributeError | NameError):
+            met.append(repr(error))
+        return logs.where(error)
+
+    for module in ("worker.loop", "worker.partition"):
+        monkeypatch.setattr(f"{module}.where", where)
+    return met
+
+
 async def play(
     made: Rig, monkeypatch: pytest.MonkeyPatch, scenario: Scenario, breaks: Mapping[str, Break]
 ) -> Recording:
@@ -62,7 +77,7 @@ async def play(
     await made.users(*PEOPLE)
     (url,) = made.settings.nats_url
     async with recorder([url], made.db, made.site) as record, proxied(url) as proxy:
-        waiting = break_worker(monkeypatch, breaks)
+        waiting, slipped = break_worker(monkeypatch, breaks), slips(monkeypatch)
         async with scenario(Town(made, monkeypatch, proxy)):
             if not breaks:
                 return await record.finish()
@@ -70,4 +85,5 @@ async def play(
                 await record.until_quiet(UNTIL_GIVEN_UP)
             recording = await record.read()
     assert waiting == set(), "the run never came to what was broken"
+    assert slipped == [], "what was broken does not fit any more"
     return recording

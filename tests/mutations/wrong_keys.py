@@ -25,9 +25,9 @@ class MembersBefore:
         return read_first
 
     def paging(self, pages: Any) -> Callable[..., Any]:
-        async def remembered(database: Any, room_ids: Any, session: Any) -> AsyncIterator[Any]:
+        async def remembered(database: Any, lease: Any, room_ids: Any) -> AsyncIterator[Any]:
             found = {room_id: self.members[room_id] for room_id in room_ids if room_id in self.members}
-            async for page in pages(database, set(room_ids) - found.keys(), session):
+            async for page in pages(database, lease, set(room_ids) - found.keys()):
                 yield page
             if found:
                 yield found
@@ -93,8 +93,8 @@ def one_stamp_each(_hand: Any) -> Callable[..., Any]:
     """Serialise a key once a page, each time with another stamp."""
     number = iter(range(1_000_000))
 
-    async def sent(self: Any, keys: Any, session: Any, now_ms: int) -> None:
-        async for page in survivors.pages(self.database, keys, session):
+    async def sent(self: Any, keys: Any, lease: Any, now_ms: int) -> None:
+        async for page in survivors.pages(self.database, lease, keys):
             for room_id, accounts in page.items():
                 await self.hand({room_id: keys[room_id]}, {room_id: accounts}, now_ms + next(number))
 

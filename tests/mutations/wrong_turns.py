@@ -152,6 +152,8 @@ def unfinished_too(_take_finished: Any) -> Callable[..., Any]:
     def taken(self: Any) -> Any:
         drains = dict(self._drains)
         self._drains.clear()
+        for drain in drains.values():
+            drain.task.add_done_callback(lambda task: task.cancelled() or task.exception())
         return {room_id: drain.record for room_id, drain in drains.items()}
 
     return taken

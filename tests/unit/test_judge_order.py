@@ -347,6 +347,15 @@ def test_what_may_have_gone_out_in_a_gap_is_not_missed(bend: Callable[[], Run]) 
     assert judge(run.recording) == []
 
 
+def test_a_gap_after_a_later_result_of_the_room_excuses_no_earlier_one() -> None:
+    run = right()
+    run.recording.heard = [
+        one for one in run.recording.heard if one.request_id != run.recording.events[1].request_id
+    ]
+    run.gap(run.clock + 1_000, run.clock + 2_000)
+    assert broken(run) == {Invariant.ORDER, Invariant.RESULTS}
+
+
 def test_what_was_not_recorded_is_not_missed() -> None:
     run = right()
     run.recording.kinds = frozenset({Kind.KEY})
