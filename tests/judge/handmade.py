@@ -1,7 +1,7 @@
 """Recordings made by hand: a small run that is right, to be bent by a test."""
 
 from base64 import b64encode
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -185,13 +185,4 @@ def right() -> Run:
     removed(run)
     added(run, 1)
     rejected(run)
-    return run
-
-
-def without(run: Run, **fields: Any) -> Run:
-    """Return the run without the messages of a kind to somebody."""
-    heard = [
-        one for one in run.recording.heard if any(getattr(one, name) != value for name, value in fields.items())
-    ]
-    run.recording = replace(run.recording, heard=heard)
     return run
