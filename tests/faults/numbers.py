@@ -1,6 +1,5 @@
 """Small numbers: with them a room of four is big, and an event of four memberships is cut in slices."""
 
-import importlib
 from collections.abc import Callable
 
 NUMBERS = {
@@ -15,11 +14,3 @@ def make_small(put: Callable[[str, int], None]) -> None:
     """Put the small numbers in their places."""
     for place, number in NUMBERS.items():
         put(place, number)
-
-
-def put_for_good(place: str, number: int) -> None:
-    """Put a number in its place, for as long as this process lives."""
-    module_name, _, name = place.rpartition(".")
-    module = importlib.import_module(module_name)
-    assert hasattr(module, name), place
-    setattr(module, name, number)

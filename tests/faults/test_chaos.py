@@ -3,6 +3,7 @@
 A failure names the seed; `CHAOS_SEED` and `CHAOS_EVENTS` in the environment run another or a longer one.
 """
 
+import json
 import os
 import random
 import signal
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.command import child
-from tests.faults.numbers import make_small
+from tests.faults.numbers import NUMBERS, make_small
 from tests.judge.judge import judge
 from tests.judge.plan import Plan, publish
 from tests.judge.recorder import Recorder, recorder
@@ -43,7 +44,7 @@ class Chaos:
         driver = self.chance.choice(["motor", "pymongo"])
         most = self.chance.choice(["256", "3"])
         variables = {"MONGO_DRIVER": driver, "MAX_BATCH_EVENTS": most}
-        variables |= {"SMALL_NUMBERS": "1"} if self.small else {}
+        variables |= {"CONSTANTS": json.dumps(NUMBERS)} if self.small else {}
         self.workers.append(await self.stack.enter_async_context(child(self.made, **variables)))
 
     async def end_worker(self) -> None:

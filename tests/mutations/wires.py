@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from tests.mutations.town import CREATE, PATIENCE, REMOVE, SHORT, Town
-from tests.proxy import Proxy
+from tests.proxy import Chunk
 from worker.courier import Courier
 
 
@@ -15,18 +16,18 @@ async def keys_held_up(town: Town) -> AsyncIterator[None]:
     """Let a new key be lost on its way to the broker."""
     async with town.worker():
         await town.ask("create", CREATE)
-        held = asyncio.Event()
+        lost = asyncio.Event()
 
-        def hold(data: bytes) -> bytes:
-            if b"event.room.key" in data:
-                held.set()
-            return b"" if held.is_set() else data
+        async def lose(chunk: Chunk) -> bytes:
+            if chunk.from_client and b"event.room.key" in chunk.data:
+                lost.set()
+            return b"" if chunk.from_client and lost.is_set() else chunk.data
 
-        town.proxy.filter = hold
+        town.proxy.fault = lose
         asked = await town.made.publish("member.remove", REMOVE)
-        await asyncio.wait_for(held.wait(), PATIENCE)
+        await asyncio.wait_for(lost.wait(), PATIENCE)
         await town.until_in_use(1)
-        town.proxy.filter = None
+        town.proxy.fault = None
         town.proxy.cut()
         await town.answered(asked)
         yield
@@ -50,12 +51,12 @@ async def cut_before_the_barrier(town: Town) -> AsyncIterator[None]:
             await fan_out(self, keys, *args)
             return
         cut.set()
-        mark, town.proxy.filter = self.broker.breaks, lambda _: b""
+        mark, town.proxy.fault = self.broker.breaks, nothing
         await fan_out(self, keys, *args)
         broke = asyncio.Event()
         self.broker.on_break.add(broke.set)
         town.proxy.cut()
-        town.proxy.filter = None
+        town.proxy.fault = None
         if self.broker.breaks == mark:
             await asyncio.wait_for(broke.wait(), PATIENCE)
         await asyncio.wait_for(self.broker.until_connected(), PATIENCE)
@@ -73,23 +74,29 @@ async def nothing_after_the_ping(town: Town) -> AsyncIterator[None]:
     """Let the broker take a result's ping and nothing that the client sends after it."""
     async with town.worker():
         await town.ask("create", CREATE)
-        town.on_entering("announce", lambda: setattr(town.proxy, "filter", UpToPing(town.proxy)))
+        town.on_entering("announce", lambda: setattr(town.proxy, "fault", UpToPing()))
         await town.ask("member.remove", REMOVE, SHORT)
-        town.proxy.filter = None
+        town.proxy.fault = None
         town.proxy.cut()
         yield
 
 
+async def nothing(_: Chunk) -> bytes:
+    """Let nothing pass."""
+    return b""
+
+
+@dataclass
 class UpToPing:
-    """Lets pass what comes up to the next ping, and drops the rest."""
+    """Lets pass what a client sends up to its next ping, and drops the rest."""
 
-    def __init__(self, proxy: Proxy) -> None:
-        self.proxy = proxy
-        self.pinged = False
+    pinged: bool = False
 
-    def __call__(self, data: bytes) -> bytes:
+    async def __call__(self, chunk: Chunk) -> bytes:
+        if not chunk.from_client:
+            return chunk.data
         if self.pinged:
             return b""
-        before, ping, _ = data.partition(b"PING\r\n")
+        before, ping, _ = chunk.data.partition(b"PING\r\n")
         self.pinged = bool(ping)
         return before + ping
