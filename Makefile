@@ -19,7 +19,7 @@ dev: $(READY)        ## the same servers and a worker, left running
 	$(BIN)/room-worker dev
 
 test: $(READY)       ## everything that needs no container engine
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 test-unit: $(READY)  ## what needs no server
 	$(BIN)/python -m pytest tests/unit

@@ -66,6 +66,8 @@ async def database(mongo_uri: str) -> AsyncIterator[str]:
     name = f"test_{secrets.token_hex(4)}"
     yield name
     async with AsyncMongoClient[dict[str, object]](mongo_uri, serverMonitoringMode="poll") as client:
+        # A worker that was killed inside a transaction would hold up the end of its database for a minute.
+        await client.admin.command("killAllSessions", [])
         await client.drop_database(name)
 
 

@@ -18,7 +18,7 @@ from worker.servers import MongoServer, NatsServer
 NAMED = size(40_000, 11_000)
 IN_ORG = size(100_000, 16_000)
 FOUNDERS = 10
-KILLS = size(100, 2)
+KILLS = size(100, 1)
 PEAK_MIB = 256
 PATIENCE = 600.0
 
