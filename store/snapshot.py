@@ -5,20 +5,17 @@ what it reads here. (design.md, rule a)
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from roomkeys.decide import MAX_ACCOUNTS
-from roomkeys.decision import INDIVIDUAL, ORG
+from roomkeys.decision import INDIVIDUAL
 from roomkeys.events import Add, AnyEvent, Create, Poison, Remove
 from roomkeys.people import Kind, Member, Room, Snapshot, User
 from store import documents
 from store.connect import Database, Document
-
-_ROOM_FIELDS = {"name": 1, "type": 1, "siteId": 1, "userCount": 1, "appCount": 1, **documents.KEYS_PROJECTION}
-_MEMBER_FIELDS = {"u._id": 1, "u.account": 1, "roomId": 1, "roles": 1}
-_USER_FIELDS = {"account": 1, "engName": 1, "chineseName": 1, "sectId": 1, "deptId": 1}
+from store.named import MEMBER_FIELDS, ROOM_FIELDS, USER_FIELDS, memberships_of, read_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,110 +65,104 @@ async def load(
     if not want.accounts:
         return Snapshot()
     reader = _Reader(database, session, most)
-    orgs_of_rooms = await reader.orgs_of_rooms(list(want.accounts))
-    rooms = await reader.rooms(list(want.accounts), orgs_of_rooms)
-    users, orgs, many_people = await reader.users(want, among)
-    backfilled = {
-        room_id for room_id in want.joining_orgs if not orgs_of_rooms.get(room_id) or room_id in want.leaving_orgs
+    named = {room_id: accounts | set(among or ()) for room_id, accounts in want.accounts.items()}
+    found = await read_named(database, named, session)
+    orgs_of_rooms = _orgs_of_rooms(found["room_members"])
+    none = frozenset[str]()
+    rooms = {item["_id"]: documents.room(item, orgs_of_rooms.get(item["_id"], none)) for item in found["rooms"]}
+    people = await reader.people(want) if among is None else []
+    users = _users(found["users"] + people)
+    orgs = {
+        org: tuple(user for user in users.values() if org in user.orgs and not user.is_bot)
+        for org in sorted(set[str]().union(*want.orgs.values()))
     }
-    cleared = {
-        room_id
-        for room_id in want.leaving_orgs
-        if orgs_of_rooms.get(room_id, frozenset()).issubset(want.orgs.get(room_id, ()))
+    of_orgs = {
+        room_id: {user.account for org in of_room for user in orgs[org]} - named[room_id]
+        for room_id, of_room in want.orgs.items()
     }
-    asked = {
-        room_id: accounts
-        | {user.account for org in want.orgs.get(room_id, ()) for user in orgs.get(org, ())}
-        | set(among or ())
-        for room_id, accounts in want.accounts.items()
-    }
-    members, many_members = await reader.members(asked, backfilled if among is None else set())
+    everybody = await reader.everybody(_backfilled(want, orgs_of_rooms)) if among is None else []
+    members = _members(found["subscriptions"] + await reader.memberships(of_orgs) + everybody)
     user_ids = {
-        room_id: {users[account].id for account in accounts if account in users}
+        room_id: {users[account].id for account in accounts | of_orgs.get(room_id, set()) if account in users}
         | {member.user_id for member in members.get(room_id, {}).values()}
-        for room_id, accounts in asked.items()
+        for room_id, accounts in named.items()
         if orgs_of_rooms.get(room_id)
     }
     individuals = await reader.individuals(user_ids)
     apps = await reader.apps(want.bots)
-    many_rows = among is None and await reader.many_rows(cleared)
-    return Snapshot(
-        rooms, members, individuals, users, orgs, apps, partial=many_people or many_members or many_rows
-    )
+    rows = await reader.rows_to_clear(_cleared(want, orgs_of_rooms)) if among is None else []
+    partial = max(len(people), len(everybody), len(rows)) > most
+    return Snapshot(rooms, members, individuals, users, orgs, apps, partial)
 
 
 async def load_rooms(database: Database, room_ids: Iterable[str], session: Any) -> dict[str, Room]:
     """Return rooms with their keys and without their orgs; no rooms: no query."""
     ids = list(room_ids)
-    return await _Reader(database, session, MAX_ACCOUNTS).rooms(ids, {}) if ids else {}
+    found = await database.find("rooms", {"_id": {"$in": ids}}, ROOM_FIELDS, session) if ids else []
+    return {item["_id"]: documents.room(item, frozenset()) for item in found}
+
+
+def _backfilled(want: Wanted, orgs_of_rooms: Mapping[str, frozenset[str]]) -> set[str]:
+    """Return the rooms in which everybody may need a row: the first org joins, or may be the first by then."""
+    return {
+        room_id for room_id in want.joining_orgs if not orgs_of_rooms.get(room_id) or room_id in want.leaving_orgs
+    }
+
+
+def _cleared(want: Wanted, orgs_of_rooms: Mapping[str, frozenset[str]]) -> set[str]:
+    """Return the rooms whose last org may go, and all individual rows with it."""
+    return {
+        room_id
+        for room_id in want.leaving_orgs
+        if orgs_of_rooms.get(room_id, frozenset()).issubset(want.orgs.get(room_id, ()))
+    }
+
+
+def _orgs_of_rooms(rows: Iterable[Document]) -> dict[str, frozenset[str]]:
+    orgs: defaultdict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        orgs[row["rid"]].add(row["member"]["id"])
+    return {room_id: frozenset(of_room) for room_id, of_room in orgs.items()}
+
+
+def _users(found: Iterable[Document]) -> dict[str, User]:
+    users = sorted(filter(None, map(documents.user, found)), key=lambda user: user.account)
+    return {user.account: user for user in users}
+
+
+def _members(found: Iterable[Document]) -> dict[str, dict[str, Member]]:
+    members: defaultdict[str, dict[str, Member]] = defaultdict(dict)
+    for item in found:
+        member = documents.member(item)
+        if member is not None:
+            members[item["roomId"]][member.account] = member
+    return dict(members)
 
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """The queries of a snapshot, each for the whole batch at once."""
+    """The further queries of a batch with orgs or bots, each for all of it; nothing asked for, no query."""
 
     database: Database
     session: Any
     most: int
 
-    async def orgs_of_rooms(self, room_ids: list[str]) -> dict[str, frozenset[str]]:
-        query = {"rid": {"$in": room_ids}, "member.type": ORG}
-        rows = await self._find("room_members", query, {"_id": 0, "rid": 1, "member.id": 1})
-        orgs: defaultdict[str, set[str]] = defaultdict(set)
-        for row in rows:
-            orgs[row["rid"]].add(row["member"]["id"])
-        return {room_id: frozenset(of_room) for room_id, of_room in orgs.items()}
-
-    async def rooms(self, room_ids: list[str], orgs: dict[str, frozenset[str]]) -> dict[str, Room]:
-        found = await self._find("rooms", {"_id": {"$in": room_ids}}, _ROOM_FIELDS)
-        none: frozenset[str] = frozenset()
-        return {item["_id"]: documents.room(item, orgs.get(item["_id"], none)) for item in found}
-
-    async def users(
-        self, want: Wanted, among: Collection[str] | None
-    ) -> tuple[dict[str, User], dict[str, tuple[User, ...]], bool]:
-        """Return the users, those of each org, and whether the orgs have more."""
-        accounts = set(among or ()).union(*want.accounts.values())
+    async def people(self, want: Wanted) -> list[Document]:
         org_ids = sorted(set[str]().union(*want.orgs.values()))
-        found = await self._find("users", {"account": {"$in": sorted(accounts)}}, _USER_FIELDS)
-        of_orgs: list[Document] = []
-        if org_ids and among is None:
-            query = {"$or": [{"sectId": {"$in": org_ids}}, {"deptId": {"$in": org_ids}}]}
-            of_orgs = await self._find("users", query, _USER_FIELDS, limit=self.most + 1)
-        known = sorted(filter(None, map(documents.user, found + of_orgs)), key=lambda user: user.account)
-        users = {user.account: user for user in known}
-        orgs = {
-            org: tuple(user for user in users.values() if org in user.orgs and not user.is_bot) for org in org_ids
-        }
-        return users, orgs, len(of_orgs) > self.most
+        query = {"$or": [{"sectId": {"$in": org_ids}}, {"deptId": {"$in": org_ids}}]}
+        return await self._find("users", query, USER_FIELDS, limit=self.most + 1) if org_ids else []
 
-    async def members(
-        self, asked: dict[str, set[str]], backfilled: set[str]
-    ) -> tuple[dict[str, dict[str, Member]], bool]:
-        """Return who of those asked for is a member, all members to be backfilled, and whether there are more."""
-        clauses = [
-            {"roomId": room_id, "u.account": {"$in": sorted(accounts)}}
-            for room_id, accounts in asked.items()
-            if room_id not in backfilled
-        ]
-        found = await self._find("subscriptions", {"$or": clauses}, _MEMBER_FIELDS) if clauses else []
-        everybody: list[Document] = []
-        if backfilled:
-            query = {"roomId": {"$in": sorted(backfilled)}}
-            everybody = await self._find("subscriptions", query, _MEMBER_FIELDS, limit=self.most + 1)
-        members: defaultdict[str, dict[str, Member]] = defaultdict(dict)
-        for item in found + everybody:
-            member = documents.member(item)
-            if member is not None:
-                members[item["roomId"]][member.account] = member
-        return dict(members), len(everybody) > self.most
+    async def memberships(self, asked: Mapping[str, set[str]]) -> list[Document]:
+        clauses = memberships_of(asked)
+        return await self._find("subscriptions", {"$or": clauses}, MEMBER_FIELDS) if clauses else []
 
-    async def many_rows(self, room_ids: set[str]) -> bool:
-        """Tell whether the rooms have more individual rows than one transaction should delete."""
-        if not room_ids:
-            return False
+    async def everybody(self, room_ids: set[str]) -> list[Document]:
+        query = {"roomId": {"$in": sorted(room_ids)}}
+        return await self._find("subscriptions", query, MEMBER_FIELDS, limit=self.most + 1) if room_ids else []
+
+    async def rows_to_clear(self, room_ids: set[str]) -> list[Document]:
         query = {"rid": {"$in": sorted(room_ids)}, "member.type": INDIVIDUAL}
-        return len(await self._find("room_members", query, {"_id": 1}, limit=self.most + 1)) > self.most
+        return await self._find("room_members", query, {"_id": 1}, limit=self.most + 1) if room_ids else []
 
     async def individuals(self, user_ids: dict[str, set[str]]) -> dict[str, frozenset[str]]:
         clauses = [

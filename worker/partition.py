@@ -25,7 +25,7 @@ from worker.tools import Tools
 FOLLOW_SECONDS: Final = 5.0
 """How often an idle partition's cursor follows the feed."""
 
-_TIDY_SECONDS: Final = 0.2
+_TIDY_SECONDS: Final = 1.0
 _SHORTEST_BACKOFF: Final = 0.1
 _LONGEST_BACKOFF: Final = 5.0
 

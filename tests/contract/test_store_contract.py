@@ -18,6 +18,7 @@ from roomkeys.subjects import Operation
 from store import cursors, outbox, survivors
 from store.connect import Database, Driver
 from store.cursors import Lease, OtherPartitions, Place
+from store.named import named_pipeline
 from store.outbox import Entry
 from store.settle import PAST_KEYS
 from store.snapshot import load_rooms
@@ -501,3 +502,13 @@ async def test_an_outbox_shows_only_its_own_partitions_entries(store: Store) -> 
         assert await unpaid(store.database, theirs) == entries
         strangers += [entry.id for entry in await unpaid(store.database, mine)]
     assert strangers == []
+
+
+async def test_everything_that_a_batch_names_is_found_through_indexes(store: Store) -> None:
+    await store.people("alice", "bob")
+    await store.members("r1", "alice", "bob")
+    pipeline = named_pipeline({"r1": ["alice", "bob"], "r2": ["carol"]})
+    command = {"aggregate": "rooms", "pipeline": pipeline, "cursor": {}}
+    plan = str(await store.database.db.command({"explain": command, "verbosity": "queryPlanner"}))
+    assert "COLLSCAN" not in plan
+    assert plan.count("IXSCAN") >= 3, plan

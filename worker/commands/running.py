@@ -24,6 +24,11 @@ from worker.producer import NotAnswered, NotTaken
 from worker.servers import ServerUnavailable
 from worker.settings import WrongSetting
 
+try:
+    from uvloop import new_event_loop
+except ImportError:  # there is none for Windows
+    from asyncio import new_event_loop  # type: ignore[assignment]
+
 OK: Final = 0
 AMISS: Final = 1
 WRONG_SETTING: Final = 2
@@ -98,7 +103,8 @@ def give_way() -> None:
 
 def _run(main: Coroutine[Any, Any, int]) -> NoReturn:
     try:
-        code = asyncio.run(main)
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            code = runner.run(main)
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the end of the program: whatever it is becomes a line and a code

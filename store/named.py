@@ -1,0 +1,60 @@
+"""What a batch names: its rooms, their org rows, the users and their memberships, in one query.
+
+A round trip to the database costs more than what it finds; a batch without orgs needs no other one.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from roomkeys.decision import ORG
+from store import documents
+from store.connect import Database, Document
+
+ROOM_FIELDS: Final = {
+    "name": 1,
+    "type": 1,
+    "siteId": 1,
+    "userCount": 1,
+    "appCount": 1,
+    **documents.KEYS_PROJECTION,
+}
+MEMBER_FIELDS: Final = {"u._id": 1, "u.account": 1, "roomId": 1, "roles": 1}
+USER_FIELDS: Final = {"account": 1, "engName": 1, "chineseName": 1, "sectId": 1, "deptId": 1}
+_ROW_FIELDS: Final = {"rid": 1, "member.id": 1}
+
+
+async def read_named(
+    database: Database, accounts_by_room: Mapping[str, Collection[str]], session: Any
+) -> dict[str, list[Document]]:
+    """Return what is found of rooms and accounts, by collection."""
+    found = await database.aggregate("rooms", named_pipeline(accounts_by_room), session)
+    by_collection: dict[str, list[Document]] = {"rooms": [], "room_members": [], "users": [], "subscriptions": []}
+    for document in found:
+        by_collection[document.pop("_from")].append(document)
+    return by_collection
+
+
+def named_pipeline(accounts_by_room: Mapping[str, Collection[str]]) -> list[Document]:
+    """Return the pipeline on `rooms`; every part of it is found through an index."""
+    room_ids = sorted(accounts_by_room)
+    accounts = sorted(set[str]().union(*accounts_by_room.values()))
+    further = [
+        _part("room_members", {"rid": {"$in": room_ids}, "member.type": ORG}, _ROW_FIELDS),
+        _part("users", {"account": {"$in": accounts}}, USER_FIELDS),
+        _part("subscriptions", {"$or": memberships_of(accounts_by_room)}, MEMBER_FIELDS),
+    ]
+    unions = [{"$unionWith": {"coll": collection, "pipeline": stages}} for collection, stages in further]
+    return [*_part("rooms", {"_id": {"$in": room_ids}}, ROOM_FIELDS)[1], *unions]
+
+
+def memberships_of(accounts_by_room: Mapping[str, Collection[str]]) -> list[Document]:
+    """Return the clauses that find these accounts' memberships, one a room of which somebody is asked for."""
+    return [
+        {"roomId": room_id, "u.account": {"$in": sorted(accounts)}}
+        for room_id, accounts in accounts_by_room.items()
+        if accounts
+    ]
+
+
+def _part(collection: str, query: Document, fields: Document) -> tuple[str, list[Document]]:
+    return collection, [{"$match": query}, {"$project": {**fields, "_from": {"$literal": collection}}}]
