@@ -76,6 +76,11 @@ class Sync:
     after: str = ""
 
 
+def is_version(value: object) -> TypeGuard[int]:
+    """Tell whether it is a version: a whole number that is not negative."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _VERSIONS
+
+
 def read_get(room_id: str, body: bytes) -> Item:
     """Read `key.get`: the room is the subject's, the body may be empty."""
     try:
@@ -99,7 +104,7 @@ def read_sync(account: str, body: bytes) -> Sync:
     document = _object(body) if body else {}
     have = document.get("have")
     have = {} if have is None else have
-    if not isinstance(have, dict) or not all(_is_version(version) for version in have.values()):
+    if not isinstance(have, dict) or not all(is_version(version) for version in have.values()):
         raise _invalid("have must be an object of versions by room")
     cursor = document.get("cursor")
     return Sync(have, "" if cursor is None else _after(account, cursor))
@@ -159,13 +164,9 @@ def _batch_item(value: object) -> Item:
 
 def _item(room_id: str, document: dict[str, Any]) -> Item:
     version = document.get("version")
-    if version is None or _is_version(version):
+    if version is None or is_version(version):
         return Item(room_id, version)
     return Item(room_id, fault=_invalid("version must be a whole number that is not negative").fault)
-
-
-def _is_version(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _VERSIONS
 
 
 def _is_room_id(value: object) -> TypeGuard[str]:

@@ -12,6 +12,10 @@ INPUT_AND_OUTPUT = ("asyncio", "socket", "ssl", "selectors", "threading", "subpr
 CLOCKS = ("time", "sched", "uuid", "uuid_utils")
 CLOCK_CALLS = ("now", "utcnow", "today", "time_ns", "monotonic", "perf_counter", "open", "input")
 PURE = (*OUTSIDE, *INPUT_AND_OUTPUT, *CLOCKS, "roomkeys.client")
+WAITING = tuple(root for root in PURE if root != "asyncio")
+CLIENT = "client"
+CLIENTS_PIECES = ("catchup", "changes", "holder", "searches", "window")
+"""Files of the subscriber's library that wait for something, with asyncio and nothing else."""
 
 
 def imports(source: str) -> Iterator[str]:
@@ -42,8 +46,12 @@ def modules(package: str) -> list[Path]:
 
 
 def pure_modules() -> list[Path]:
-    """Return the domain; the subscriber's library is the one file of it that talks to NATS."""
-    return [path for path in modules("roomkeys") if path != ROOT / "roomkeys" / "client.py"]
+    """Return the domain, without what of the subscriber's library waits."""
+    return [path for path in modules("roomkeys") if path.stem not in {CLIENT, *CLIENTS_PIECES}]
+
+
+def client_module(name: str) -> Path:
+    return ROOT / "roomkeys" / f"{name}.py"
 
 
 @pytest.mark.parametrize("path", pure_modules(), ids=lambda path: path.stem)
@@ -53,10 +61,19 @@ def test_the_domain_knows_neither_servers_nor_clocks(path: Path) -> None:
     assert clock_calls(source) == set()
 
 
-def test_the_subscribers_library_knows_nothing_of_the_worker_and_the_database() -> None:
-    client = ROOT / "roomkeys" / "client.py"
-    if client.exists():
-        assert forbidden(client.read_text(), tuple(root for root in OUTSIDE if root != "nats")) == set()
+@pytest.mark.parametrize("name", CLIENTS_PIECES)
+def test_a_piece_of_the_subscribers_library_waits_but_knows_neither_servers_nor_clocks(name: str) -> None:
+    source = client_module(name).read_text()
+    assert "asyncio" in set(imports(source)), "it belongs to the pure ones"
+    assert forbidden(source, WAITING) == set()
+    assert clock_calls(source) == set()
+
+
+def test_the_subscribers_library_talks_to_nats_in_one_file_that_knows_no_worker_and_no_database() -> None:
+    source = client_module(CLIENT).read_text()
+    assert forbidden(source, ("nats",)) != set()
+    assert forbidden(source, tuple(root for root in OUTSIDE if root != "nats")) == set()
+    assert clock_calls(source) == set()
 
 
 @pytest.mark.parametrize("path", modules("store"), ids=lambda path: path.stem)

@@ -1,0 +1,46 @@
+"""Catching up: passes over everything that was missed, one at a time.
+
+Whatever calls for a pass while one runs gets one more after it, however often it called: the one that runs may
+have read already what the call is about.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+
+class CatchUp:
+    """Runs a pass when it is called for; `run` returns after how many seconds to try again, or None when done."""
+
+    def __init__(self, run: Callable[[], Awaitable[float | None]]) -> None:
+        self._run = run
+        self._called = asyncio.Event()
+        self._tried = asyncio.Event()
+        self._done = asyncio.Event()
+
+    def call(self) -> None:
+        """Call for a pass that begins after now."""
+        self._called.set()
+        self._done.clear()
+
+    async def tried(self) -> None:
+        """Wait until a first pass has ended, well or not."""
+        await self._tried.wait()
+
+    async def done(self) -> None:
+        """Wait until a pass has ended well after which none was called for."""
+        await self._done.wait()
+
+    async def serve(self) -> None:
+        """Run passes for ever."""
+        while True:
+            await self._called.wait()
+            self._called.clear()
+            again = await self._run()
+            self._tried.set()
+            if again is not None:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._called.wait(), again)
+                self._called.set()
+            elif not self._called.is_set():
+                self._done.set()

@@ -1,0 +1,119 @@
+"""The key ring: the keys that an account holds, by room and version.
+
+The same keys in any order, any number of times and from any source make the same ring: a version's bytes are
+never replaced, the key in use is the highest version that was announced as such, and of a room the highest
+versions are kept.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from types import MappingProxyType
+from typing import Final
+
+from roomkeys.keys import RoomKey
+
+VERSIONS: Final = 64
+"""How many versions of a room's key are kept, unless the user of a ring says otherwise."""
+
+_NONE: Final[Mapping[int, RoomKey]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class HeldKey:
+    """A key of a room; `in_use`: it came as the key to seal with now, not as an older one that was asked for."""
+
+    room_id: str
+    key: RoomKey
+    in_use: bool = True
+
+    @property
+    def version(self) -> int:
+        """Return the key's version."""
+        return self.key.version
+
+
+class Verdict(Enum):
+    """What a ring makes of a key that it is offered."""
+
+    NEW = auto()
+    """It is not held yet."""
+    IN_USE = auto()
+    """It is held, but it was not known to be in use."""
+    KNOWN = auto()
+    """It is held; it came again, or late."""
+    ANOTHER = auto()
+    """A key with other bytes is held for its version: it is refused."""
+    TOO_OLD = auto()
+    """The room has as many later ones as are kept."""
+
+
+class KeyRing:
+    """Keys by room and version; its repr shows how many."""
+
+    def __init__(self, versions: int = VERSIONS) -> None:
+        self._versions = versions
+        self._rooms: dict[str, dict[int, RoomKey]] = {}
+        self._in_use: dict[str, int] = {}
+
+    def __repr__(self) -> str:
+        return f"KeyRing({len(self._rooms)} rooms, {len(self)} keys)"
+
+    def __len__(self) -> int:
+        return sum(map(len, self._rooms.values()))
+
+    def key(self, room_id: str, version: int | None = None) -> RoomKey | None:
+        """Return the key of a version, or the one in use; None: it is not held."""
+        wanted = self._in_use.get(room_id) if version is None else version
+        return None if wanted is None else self._of(room_id).get(wanted)
+
+    def versions(self, room_id: str) -> list[int]:
+        """Return which versions of a room's key are held, in order."""
+        return sorted(self._of(room_id))
+
+    def in_use(self) -> dict[str, int]:
+        """Return which version is in use, by room: what `keys.sync` is told to be held already."""
+        return {room_id: version for room_id, version in self._in_use.items() if version in self._of(room_id)}
+
+    def verdict(self, offered: HeldKey) -> Verdict:
+        """Tell what the ring would make of a key."""
+        known = self._of(offered.room_id)
+        held = known.get(offered.version)
+        if held is None:
+            full = len(known) >= self._versions and offered.version < min(known)
+            return Verdict.TOO_OLD if full else Verdict.NEW
+        if held.secret != offered.key.secret:
+            return Verdict.ANOTHER
+        promoted = offered.in_use and offered.version > self._in_use.get(offered.room_id, -1)
+        return Verdict.IN_USE if promoted else Verdict.KNOWN
+
+    def hold(self, offered: HeldKey) -> Verdict:
+        """Take a key in and tell what became of it."""
+        verdict = self.verdict(offered)
+        if verdict is Verdict.ANOTHER:
+            return verdict
+        if verdict is Verdict.NEW:
+            known = self._rooms.setdefault(offered.room_id, {})
+            known[offered.version] = offered.key
+            if len(known) > self._versions:
+                del known[min(known)]
+        if offered.in_use:
+            highest = max(offered.version, self._in_use.get(offered.room_id, -1))
+            self._in_use[offered.room_id] = highest
+        return verdict
+
+    def sift(self, offered: Iterable[HeldKey]) -> tuple[list[HeldKey], list[HeldKey]]:
+        """Return which of the keys would change the ring, and which it would refuse for their bytes."""
+        fresh: dict[tuple[str, int], HeldKey] = {}
+        refused: list[HeldKey] = []
+        for item in offered:
+            place = (item.room_id, item.version)
+            verdict, earlier = self.verdict(item), fresh.get(place)
+            if verdict is Verdict.ANOTHER or (earlier and earlier.key.secret != item.key.secret):
+                refused.append(item)
+            elif verdict in {Verdict.NEW, Verdict.IN_USE} and (earlier is None or item.in_use):
+                fresh[place] = item
+        return list(fresh.values()), refused
+
+    def _of(self, room_id: str) -> Mapping[int, RoomKey]:
+        return self._rooms.get(room_id, _NONE)
