@@ -1,0 +1,74 @@
+"""Envelopes: what was sealed is opened by its key, and nothing else is."""
+
+from base64 import b64decode, b64encode
+from typing import Any
+
+import orjson
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roomkeys.envelope import EncryptedMessage, read_envelope, seal, unseal
+from roomkeys.keys import RoomKey
+from roomkeys.missing import NotAnEnvelope, NotOpened
+
+KEY = RoomKey(7, bytes(range(32)))
+
+
+@given(st.binary(max_size=300))
+def test_what_was_sealed_is_opened_decoded_or_not(text: bytes) -> None:
+    sealed = seal(KEY, text)
+    assert unseal(KEY, read_envelope(sealed)) == text
+    assert unseal(KEY, read_envelope(orjson.dumps(sealed))) == text
+
+
+def test_the_envelope_is_aes_256_gcm_with_the_tag_at_the_end_and_no_additional_data() -> None:
+    sealed = seal(KEY, b"hello")
+    nonce, ciphertext = b64decode(sealed["nonce"]), b64decode(sealed["ciphertext"])
+    assert list(sealed) == ["version", "nonce", "ciphertext"]
+    assert (sealed["version"], len(nonce), len(ciphertext)) == (7, 12, 5 + 16)
+    assert AESGCM(KEY.secret).decrypt(nonce, ciphertext, b"") == b"hello"
+
+
+def test_no_nonce_is_used_twice() -> None:
+    assert len({seal(KEY, b"")["nonce"] for _ in range(1000)}) == 1000
+
+
+def test_another_key_or_a_changed_message_is_not_opened() -> None:
+    sealed = seal(KEY, b"hello")
+    with pytest.raises(NotOpened, match=r"^key 7 does not open this message$"):
+        unseal(RoomKey(7, bytes(32)), read_envelope(sealed))
+    raw = bytearray(b64decode(sealed["ciphertext"]))
+    raw[0] ^= 1
+    changed: EncryptedMessage = {**sealed, "ciphertext": b64encode(raw).decode()}
+    with pytest.raises(NotOpened):
+        unseal(KEY, read_envelope(changed))
+    with pytest.raises(NotOpened):
+        unseal(KEY, read_envelope({**sealed, "ciphertext": ""}))
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"version": None}, "version"),
+        ({"version": True}, "version"),
+        ({"version": -1}, "version"),
+        ({"version": 2**60}, "version"),
+        ({"version": "7"}, "version"),
+        ({"nonce": None}, "nonce"),
+        ({"nonce": "AAAA"}, "nonce"),
+        ({"nonce": "!"}, "nonce"),
+        ({"ciphertext": "a b"}, "ciphertext"),
+        ({"ciphertext": 5}, "ciphertext"),
+    ],
+)
+def test_what_is_no_envelope_is_said_to_be_none(change: dict[str, Any], what: str) -> None:
+    with pytest.raises(NotAnEnvelope, match=f"^{what} must be"):
+        read_envelope({**seal(KEY, b""), **change})
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"nonsense", b"\xff"])
+def test_what_is_no_json_object_is_no_envelope(data: bytes) -> None:
+    with pytest.raises(NotAnEnvelope, match="JSON"):
+        read_envelope(data)

@@ -1,0 +1,19 @@
+"""Waiting in this process until something is so."""
+
+import asyncio
+from collections.abc import Callable
+
+PATIENCE = 30.0
+LOOK_SECONDS = 0.002
+
+
+async def until(look: Callable[[], object], seen: Callable[[], object] = lambda: "nothing to tell") -> None:
+    """Look again and again until there is something; a failure tells what was seen in the end."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                if look():
+                    return
+                await asyncio.sleep(LOOK_SECONDS)
+    except TimeoutError:
+        raise AssertionError(f"it never came; seen in the end: {seen()}") from None
