@@ -7,10 +7,12 @@ PATIENCE = 30.0
 LOOK_SECONDS = 0.002
 
 
-async def until(look: Callable[[], object], seen: Callable[[], object] = lambda: "nothing to tell") -> None:
+async def until(
+    look: Callable[[], object], seen: Callable[[], object] = lambda: "nothing to tell", patience: float = PATIENCE
+) -> None:
     """Look again and again until there is something; a failure tells what was seen in the end."""
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(patience):
             while True:
                 if look():
                     return
