@@ -30,7 +30,7 @@ from roomkeys.envelope import EncryptedMessage, read_envelope, seal, unseal
 from roomkeys.holder import Holder, KeyStore
 from roomkeys.keyring import VERSIONS, HeldKey, KeyRing
 from roomkeys.keys import RoomKey
-from roomkeys.missing import NotAsked
+from roomkeys.missing import KeyMissing, NotAsked, RoomKeysError
 from roomkeys.pauses import Pauses
 from roomkeys.questions import Questions
 from roomkeys.requests import Item, is_version
@@ -38,7 +38,16 @@ from roomkeys.searches import Searches
 from roomkeys.tokens import is_token
 from roomkeys.window import Window
 
-__all__ = ["DEADLINE_SECONDS", "EncryptedMessage", "HeldKey", "KeyStore", "RoomKey", "RoomKeys"]
+__all__ = [
+    "DEADLINE_SECONDS",
+    "EncryptedMessage",
+    "HeldKey",
+    "KeyMissing",
+    "KeyStore",
+    "RoomKey",
+    "RoomKeys",
+    "RoomKeysError",
+]
 
 DEADLINE_SECONDS: Final = 10.0
 """How long a message waits for its key, unless its reader says otherwise."""

@@ -1,13 +1,12 @@
 """The examples, each as a reader runs it."""
 
-import os
 import sys
-from base64 import b64encode
 from pathlib import Path
 
 import orjson
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from roomkeys.envelope import seal
+from roomkeys.keys import RoomKey
 from tests.command import run, running, says, variables
 from tests.rig import Rig
 
@@ -15,7 +14,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def test_every_example_is_run_here() -> None:
-    assert sorted(path.name for path in EXAMPLES.glob("*.py")) == ["producer.py", "subscriber.py"]
+    assert sorted(path.name for path in EXAMPLES.glob("*.py")) == ["asker.py", "producer.py", "subscriber.py"]
 
 
 async def test_the_producer_creates_a_room_and_removes_somebody(site_rig: Rig) -> None:
@@ -44,17 +43,27 @@ async def test_the_subscriber_reads_what_was_sealed_for_it_and_nothing_else(site
         assert await says(subscriber, "room r1: ") == "room r1: hello\n"
         await site_rig.ask("member.remove", {"roomId": "r1", "requester": "alice", "account": "bob"})
         await say(site_rig, "r1", "bob is gone")
-        assert await says(subscriber, "room r1: ") == "room r1: no key 1 to read a message with\n"
+        refused = await says(subscriber, "room r1: ")
+        assert refused == "room r1: no key 1: this account is no member of the room\n"
+
+
+async def test_the_asker_lists_the_rooms_of_an_account_and_how_they_stand(site_rig: Rig) -> None:
+    await site_rig.users("alice", "bob", "carol")
+    room = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
+    script = str(EXAMPLES / "asker.py")
+    async with site_rig.worker():
+        await site_rig.ask("create", room)
+        await site_rig.ask("member.remove", {"roomId": "r1", "requester": "alice", "account": "carol"})
+        bob, carol = [
+            await run(script, account, env=variables(site_rig), program=sys.executable)
+            for account in ("bob", "carol")
+        ]
+    assert bob.out.splitlines() == ["bob has 1 rooms with a key", "room r1: key 1, 2 people"], bob.err
+    assert carol.out.splitlines() == ["carol has 0 rooms with a key"], carol.err
 
 
 async def say(site_rig: Rig, room_id: str, text: str) -> None:
     """Seal a message with the key in use and send it."""
     key = (await site_rig.room(room_id))["encKey"]
-    nonce = os.urandom(12)
-    ciphertext = AESGCM(key["priv"]).encrypt(nonce, text.encode(), None)
-    envelope = {
-        "version": key["ver"],
-        "nonce": b64encode(nonce).decode(),
-        "ciphertext": b64encode(ciphertext).decode(),
-    }
-    await site_rig.nc.publish(f"example.room.{room_id}.message", orjson.dumps(envelope))
+    sealed = seal(RoomKey(key["ver"], key["priv"]), text.encode())
+    await site_rig.nc.publish(f"example.room.{room_id}.message", orjson.dumps(sealed))
