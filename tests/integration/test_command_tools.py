@@ -7,6 +7,8 @@ import orjson
 import pytest
 
 from roomkeys import subjects
+from roomkeys.keys import RoomKey
+from roomkeys.payload import RoomKeyEvent, marshal
 from tests.command import child, ended, run, running, says, variables
 from tests.rig import Rig
 from worker.ports import free_port
@@ -53,6 +55,23 @@ async def test_tail_for_people_masks_the_key_and_ends_with_0_on_ctrl_c(site_rig:
         heard = await ended(tail, signal.SIGINT)
     assert "r1  v0 ••••  sha256:" in line
     assert heard.code == 0
+
+
+async def test_tail_begins_with_the_keys_in_use_and_warns_of_another_key_for_a_version(site_rig: Rig) -> None:
+    env = variables(site_rig)
+    await site_rig.users("alice", "bob")
+    async with site_rig.worker():
+        await run("publish", "create", *ROOM, "--name", "general", "--user", "bob", env=env)
+        await run("publish", "rotate", *ROOM, env=env)
+        async with running("tail", "bob", "--json", env=env) as tail:
+            line = orjson.loads(await says(tail, "key"))
+            assert (line["type"], line["roomId"], line["version"]) == ("key", "r1", 1)
+            await says(tail, "listening", on_stderr=True)
+            forged = marshal(RoomKeyEvent("r1", RoomKey.mint(1)), 5)
+            await site_rig.nc.publish(subjects.room_key("bob"), forged)
+            await says(tail, "another key for room r1 version 1: the first is kept", on_stderr=True)
+            heard = await ended(tail, signal.SIGINT)
+    assert (heard.code, heard.out) == (0, "")
 
 
 async def test_tail_goes_on_after_the_server_was_away(own_nats: NatsServer) -> None:

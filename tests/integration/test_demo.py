@@ -4,7 +4,9 @@ import signal
 from pathlib import Path
 
 import pytest
+from nats.aio.client import Client
 
+from roomkeys.client import RoomKeys
 from tests.command import ended, left_in, run, running, says
 from worker.commands import demo
 from worker.commands.reader import Reader
@@ -18,7 +20,10 @@ async def test_the_demo_passes_and_tells_its_story_without_a_terminal(tmp_path: 
     lines = [line.strip() for line in played.out.splitlines()]
     assert "keys sent: alice v0 ••••, bob v0 ••••, carol v0 ••••" in lines
     assert "keys sent: dave v0 ••••" in lines
-    assert "keys sent: alice v1 ••••, carol v1 ••••, dave v1 ••••" in lines
+    assert "keys sent: alice v1 ••••, dave v1 ••••" in lines
+    assert "keys asked for: carol v1 ••••" in lines
+    assert "reads on: Bob has left us. Lunch at one." in lines
+    assert lines.count("can read it: alice, carol, dave") == 1
     assert "cannot:      bob (no key for it)" in lines
     assert any(line.startswith("As it must be") for line in lines)
     assert left_in(tmp_path) == []
@@ -54,9 +59,8 @@ async def test_the_demo_fails_when_somebody_gets_no_keys(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Deaf(Reader):
-        async def _take_key(self, message: object) -> None:
-            if self.account != "carol":
-                await super()._take_key(message)  # type: ignore[arg-type]  # it is a message
+        def _keys_of(self, client: Client, account: str) -> RoomKeys:
+            return super()._keys_of(client, "nobody" if account == "carol" else account)
 
     monkeypatch.setattr(demo, "Reader", Deaf)
     assert await demo._demo() == 1
@@ -65,17 +69,15 @@ async def test_the_demo_fails_when_somebody_gets_no_keys(
         "room-worker: message 1: expected that carol, a member, reads it; carol could not read it,"
         " having no key for it"
     )
-    assert len(complaints) == 3
+    assert len(complaints) == 4
 
 
 async def test_the_demo_fails_when_the_removed_one_gets_the_new_key(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Eavesdropper(Reader):
-        async def listen(self, messages: str) -> None:
-            await super().listen(messages)
-            if self.account == "bob":
-                await self._client.subscribe("chat.user.alice.event.room.key", cb=self._take_key)
+        def _keys_of(self, client: Client, account: str) -> RoomKeys:
+            return super()._keys_of(client, "alice" if account == "bob" else account)
 
     monkeypatch.setattr(demo, "Reader", Eavesdropper)
     assert await demo._demo() == 1

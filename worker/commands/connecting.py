@@ -78,7 +78,7 @@ class _Watch:
         self._say("the connection is lost; trying again")
 
     async def back(self) -> None:
-        self._say("the connection is back; what was sent meanwhile is not seen")
+        self._say("the connection is back")
 
     def _say(self, text: str) -> None:
         if self._tell is not None and not self._client.is_closed:

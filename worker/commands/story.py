@@ -4,7 +4,7 @@ Nothing here talks to a server: what the story demands follows from its steps al
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 
@@ -40,26 +40,51 @@ class Say:
     text: str
 
 
-Step = Create | Add | Remove | Say
+@dataclass(frozen=True, slots=True)
+class GoOffline:
+    """Somebody is not connected from now on, but stays a member."""
+
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class ComeBack:
+    """Somebody is connected again and catches up."""
+
+    by: str
+
+
+Step = Create | Add | Remove | Say | GoOffline | ComeBack
 
 STORY: Final[tuple[Step, ...]] = (
     Create("alice", ("bob", "carol")),
     Say("bob", "Lunch at twelve?"),
     Add("alice", ("dave",)),
     Say("dave", "Hello, I am new here."),
+    GoOffline("carol"),
     Remove("alice", ("bob",)),
-    Say("carol", "Bob has left us. Lunch at one."),
+    Say("dave", "Bob has left us. Lunch at one."),
+    ComeBack("carol"),
+    Say("carol", "I have read it all: lunch at one."),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """A message, its number from 1 on, who is a member when it is sent, and who no longer is."""
+    """A message, its number from 1 on, who is a member when it is sent, and who no longer is.
+
+    `offline`: members who read it only when they come back.
+    """
 
     number: int
     text: str
     members: frozenset[str]
     removed: frozenset[str]
+    offline: frozenset[str] = frozenset()
+
+    def at_once(self) -> "Expected":
+        """Return what is expected when the message comes: of those who are there."""
+        return replace(self, members=self.members - self.offline)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +97,13 @@ class Reading:
 
 def people(story: Iterable[Step]) -> list[str]:
     """Return everybody in the story, in the order in which they appear."""
-    names = (name for step in story for name in (step.by, *(() if isinstance(step, Say) else step.users)))
+    names = (name for step in story for name in (step.by, *getattr(step, "users", ())))
     return list(dict.fromkeys(names))
 
 
 def expectations(story: Iterable[Step]) -> list[Expected]:
     """Return what the story demands of each of its messages."""
-    members, removed = frozenset[str](), frozenset[str]()
+    members, removed, offline = frozenset[str](), frozenset[str](), frozenset[str]()
     expected: list[Expected] = []
     for step in story:
         match step:
@@ -90,8 +115,12 @@ def expectations(story: Iterable[Step]) -> list[Expected]:
             case Remove(_, users):
                 members -= set(users)
                 removed |= set(users)
+            case GoOffline(by):
+                offline |= {by}
+            case ComeBack(by):
+                offline -= {by}
             case Say(_, text):
-                expected.append(Expected(len(expected) + 1, text, members, removed))
+                expected.append(Expected(len(expected) + 1, text, members, removed, offline & members))
     return expected
 
 

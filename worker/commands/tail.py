@@ -1,8 +1,9 @@
 """`room-worker tail`: a subscriber for people; it shows that a key came, never the key."""
 
 import asyncio
-from base64 import b64decode
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from time import strftime
 from typing import Any, Final
@@ -12,15 +13,13 @@ import orjson
 from nats.aio.msg import Msg
 
 from roomkeys import subjects
-from roomkeys.keys import KEY_BYTES
+from roomkeys.client import HeldKey, RoomKeys
 from worker.commands.connecting import nats_connection
 from worker.commands.printing import example, json_option, safe, show, show_json
 from worker.commands.publish import TOKEN
 from worker.commands.running import serve
 from worker.settings import read_settings
 
-AGAIN: Final = "again"
-ANOTHER: Final = "another key for a version that came before"
 _FINGERPRINT: Final = 8
 
 
@@ -29,9 +28,11 @@ _FINGERPRINT: Final = 8
 @click.option("--count", type=click.IntRange(min=1), help="End after so many keys.")
 @json_option
 def tail(account: str, count: int | None, *, as_json: bool) -> None:
-    """Show the room keys that ACCOUNT receives, and the rooms it joins and leaves, as they arrive.
+    """Show the room keys of ACCOUNT as they arrive, and the rooms it joins and leaves.
 
-    Keys are masked: a fingerprint, the start of their SHA-256, tells whether two are the same. Ctrl-C ends it.
+    It begins with the keys in use now, and after a lost connection goes on with those that came meanwhile,
+    where the key service answers. Keys are masked: a fingerprint, the start of their SHA-256, tells whether
+    two are the same. Ctrl-C ends it.
     """
     serve(lambda stop: _tail(account, count, stop, show_json if as_json else _show))
 
@@ -40,68 +41,35 @@ async def _tail(
     account: str, count: int | None, stop: asyncio.Event, out: Callable[[dict[str, Any]], None]
 ) -> None:
     settings = read_settings()
-    ledger = Ledger()
+    shown = 0
 
-    async def key(message: Msg) -> None:
+    def key(held: HeldKey) -> None:
+        nonlocal shown
         if not stop.is_set():
-            out(ledger.note(key_line(message.data)))
-            if ledger.keys == count:
+            out(key_line(held))
+            shown += 1
+            if shown == count:
                 stop.set()
 
     async def update(message: Msg) -> None:
         if not stop.is_set():
             out(update_line(message.data))
 
-    async with nats_connection(settings, _tell) as broker:
-        hearing: dict[str, Callable[[Msg], Awaitable[None]]] = {
-            subjects.subscription_update(account): update,
-            subjects.room_key(account): key,
-        }
-        for subject, heard in hearing.items():
-            await broker.client.subscribe(subject, cb=heard)
-        await broker.client.flush()
-        _tell(f"listening to what {account} is sent; Ctrl-C ends it")
-        await stop.wait()
+    with _warnings_told():
+        async with nats_connection(settings, _tell) as broker:
+            await broker.client.subscribe(subjects.subscription_update(account), cb=update)
+            keys = RoomKeys(broker.client, account, settings.site_id)
+            keys.on_change(key)
+            async with keys:
+                await broker.client.flush()
+                _tell(f"listening to what {account} is sent; Ctrl-C ends it")
+                await stop.wait()
 
 
-class Ledger:
-    """The fingerprints of the keys that came, by room and version, and how many came."""
-
-    def __init__(self) -> None:
-        self.keys = 0
-        self._fingerprints: dict[tuple[str, int], str] = {}
-
-    def note(self, line: dict[str, Any]) -> dict[str, Any]:
-        """Count a line that is a key, and mark one that came before."""
-        if line["type"] != "key":
-            return line
-        self.keys += 1
-        place = (line["roomId"], line["version"])
-        known = self._fingerprints.setdefault(place, "")
-        if not known:
-            self._fingerprints[place] = line["fingerprint"]
-            return line
-        return {**line, "note": AGAIN if known == line["fingerprint"] else ANOTHER}
-
-
-def key_line(data: bytes) -> dict[str, Any]:
-    """Return what to show of a key message: never the key, only a fingerprint of it."""
-    try:
-        body = orjson.loads(data)
-        room_id, version, timestamp = str(body["roomId"]), int(body["version"]), int(body["timestamp"])
-        secret = b64decode(body["privateKey"], validate=True)
-    except (ValueError, KeyError, TypeError):
-        return {"type": "unreadable", "what": "a message that is no room key"}
-    if len(secret) != KEY_BYTES:
-        return {"type": "unreadable", "what": "a room key of another length than 32 bytes"}
-    fingerprint = sha256(secret).hexdigest()[:_FINGERPRINT]
-    return {
-        "type": "key",
-        "roomId": room_id,
-        "version": version,
-        "fingerprint": fingerprint,
-        "timestamp": timestamp,
-    }
+def key_line(held: HeldKey) -> dict[str, Any]:
+    """Return what to show of a key: never the key, only a fingerprint of it."""
+    fingerprint = sha256(held.key.secret).hexdigest()[:_FINGERPRINT]
+    return {"type": "key", "roomId": held.room_id, "version": held.version, "fingerprint": fingerprint}
 
 
 def update_line(data: bytes) -> dict[str, Any]:
@@ -120,16 +88,30 @@ def _show(line: dict[str, Any]) -> None:
     now = f"{strftime('%H:%M:%S')}  "
     match line:
         case {"type": "key", "roomId": room_id, "version": version, "fingerprint": fingerprint}:
-            note = f"  ({line['note']})" if "note" in line else ""
-            style = "bold red" if line.get("note") == ANOTHER else "dim"
             key = (f"v{version} ••••", "green")
-            show(now, "key     ", (safe(room_id), "bold"), "  ", key, f"  sha256:{fingerprint}", (note, style))
+            show(now, "key     ", (safe(room_id), "bold"), "  ", key, f"  sha256:{fingerprint}")
         case {"type": "subscription", "action": action, "roomId": room_id}:
             show(
                 now, f"{safe(action):7} ", (safe(room_id), "bold"), f"  {safe(line.get('roomName', ''))}".rstrip()
             )
         case _:
             show(now, (line["what"], "red"))
+
+
+@contextmanager
+def _warnings_told() -> Iterator[None]:
+    """Tell what the library warns of: another key for a version, a service that does not answer."""
+
+    class Telling(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            _tell(record.getMessage())
+
+    handler, log = Telling(logging.WARNING), logging.getLogger("roomkeys")
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 def _tell(text: str) -> None:
