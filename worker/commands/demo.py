@@ -62,12 +62,14 @@ async def _play(settings: Settings, story: Sequence[Step]) -> list[str]:
         database = await stack.enter_async_context(database_connection(settings))
         broker = await stack.enter_async_context(nats_connection(settings))
         readers = [Reader(account, ROOM, settings) for account in people(story)]
+        await stack.enter_async_context(working(settings))
         for reader in readers:
             stack.push_async_callback(reader.go)
             await reader.come(MESSAGES)
-        await stack.enter_async_context(working(settings))
         try:
             async with asyncio.timeout(_PATIENCE):
+                for reader in readers:
+                    await reader.catch_up(())  # what anybody holds from now on was sent
                 stage = Stage(broker, database, settings.site_id, readers)
                 for step in story:
                     await stage.play(step)
