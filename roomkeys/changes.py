@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from typing import Final
 from weakref import WeakSet
 
@@ -35,7 +36,12 @@ class Changes:
     def call(self, callback: Callable[[HeldKey], None]) -> Callable[[], None]:
         """Call back for every key from now on; whoever calls what this returns is called no more."""
         self._callbacks.append(callback)
-        return lambda: self._callbacks.remove(callback)
+
+        def end() -> None:
+            with suppress(ValueError):  # it has been ended already
+                self._callbacks.remove(callback)
+
+        return end
 
     def tell(self, held: HeldKey) -> None:
         """Tell everybody of a key."""

@@ -166,8 +166,9 @@ class RoomKeys:
                 await self._subscription.unsubscribe()
         if self._running is not None:
             self._running.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._running
+            await asyncio.wait({self._running})
+            if not self._running.cancelled():
+                self._running.result()
 
     async def _run(self) -> None:
         """Do what goes on beside the user's program, until the connection is closed for good."""
@@ -200,7 +201,10 @@ class RoomKeys:
             self._catch_up.call()  # it comes again that way, until it can be stored
 
     def _arrived(self, held: HeldKey, new: bool) -> None:
-        self._searches.arrived(held)
+        self._searches.arrived(Item(held.room_id, held.version), held.key)
+        in_use = self._ring.key(held.room_id)
+        if in_use is not None:
+            self._searches.arrived(Item(held.room_id), in_use)
         if new:
             self._changes.tell(held)
 

@@ -46,8 +46,8 @@ class Holder:
                 log.warning("another key for room %s version %d: the first is kept", item.room_id, item.version)
             if not await self._saved(fresh):
                 return False
-            for item in fresh:
-                self._arrived(item, self.ring.hold(item) is Verdict.NEW)
+            for item, verdict in [(item, self.ring.hold(item)) for item in fresh]:
+                self._arrived(item, verdict is Verdict.NEW)
             return True
 
     async def _saved(self, fresh: Sequence[HeldKey]) -> bool:

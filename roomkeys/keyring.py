@@ -1,8 +1,9 @@
 """The key ring: the keys that an account holds, by room and version.
 
 The same keys in any order, any number of times and from any source make the same ring: a version's bytes are
-never replaced, the key in use is the highest version that was announced as such, and of a room the highest
-versions are kept.
+never replaced, and of a room the highest versions are kept. The key in use is the highest of them, once any key of
+the room was announced as that: before, they may all be old ones that were asked for. One that was asked for and
+is higher than those announced is in use, or was: no other is ever given.
 """
 
 from collections.abc import Iterable, Mapping
@@ -39,7 +40,7 @@ class Verdict(Enum):
     NEW = auto()
     """It is not held yet."""
     IN_USE = auto()
-    """It is held, but it was not known to be in use."""
+    """It would not be a new one, but no key of the room was announced as in use before."""
     KNOWN = auto()
     """It is held; it came again, or late."""
     ANOTHER = auto()
@@ -52,9 +53,11 @@ class KeyRing:
     """Keys by room and version; its repr shows how many."""
 
     def __init__(self, versions: int = VERSIONS) -> None:
+        if versions < 1:
+            raise ValueError("a ring keeps at least one version of a room's key")
         self._versions = versions
         self._rooms: dict[str, dict[int, RoomKey]] = {}
-        self._in_use: dict[str, int] = {}
+        self._announced: set[str] = set()
 
     def __repr__(self) -> str:
         return f"KeyRing({len(self._rooms)} rooms, {len(self)} keys)"
@@ -64,8 +67,10 @@ class KeyRing:
 
     def key(self, room_id: str, version: int | None = None) -> RoomKey | None:
         """Return the key of a version, or the one in use; None: it is not held."""
-        wanted = self._in_use.get(room_id) if version is None else version
-        return None if wanted is None else self._of(room_id).get(wanted)
+        held = self._of(room_id)
+        if version is None:
+            return held[max(held)] if room_id in self._announced else None
+        return held.get(version)
 
     def versions(self, room_id: str) -> list[int]:
         """Return which versions of a room's key are held, in order."""
@@ -73,33 +78,30 @@ class KeyRing:
 
     def in_use(self) -> dict[str, int]:
         """Return which version is in use, by room: what `keys.sync` is told to be held already."""
-        return {room_id: version for room_id, version in self._in_use.items() if version in self._of(room_id)}
+        return {room_id: max(self._rooms[room_id]) for room_id in self._announced}
 
     def verdict(self, offered: HeldKey) -> Verdict:
         """Tell what the ring would make of a key."""
         known = self._of(offered.room_id)
         held = known.get(offered.version)
-        if held is None:
-            full = len(known) >= self._versions and offered.version < min(known)
-            return Verdict.TOO_OLD if full else Verdict.NEW
-        if held.secret != offered.key.secret:
+        if held is not None and held.secret != offered.key.secret:
             return Verdict.ANOTHER
-        promoted = offered.in_use and offered.version > self._in_use.get(offered.room_id, -1)
-        return Verdict.IN_USE if promoted else Verdict.KNOWN
+        if held is None and (len(known) < self._versions or offered.version > min(known)):
+            return Verdict.NEW
+        if offered.in_use and offered.room_id not in self._announced:
+            return Verdict.IN_USE
+        return Verdict.TOO_OLD if held is None else Verdict.KNOWN
 
     def hold(self, offered: HeldKey) -> Verdict:
         """Take a key in and tell what became of it."""
         verdict = self.verdict(offered)
-        if verdict is Verdict.ANOTHER:
-            return verdict
         if verdict is Verdict.NEW:
             known = self._rooms.setdefault(offered.room_id, {})
             known[offered.version] = offered.key
             if len(known) > self._versions:
                 del known[min(known)]
-        if offered.in_use:
-            highest = max(offered.version, self._in_use.get(offered.room_id, -1))
-            self._in_use[offered.room_id] = highest
+        if verdict is not Verdict.ANOTHER and offered.in_use:
+            self._announced.add(offered.room_id)
         return verdict
 
     def sift(self, offered: Iterable[HeldKey]) -> tuple[list[HeldKey], list[HeldKey]]:

@@ -60,7 +60,7 @@ class Questions:
         if not stored:
             return NotStored(item.room_id, item.version)
         # What the ring holds comes first, and what is too old for it is still an answer.
-        return self._holder.ring.key(item.room_id, came.version) or came.key
+        return self._holder.ring.key(item.room_id, item.version) or came.key
 
     def _failed(self, why: str) -> float:
         self._failures += 1

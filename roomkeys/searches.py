@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
 
-from roomkeys.keyring import HeldKey
 from roomkeys.keys import RoomKey
 from roomkeys.missing import Ended, KeyMissing, NotInTime
 from roomkeys.pauses import Pauses
@@ -58,11 +57,9 @@ class Searches:
             raise found.anew()
         return found
 
-    def arrived(self, held: HeldKey) -> None:
-        """End the searches for a key that has come."""
-        self._found(Item(held.room_id, held.version), held.key)
-        if held.in_use:
-            self._found(Item(held.room_id), held.key)
+    def arrived(self, item: Item, key: RoomKey) -> None:
+        """End the search for a key that has come."""
+        self._found(item, key)
 
     def close(self) -> None:
         """Tell everybody who waits, and who comes from now on, that the client has ended."""

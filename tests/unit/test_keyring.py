@@ -2,6 +2,7 @@
 
 from hashlib import sha256
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,17 +59,24 @@ def test_other_bytes_for_a_version_are_refused_and_change_nothing() -> None:
     )
 
 
-def test_the_key_in_use_is_the_highest_that_came_as_such() -> None:
+def test_no_key_is_in_use_before_one_was_announced_as_that() -> None:
+    """Until then they may all be old ones that were asked for."""
     ring = KeyRing()
-    assert ring.key("r1") is None
-    ring.hold(key(5))
-    ring.hold(key(3))
-    ring.hold(key(7, in_use=False))
+    ring.hold(key(3, in_use=False))
+    ring.hold(key(5, in_use=False))
+    assert (ring.key("r1"), ring.in_use(), ring.versions("r1")) == (None, {}, [3, 5])
+    assert ring.hold(key(5)) is Verdict.IN_USE
+    assert ring.hold(key(5)) is Verdict.KNOWN
+    assert (ring.key("r1"), ring.in_use()) == (key(5).key, {"r1": 5})
+
+
+def test_the_key_in_use_is_the_highest_and_an_old_one_that_is_asked_for_is_not() -> None:
+    ring = KeyRing()
+    for held in (key(5), key(3), key(4, in_use=False)):
+        ring.hold(held)
     assert ring.key("r1") == key(5).key
-    assert ring.versions("r1") == [3, 5, 7]
-    assert ring.hold(key(7)) is Verdict.IN_USE
-    assert ring.hold(key(7)) is Verdict.KNOWN
-    assert ring.in_use() == {"r1": 7}
+    ring.hold(key(7, in_use=False))  # it is given only if it is in use, or was: its announcement was missed
+    assert ring.key("r1") == key(7).key
 
 
 def test_a_room_keeps_its_highest_versions_only() -> None:
@@ -79,11 +87,17 @@ def test_a_room_keeps_its_highest_versions_only() -> None:
     assert (ring.versions("r1"), len(ring)) == ([2, 3], 2)
 
 
-def test_a_key_in_use_that_is_not_kept_is_not_said_to_be_held() -> None:
+def test_a_key_that_is_not_kept_still_tells_that_the_highest_is_in_use() -> None:
     ring = KeyRing(versions=2)
-    for version, in_use in ((1, True), (2, False), (3, False)):
-        ring.hold(key(version, in_use=in_use))
-    assert (ring.key("r1"), ring.in_use()) == (None, {})
+    for version in (2, 3):
+        ring.hold(key(version, in_use=False))
+    assert ring.hold(key(1)) is Verdict.IN_USE
+    assert (ring.versions("r1"), ring.key("r1")) == ([2, 3], key(3).key)
+
+
+def test_a_ring_keeps_something() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        KeyRing(versions=0)
 
 
 def test_neither_ring_nor_key_show_their_bytes() -> None:

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from roomkeys.keyring import HeldKey
 from roomkeys.keys import RoomKey
 from roomkeys.missing import Ended, KeyMissing, KeyNotAvailable, NotInTime, NotRoomMember, ServiceAway
 from roomkeys.pauses import Pauses
@@ -68,10 +67,10 @@ async def test_a_key_that_comes_by_itself_ends_the_search() -> None:
         by_version = tasks.create_task(searches.find(ITEM, PATIENCE))
         in_use = tasks.create_task(searches.find(Item("r1"), PATIENCE))
         await until(lambda: len(service.asked) == 2)
-        searches.arrived(HeldKey("r1", KEY, in_use=False))
+        searches.arrived(ITEM, KEY)
         assert await by_version == KEY
         assert not in_use.done()
-        searches.arrived(HeldKey("r1", KEY))
+        searches.arrived(Item("r1"), KEY)
         assert await in_use == KEY
     assert len(searches) == 0
 
@@ -96,7 +95,7 @@ async def test_one_who_gives_up_does_not_end_the_others_search() -> None:
         staying = tasks.create_task(searches.find(ITEM, PATIENCE))
         with pytest.raises(NotInTime):
             await searches.find(ITEM, 0)
-        searches.arrived(HeldKey("r1", KEY))
+        searches.arrived(ITEM, KEY)
         assert await staying == KEY
     assert len(service.asked) == 1
 
