@@ -1,5 +1,6 @@
 """The examples, each as a reader runs it."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tests.command import run, running, says, variables
 from tests.rig import Rig
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+PAGE = Path(__file__).parents[2] / "docs" / "client.md"
 
 
 def test_every_example_is_run_here() -> None:
@@ -67,3 +69,19 @@ async def say(site_rig: Rig, room_id: str, text: str) -> None:
     key = (await site_rig.room(room_id))["encKey"]
     sealed = seal(RoomKey(key["ver"], key["priv"]), text.encode())
     await site_rig.nc.publish(f"example.room.{room_id}.message", orjson.dumps(sealed))
+
+
+async def test_the_first_program_of_the_librarys_page_does_what_the_page_says(
+    site_rig: Rig, tmp_path: Path
+) -> None:
+    await site_rig.users("alice", "bob")
+    program, printed = re.findall(r"^```(?:python)?\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)[:2]
+    script = tmp_path / "first.py"
+    script.write_text(program)
+    env = variables(site_rig)
+    async with site_rig.worker():
+        await site_rig.ask("create", {"roomId": "r1", "name": "x", "users": ["bob"], "requesterAccount": "alice"})
+        played = await run(
+            str(script), env["NATS_URL"], "bob", site_rig.site, "r1", env=env, program=sys.executable
+        )
+    assert (played.out, played.code) == (printed, 0), played.err
