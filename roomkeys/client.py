@@ -13,7 +13,7 @@ The one file of the library that talks to NATS.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
@@ -95,14 +95,11 @@ class RoomKeys:
         self._reconnects = self._nc.stats["reconnects"]
         self._subscription = await self._nc.subscribe(subjects.room_key(self.account), cb=self._take)
         self._running = asyncio.create_task(self._run())
-        tried = asyncio.create_task(self._catch_up.tried())
         try:
-            await asyncio.wait({self._running, tried}, return_when=asyncio.FIRST_COMPLETED)
+            await self._until_ended_or(self._catch_up.tried())
         except asyncio.CancelledError:
             await self._leave()
             raise
-        finally:
-            tried.cancel()
         return self
 
     async def __aexit__(
@@ -156,9 +153,17 @@ class RoomKeys:
         return self._changes.call(callback)
 
     async def caught_up(self) -> None:
-        """Wait until everything that was missed before this call, also by a lost connection, is held."""
+        """Wait until all that was missed before this call is held, or the client has ended."""
         self._look()
-        await self._catch_up.done()
+        await self._until_ended_or(self._catch_up.done())
+
+    async def _until_ended_or(self, waiting: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(waiting)
+        try:
+            awaited = {task} if self._running is None else {task, self._running}
+            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            task.cancel()
 
     async def _leave(self) -> None:
         if self._subscription is not None:

@@ -13,6 +13,7 @@ from nats.aio.msg import Msg
 
 from roomkeys import subjects
 from roomkeys.client import RoomKeys
+from roomkeys.missing import Ended
 from tests.requests import room, secret, service
 from tests.rig import rig
 from tests.waiting import PATIENCE, until
@@ -107,9 +108,13 @@ async def test_reconnects_during_a_catch_up_cause_one_pass_after_it_and_none_bes
             await keys.__aexit__(None, None, None)
 
 
-async def test_a_connection_that_is_closed_for_good_ends_iterators(nc: Client, site: str) -> None:
+async def test_whoever_waits_learns_that_a_connection_is_closed_for_good(nc: Client, site: str) -> None:
     async with RoomKeys(nc, "bob", site) as keys:
         changes = keys.changes()
+        waiting = asyncio.ensure_future(keys.caught_up())
         await nc.close()
         with pytest.raises(StopAsyncIteration):
             await asyncio.wait_for(anext(changes), PATIENCE)
+        await asyncio.wait_for(waiting, PATIENCE)
+        with pytest.raises(Ended):
+            await keys.key("r1", deadline=PATIENCE)
