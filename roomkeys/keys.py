@@ -36,7 +36,7 @@ class KeyRecord:
     `high` is the highest version this worker ever used for the room, `settled` the one it last made current,
     `current` that key where the room's `encKey` still is it, `replaced` the keys that go out of use when the
     next one settles (ours, and a foreign `encKey` that somebody else wrote), `seen` the highest version that
-    appears anywhere, and `staged` a key that is on its way to the members.
+    appears anywhere, `in_use` that of `encKey`, and `staged` a key that is on its way to the members.
     """
 
     high: int | None = None
@@ -45,6 +45,22 @@ class KeyRecord:
     staged: RoomKey | None = None
     replaced: tuple[RoomKey, ...] = ()
     seen: int | None = None
+    in_use: int | None = None
+
+    @property
+    def overtaken(self) -> bool:
+        """Tell whether somebody else has put a version in use above the staged one: versions do not go down."""
+        return self.staged is not None and self.in_use is not None and self.in_use > self.staged.version
+
+    @property
+    def following(self) -> int | None:
+        """Return the version to be staged when the staged key settles; None: it is the last one for now."""
+        if self.staged is None:
+            return None
+        high = self.staged.version if self.high is None else self.high
+        if self.overtaken and self.in_use is not None:
+            high = max(high, self.in_use + 1)
+        return high if high > self.staged.version else None
 
     @property
     def has_key(self) -> bool:
@@ -64,10 +80,17 @@ class KeyRecord:
         return replace(self, high=key.version, staged=key, seen=key.version)
 
     def settling(self, following: RoomKey | None) -> "KeyRecord":
-        """Return the record with the staged key in use and the following one, if any, on its way."""
-        if self.staged is None:
+        """Return the record with the staged key settled and the following one, if any, on its way."""
+        staged = self.staged
+        if staged is None:
             return self
+        foreign = tuple(key for key in self.replaced if self.overtaken and key.version > staged.version)
         settled = replace(
-            self, settled=self.staged.version, current=self.staged, staged=None, replaced=(self.staged,)
+            self,
+            settled=staged.version,
+            current=None if self.overtaken else staged,
+            staged=None,
+            replaced=(staged, *foreign),
+            in_use=self.in_use if self.overtaken else staged.version,
         )
         return settled if following is None else settled.staging(following)

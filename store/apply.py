@@ -51,7 +51,9 @@ async def apply(  # noqa: PLR0913 - what a batch writes, each part by name
         documents += [] if keep is None else [kept_document(lease, keep)]
         gone = [*paid, *([kept_id(lease)] if before.slice is not None and after.slice is None else [])]
         deletes = [DeleteMany({"_id": {"$in": gone}})] if gone else []
-        await _bulk(database, lease, OUTBOX, [*map(InsertOne, documents), *deletes])
+        # One after the other: what is wrong with the one must not look like a conflict of the other.
+        await _bulk(database, lease, OUTBOX, deletes)
+        await _bulk(database, lease, OUTBOX, [InsertOne(document) for document in documents])
 
 
 def _room_write(change: RoomChange, staged: RoomKey | None, now_ms: int) -> Write | None:

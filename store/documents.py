@@ -20,7 +20,7 @@ KEYS_PROJECTION: Final = {
 }
 """What a `KeyRecord` is read from: not the replaced keys, which may be many."""
 
-_VERSIONS: Final = 2**53
+VERSIONS: Final = 2**53
 """Beyond this other systems' numbers are no versions: a double no longer holds them exactly."""
 
 
@@ -53,7 +53,7 @@ def key_version(document: object) -> int | None:
     version = document.get("ver") if isinstance(document, dict) else None
     if isinstance(version, float) and version.is_integer():
         version = int(version)
-    return version if isinstance(version, int) and 0 <= version < _VERSIONS else None
+    return version if isinstance(version, int) and 0 <= version < VERSIONS else None
 
 
 def key_record(document: Document) -> KeyRecord:
@@ -81,6 +81,7 @@ def key_record(document: Document) -> KeyRecord:
         staged=staged,
         replaced=tuple(replaced),
         seen=max(versions, default=None),
+        in_use=key_version(document.get("encKey")),
     )
 
 
@@ -96,7 +97,8 @@ def _between(ours: RoomKey | None, foreign: RoomKey, staged: RoomKey | None) -> 
 def room(document: Document, orgs: frozenset[str]) -> Room:
     """Read a room."""
     name, kind, site = (str(document.get(field) or "") for field in ("name", "type", "siteId"))
-    size = sum(count for field in ("userCount", "appCount") if isinstance(count := document.get(field), int))
+    counts = (document.get(field) for field in ("userCount", "appCount"))
+    size = sum(int(count) for count in counts if isinstance(count, int | float) and 0 <= count < VERSIONS)
     return Room(document["_id"], name, kind, site, orgs, key_record(document), size)
 
 

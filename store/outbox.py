@@ -26,16 +26,19 @@ _EVENT: Final = TypeAdapter(Incoming)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An outbox entry and its `_id`, which sorts by batch, by slice and, within these, by room."""
+    """An outbox entry and its `_id`, which sorts by lease, by batch, by slice and, within these, by room."""
 
     id: str
     owed: Owed
 
 
 def entries(lease: Lease, owed: Sequence[Owed], first_sequence: int, before: Place) -> list[Entry]:
-    """Return the entries of a batch, or of the slice that comes after `before`, by its first event's sequence."""
+    """Return the entries of a batch, or of the slice that comes after `before`, by its first event's sequence.
+
+    Sequences rise under one lease only: under another one the stream may have been made anew.
+    """
     number = 0 if before.slice is None else before.slice.number
-    prefix = f"{_prefix(lease)}{first_sequence:020d}.{number:06d}."
+    prefix = f"{_prefix(lease)}{lease.epoch:010d}.{first_sequence:020d}.{number:06d}."
     return [Entry(f"{prefix}{at:06d}", item) for at, item in enumerate(owed)]
 
 

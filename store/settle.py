@@ -5,15 +5,17 @@ messages with; `keyRotation.past` keeps every replaced key for as long as member
 was to rotate again in the meantime has its next key staged in the same transaction.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 from pymongo import UpdateOne
 
+from roomkeys.errors import Passing
 from roomkeys.keys import KeyRecord, RoomKey
 from store.connect import Database, Document
 from store.cursors import Lease, fence
-from store.documents import date, key_document
+from store.documents import VERSIONS, date, key_document
 
 PAST_KEYS: Final = 512
 """The most replaced keys that a room keeps within its grace period; beyond that the oldest go."""
@@ -30,11 +32,12 @@ async def settle(
 ) -> None:
     """Make the staged key of each room current, and stage the key that follows it; nothing staged: no call.
 
-    Replaced keys stay fetchable for `grace_ms`. Errors as those of `apply`.
+    Replaced keys stay fetchable for `grace_ms`. Errors as those of `apply`; `Passing` also where somebody else
+    has written a room's keys since they were read: read them again.
     """
     writes = [
         UpdateOne(
-            {"_id": room_id, "keyRotation.staged.ver": staged.version},
+            _as_read(room_id, record, staged),
             promotion(record, staged, following.get(room_id), until_ms=now_ms + grace_ms),
         )
         for room_id, record in records.items()
@@ -44,27 +47,42 @@ async def settle(
         return
     async with database.transaction(lease.session):
         await fence(database, lease)
-        await database["rooms"].bulk_write(writes, ordered=False, session=lease.session)
+        done = await database["rooms"].bulk_write(writes, ordered=False, session=lease.session)
+        if done.matched_count != len(writes):
+            raise Passing("a room's keys were written by another program")
+
+
+def _as_read(room_id: str, record: KeyRecord, staged: RoomKey) -> Document:
+    """Return the filter of a room that nobody has put another key in use of since, above the staged one."""
+    query: Document = {"_id": room_id, "keyRotation.staged.ver": staged.version}
+    if not record.overtaken:
+        query["$nor"] = [{"encKey.ver": {"$gt": staged.version, "$lt": VERSIONS}}]
+    return query
 
 
 def promotion(record: KeyRecord, staged: RoomKey, following: RoomKey | None, *, until_ms: int) -> Document:
-    """Return the update that makes the staged key current and keeps those it replaces."""
+    """Return the update that makes the staged key current and keeps those it replaces.
+
+    Where somebody else's key of a higher version is in use it stays so, until the following key settles.
+    """
     until = date(until_ms)
-    in_use: Document = {"priv": staged.secret, "ver": staged.version}
-    if record.replaced:
-        before = record.replaced[-1]
-        in_use |= {"prevPriv": before.secret, "prevVer": before.version, "prevExpiresAt": until}
-    past = [{**key_document(key), "until": until} for key in record.replaced]
-    update: Document = {
-        "$set": {
-            "encKey": in_use,
-            "keyRotation.settled": staged.version,
-            "keyRotation.current": key_document(staged),
-        },
-        "$push": {"keyRotation.past": {"$each": past, "$slice": -PAST_KEYS}},
-    }
+    replaced = [key for key in record.replaced if not record.overtaken or key.version < staged.version]
+    sets: Document = {"keyRotation.settled": staged.version, "keyRotation.current": key_document(staged)}
+    if not record.overtaken:
+        sets["encKey"] = _in_use(staged, replaced, until)
+    past = [{**key_document(key), "until": until} for key in replaced]
+    update: Document = {"$set": sets, "$push": {"keyRotation.past": {"$each": past, "$slice": -PAST_KEYS}}}
     if following is None:
         update["$unset"] = {"keyRotation.staged": ""}
     else:
-        update["$set"]["keyRotation.staged"] = key_document(following)
+        sets |= {"keyRotation.staged": key_document(following), "keyRotation.high": following.version}
     return update
+
+
+def _in_use(key: RoomKey, replaced: Sequence[RoomKey], until: datetime) -> Document:
+    """Return `encKey`, with the key before it."""
+    in_use: Document = {"priv": key.secret, "ver": key.version}
+    if replaced:
+        before = replaced[-1]
+        in_use |= {"prevPriv": before.secret, "prevVer": before.version, "prevExpiresAt": until}
+    return in_use

@@ -21,6 +21,9 @@ PAGE: Final = 50_000
 START: Final = object()
 """Before the first account."""
 
+_ACCOUNT: Final = {"$ifNull": ["$u.account", None]}
+"""What is missing is not pushed, and a page that is short by it would look like the last one."""
+
 _HELD: Final = {"held": "yes"}
 
 
@@ -70,7 +73,7 @@ def page_pipeline(room_ids: list[str], after: Any, page: int) -> list[Document]:
         {"$match": match},
         {"$sort": {"roomId": 1, "u.account": 1}},
         {"$limit": page},
-        {"$group": {"_id": "$roomId", "accounts": {"$push": "$u.account"}}},
+        {"$group": {"_id": "$roomId", "accounts": {"$push": _ACCOUNT}}},
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from store.outbox import Entry
 
 MOST_HELD: Final = 20_000
-"""Entries that may wait for drained rooms; beyond that the loop waits too. (design.md, invariant 8)"""
+"""Results that may wait for drained rooms; beyond that the loop waits too. (design.md, invariant 8)"""
 
 
 class Debts:
@@ -21,7 +21,8 @@ class Debts:
     @property
     def too_many(self) -> bool:
         """Tell whether no more should be added before some are paid."""
-        return sum(map(len, self._held.values())) > MOST_HELD
+        held = (entry for of_room in self._held.values() for entry in of_room)
+        return sum(len(entry.owed.outcomes) for entry in held) > MOST_HELD
 
     def hold(self, entries: Iterable[Entry], drained: Container[str]) -> list[Entry]:
         """Keep the entries of drained rooms, whose results have to wait, and return the others.
@@ -38,7 +39,7 @@ class Debts:
                 due.append(entry)
         return due
 
-    def release(self, room_id: str, settled: int) -> list[Entry]:
+    def release(self, room_id: str, settled: float) -> list[Entry]:
         """Return, and keep no longer, the entries of a room that waited for a version up to this one."""
         held = self._held.pop(room_id, [])
         due = list(takewhile(lambda entry: entry.owed.high is None or entry.owed.high <= settled, held))

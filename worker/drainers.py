@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from time import time_ns
 from typing import Any, Final
 
-from roomkeys.errors import LostLease, Passing, Unexpected
+from roomkeys.errors import Passing, Unexpected
 from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.payload import RoomKeyEvent, marshal
 from store.connect import Database
@@ -82,11 +82,20 @@ class Drainers:
         if record.staged is not None:
             newcomers = set[str]()
             task = asyncio.create_task(self._pass(room_id, record.staged, newcomers))
+            task.add_done_callback(lambda _: self.wake())
             self._drains[room_id] = Drain(record, newcomers, task)
 
-    def note(self, room_id: str, record: KeyRecord) -> None:
-        """Take note of a drained room's keys as the batch in hand leaves them."""
-        self._drains[room_id].record = record
+    async def note(self, room_id: str, record: KeyRecord) -> bool:
+        """Take note of a drained room's keys as the batch in hand leaves them.
+
+        False: the room was made anew, has another key staged or none, and is drained no longer.
+        """
+        drain = self._drains[room_id]
+        if drain.record.staged == record.staged:
+            drain.record = record
+            return True
+        await ended(self._drains.pop(room_id).task)
+        return False
 
     def staged(self, room_ids: Iterable[str]) -> dict[str, RoomKey]:
         """Return the keys that are on their way to these rooms."""
@@ -131,7 +140,6 @@ class Drainers:
             finally:
                 await session.end_session()
             log.info("pass is over", room=room_id, version=key.version)
-        self.wake()
 
     async def _patiently(self, step: Callable[[], Any]) -> Any:
         attempt = 0
@@ -166,7 +174,7 @@ class Pass:
         # The key is read before the members, in the members' session: whoever left before it was staged is gone.
         rooms = await load_rooms(database, [self._room_id], session)
         if self._room_id not in rooms or rooms[self._room_id].keys.staged != self._key:
-            raise LostLease
+            raise LookupError("the key that was staged is gone")
         async for page in pages(database, self._lease, [self._room_id], session=session, after=self._after):
             accounts = page[self._room_id]
             for start in range(0, len(accounts), WINDOW):

@@ -56,9 +56,12 @@ class Inbox:
             self._moved.clear()
             await self._moved.wait()
 
+    def look(self) -> None:
+        """Forget what has waked the reader so far: it looks around now, and what comes after wakes it again."""
+        self._arrived.clear()
+
     async def wait(self, seconds: float) -> bool:
         """Wait for an event for so long; True: there is one. Raises what the feed failed with."""
-        self._arrived.clear()
         if not self._events and self.failure is None:
             try:
                 await asyncio.wait_for(self._arrived.wait(), seconds)
@@ -69,7 +72,7 @@ class Inbox:
         return bool(self._events)
 
     def take(self, most_events: int, most_accounts: int) -> list[AnyEvent]:
-        """Return the first events, within the limits but at least one; they stay until `drop`."""
+        """Return the first events, within the limits but at least one; they stay until `forget`."""
         batch: list[AnyEvent] = []
         accounts = 0
         for event in self._events:
@@ -87,6 +90,5 @@ class Inbox:
 
     async def nap(self, seconds: float) -> None:
         """Wait for so long, or until something arrives or wakes the reader of this inbox."""
-        self._arrived.clear()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._arrived.wait(), seconds)

@@ -11,6 +11,8 @@ them between two batches. (design.md, "The loop" and "Big rooms")
 import asyncio
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from itertools import count
+from math import inf
+from typing import Final
 
 from roomkeys.decide import MAX_ACCOUNTS
 from roomkeys.errors import Conflict, LostLease, Passing
@@ -29,6 +31,12 @@ from worker.pace import Pace, pause
 from worker.tools import Tools
 from worker.work import Work
 from worker.writer import Writer, now_ms
+
+MOST_RECIPIENTS: Final = 200_000
+"""How many recipients the loop itself serves for one batch; the rooms beyond, the largest ones, are drained."""
+
+RESULTS: Final = 256
+"""Outbox entries whose results are confirmed together."""
 
 log = logger("loop")
 
@@ -86,11 +94,10 @@ class Loop:
     async def finish(self, work: Work) -> None:
         """Deliver, confirm, settle and announce what has been applied."""
         for room_id in work.rooms.keys() & self._drainers.rooms:
-            self._drainers.note(room_id, work.rooms[room_id].keys)
-        # Between the slices of an event no room settles. (design.md, rule e)
-        rooms = {} if self.in_part else work.rooms
-        await self._deliver(work, self._small(rooms))
-        await self._complete(work.entries, rooms)
+            if not await self._drainers.note(room_id, work.rooms[room_id].keys):
+                await self._announce(self._debts.release(room_id, inf))
+        await self._deliver(work, self._small(work.rooms))
+        await self._complete(work.entries, work.rooms)
 
     async def recover(self) -> None:
         """Finish what the outbox says is owed, as it was decided, and take up an event applied in part."""
@@ -147,12 +154,16 @@ class Loop:
         return work
 
     def _small(self, rooms: Mapping[str, Room]) -> dict[str, RoomKey]:
-        """Return the staged keys that the loop sends itself."""
-        return {
-            room.id: room.keys.staged
-            for room in rooms.values()
-            if room.keys.staged is not None and room.size <= BIG_ROOM and room.id not in self._drainers
-        }
+        """Return the staged keys that the loop sends itself; between the slices of an event none would settle."""
+        small: dict[str, RoomKey] = {}
+        recipients = 0
+        for room in sorted(rooms.values(), key=lambda room: room.size):
+            if room.keys.staged is None or room.id in self._drainers or self.writer.place.slice is not None:
+                continue
+            recipients += room.size
+            if room.size <= BIG_ROOM and recipients <= MOST_RECIPIENTS:
+                small[room.id] = room.keys.staged
+        return small
 
     async def _deliver(self, work: Work, small: Mapping[str, RoomKey]) -> None:
         """Send what is owed, and the staged keys of small rooms to all their members; one barrier."""
@@ -177,10 +188,9 @@ class Loop:
 
     async def _settle(self, records: Mapping[str, KeyRecord]) -> None:
         """Make staged keys current; a room whose version has been raised since is drained with its next key."""
+        versions = {room_id: record.following for room_id, record in records.items()}
         following = {
-            room_id: RoomKey.mint(record.high)
-            for room_id, record in records.items()
-            if record.staged is not None and record.high is not None and record.high > record.staged.version
+            room_id: RoomKey.mint(version) for room_id, version in versions.items() if version is not None
         }
         with metrics.step("settle"):
             await self._settle_in_the_end(records, following)
@@ -205,6 +215,10 @@ class Loop:
     async def _announce(self, entries: Iterable[Entry]) -> None:
         """Send the results, confirmed; then the entries are paid."""
         due = list(entries)
+        for start in range(0, len(due), RESULTS):
+            await self._announce_some(due[start : start + RESULTS])
+
+    async def _announce_some(self, due: Sequence[Entry]) -> None:
         if any(outcome.final for entry in due for outcome in entry.owed.outcomes):
             with metrics.step("announce"):
                 mark = self._tools.broker.breaks

@@ -138,6 +138,7 @@ class Partition:
         inbox = self._inbox = self._tools.feed.join(self.number, loop.place)
         loop.wake(inbox)
         while not self._stopping:
+            inbox.look()
             await loop.settle_drained()
             if loop.has_to_wait:
                 await inbox.nap(FOLLOW_SECONDS)

@@ -12,7 +12,7 @@ from typing import Final
 
 from roomkeys.decide import MAX_ACCOUNTS, decide, reject, touches
 from roomkeys.decision import Decision, Owed
-from roomkeys.errors import INTERNAL_FAULT
+from roomkeys.errors import INTERNAL_FAULT, Fault
 from roomkeys.events import AnyEvent, Incoming, Poison, Remove, Rotate
 from roomkeys.keys import RoomKey
 from roomkeys.people import Snapshot
@@ -60,34 +60,21 @@ class Writer:
 
     async def slice(self, event: Sliceable, *, give_up: bool) -> Work:
         """Write the next slice of the event, the last one if it is given up."""
-        so_far, session = self.place.slice or Slice(), self.lease.session
+        so_far = self.place.slice or Slice()
+        if give_up:
+            snapshot = await self._load(event, []) if so_far.rotates else Snapshot()
+            return await self._write_slice(event, snapshot, [], last=True, fault=INTERNAL_FAULT)
         with metrics.step("read"):
-            found: list[str] = []
-            if not give_up:
-                found = await next_accounts(self._database, event, so_far.after, session, SLICE + 1)
-            accounts = found[:SLICE]
+            session = self.lease.session
+            found = await next_accounts(self._database, event, so_far.after, session, SLICE + 1)
             rows = await rows_to_clear(self._database, event, session, SLICE + 1)
-            if len(rows) > SLICE and not accounts and not give_up:
-                return await self._clear(rows[:SLICE])
             known = so_far.number > 0 or await all_known(self._database, event, session, SLICE)
-            snapshot = await load(self._database, [among(event, accounts)], session, among=accounts)
-        decided = decide_slice(
-            event,
-            snapshot,
-            so_far,
-            accounts,
-            last=not accounts or max(len(found), len(rows)) <= SLICE,
-            known=known,
-            site=self._site,
-            now_ms=now_ms(),
-            new_id=new_id,
-            fault=INTERNAL_FAULT if give_up else None,
-        )
-        keep = event.origin if so_far.number == 0 and decided.then is not None else None
-        after = self._after(event) if decided.then is None else replace(self.place, slice=decided.then)
-        work = await self._apply(event.origin, decided.decision, snapshot, after, keep)
-        self.part = None if decided.then is None else event
-        return work
+            snapshot = await self._load(event, found[:SLICE])
+        # Rows go once every account had its turn, and not before the event is known to be a good one.
+        if len(rows) > SLICE and not found and so_far.number > 0:
+            return await self._clear(rows[:SLICE])
+        last = max(len(found), len(rows)) <= SLICE
+        return await self._write_slice(event, snapshot, found[:SLICE], last=last, known=known)
 
     async def strike(self) -> None:
         """Delete the outbox entries that have been paid."""
@@ -113,6 +100,38 @@ class Writer:
             raise TypeError("an event without memberships has no slices")
         return await self.slice(event, give_up=False)
 
+    async def _load(self, event: Sliceable, accounts: list[str]) -> Snapshot:
+        return await load(self._database, [among(event, accounts)], self.lease.session, among=accounts)
+
+    async def _write_slice(
+        self,
+        event: Sliceable,
+        snapshot: Snapshot,
+        accounts: list[str],
+        *,
+        last: bool,
+        known: bool = True,
+        fault: Fault | None = None,
+    ) -> Work:
+        so_far = self.place.slice or Slice()
+        decided = decide_slice(
+            event,
+            snapshot,
+            so_far,
+            accounts,
+            last=last,
+            known=known,
+            site=self._site,
+            now_ms=now_ms(),
+            new_id=new_id,
+            fault=fault,
+        )
+        keep = event.origin if so_far.number == 0 and decided.then is not None else None
+        after = self._after(event) if decided.then is None else replace(self.place, slice=decided.then)
+        work = await self._apply(event.origin, decided.decision, snapshot, after, keep)
+        self.part = None if decided.then is None else event
+        return work
+
     async def _clear(self, rows: list[str]) -> Work:
         with metrics.step("apply"):
             await clear_rows(self._database, self.lease, self.place, rows)
@@ -132,6 +151,7 @@ class Writer:
         staged = {
             change.room.id: RoomKey.mint(change.stage) for change in decision.changes if change.stage is not None
         }
+        work = Work(entries, rooms_after(decision, snapshot, staged))
         self._leave_newcomers_out(decision, snapshot)
         with metrics.step("apply"):
             await apply(
@@ -148,7 +168,7 @@ class Writer:
             )
         self.place, self.debts.paid = after, []
         metrics.BATCHES.observe(decision.taken)
-        return Work(entries, rooms_after(decision, snapshot, staged))
+        return work
 
     def _leave_newcomers_out(self, decision: Decision, snapshot: Snapshot) -> None:
         """Keep a drainer from sending the key before the notice; who was a member before may have it any time."""

@@ -5,6 +5,7 @@ It shares no code with the worker.
 
 import re
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 import orjson
@@ -28,7 +29,10 @@ _NO_TOKEN = re.compile("[\\s.*>\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UUID = re.compile("[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _USERS = {"create": ("users", "resolvedUsers"), "member.add": ("users",), "member.remove": ("accounts",)}
 _ORGS = {"create": ("orgs", "resolvedOrgs"), "member.add": ("orgs",)}
-_TEXTS = {"create": ("name",), "member.remove": ("account", "orgId")}
+_TEXTS: dict[str, dict[str, float]] = {
+    "create": {"name": _LONGEST_TEXT},
+    "member.remove": {"account": inf, "orgId": _LONGEST_TEXT},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,7 @@ def _well_shaped(suffix: str, body: dict[str, Any]) -> bool:
         and isinstance(body.get(_requester(suffix)), str)
         and all(_is_list(body.get(name), str) for name in _USERS.get(suffix, ()))
         and all(_is_list(body.get(name), str, least=1) for name in _ORGS.get(suffix, ()))
-        and all(_is_text(body.get(name)) for name in _TEXTS.get(suffix, ()))
+        and all(_is_text(body.get(name), most) for name, most in _TEXTS.get(suffix, {}).items())
         and (suffix != "create" or _is_list(body.get("channels"), object))
         and (history is None or isinstance(history, dict))
         and (mode is None or isinstance(mode, str))
@@ -131,8 +135,8 @@ def _is_list(value: object, of: type, least: int = 0) -> bool:
     return not least or all(least <= len(str(text)) <= _LONGEST_TEXT for text in texts)
 
 
-def _is_text(value: object) -> bool:
-    return value is None or (isinstance(value, str) and len(value) <= _LONGEST_TEXT)
+def _is_text(value: object, most: float) -> bool:
+    return value is None or (isinstance(value, str) and len(value) <= most)
 
 
 def _names_one_thing(body: dict[str, Any]) -> bool:
