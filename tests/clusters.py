@@ -134,7 +134,7 @@ async def leader_of(url: str, stream: str, suits: Callable[[str], bool]) -> str:
 
 @asynccontextmanager
 async def nats_cluster(folder: Path) -> AsyncIterator[NatsCluster]:
-    """Run three servers whose JetStream is one."""
+    """Run three servers whose JetStream is one; clients keep to those that they were told of."""
     names = [f"n{number}" for number in range(MEMBERS)]
     routes, monitors = ({name: free_port() for name in names} for _ in range(2))
     all_routes = ", ".join(f'"nats://{HOST}:{port}"' for port in routes.values())
@@ -142,7 +142,7 @@ async def nats_cluster(folder: Path) -> AsyncIterator[NatsCluster]:
         name: NatsServer(
             folder / name,
             config=f"server_name: {name}\nhttp: {HOST}:{monitors[name]}\n"
-            f"cluster {{ name: c, listen: {HOST}:{routes[name]}, routes: [{all_routes}] }}",
+            f"cluster {{ name: c, listen: {HOST}:{routes[name]}, routes: [{all_routes}], no_advertise: true }}",
         )
         for name in names
     }

@@ -8,7 +8,7 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
@@ -96,11 +96,11 @@ def left_in(folder: Path) -> list[str]:
 
 
 @asynccontextmanager
-async def child(made: Rig, **changes: str) -> AsyncIterator[Process]:
+async def child(made: Rig, *, log: int | BinaryIO = DEVNULL, **changes: str) -> AsyncIterator[Process]:
     """Run a worker in a process of its own; `changes` are settings, or traps (tests/faults/trap.py)."""
     environment = {**os.environ, **variables(made, **changes)}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.faults.child", env=environment, stdout=PIPE, stderr=DEVNULL
+        sys.executable, "-m", "tests.faults.child", env=environment, stdout=PIPE, stderr=log
     )
     try:
         yield process

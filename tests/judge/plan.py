@@ -86,10 +86,10 @@ def _poison(room_id: str) -> list[tuple[str, Body | bytes]]:
     ]
 
 
-async def publish(made: Rig, suffix: str, body: Body | bytes) -> str:
-    """Publish until the stream has it, as producers do; its id keeps it from being taken twice."""
-    request_id = str(uuid4())
-    headers = {"X-Request-ID": request_id, "Nats-Msg-Id": request_id}
+async def publish(made: Rig, suffix: str, body: Body | bytes, request_id: str | None = None) -> str:
+    """Publish until the stream has it, as producers do; the message's id keeps it from being taken twice."""
+    request_id = request_id or str(uuid4())
+    headers = {"X-Request-ID": request_id, "Nats-Msg-Id": str(uuid4())}
     data = body if isinstance(body, bytes) else orjson.dumps({"timestamp": AT, **body})
     while True:
         try:

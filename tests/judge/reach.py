@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
 from tests.judge.recording import NEVER, Kind, What
-from tests.judge.shape import is_recipient
 from tests.judge.verdict import CLOCK_MS, Case, Invariant, Room, Settled, Violation
 
 _SHOWN = 5
@@ -29,7 +28,7 @@ def _newcomers(case: Case, room_id: str, room: Room, settled: Settled) -> Iterat
     """Who joined since the last key became current was sent that one, which messages were sealed with."""
     for account, version in room.newcomers.items():
         joined_ms = (room.members[account] >> 32) * 1000  # a moment begins with its second
-        if is_recipient(account) and not case.missed(joined_ms, settled.at_ms):
+        if case.is_recipient(account) and not case.missed(joined_ms, settled.at_ms):
             first = case.sent.get((room_id, version), {}).get(account, NEVER)
             if first >= settled.heard:
                 text = f"{room_id}: {account} joined at version {version} and was not sent it"
@@ -39,7 +38,7 @@ def _newcomers(case: Case, room_id: str, room: Room, settled: Settled) -> Iterat
 def _one_pass(case: Case, room_id: str, room: Room, settled: Settled) -> Iterator[Violation]:
     """One payload has reached everybody who was a member all the while: a fan-out is stamped once."""
     stayed = {account for account, joined in room.members.items() if joined <= settled.staged_moment}
-    stayed = set(filter(is_recipient, stayed))
+    stayed = set(filter(case.is_recipient, stayed))
     passes = case.passes.get((room_id, settled.version), [])
     if passes and not any(stayed <= reached for reached in passes):
         text = f"{room_id}: no one of {len(passes)} payloads of version {settled.version} went to all who stayed"
@@ -62,7 +61,7 @@ def reach(case: Case) -> Iterator[Violation]:
             one = settled.get((room_id, -1 if step.version is None else step.version))
             if step.rotated and one is not None:
                 lacking = members - case.sent.get((room_id, one.version), {}).keys()
-                staying = [who for who in lacking if is_recipient(who) and _stayed(case, room_id, who, one)]
+                staying = [who for who in lacking if case.is_recipient(who) and _stayed(case, room_id, who, one)]
                 if staying:
                     text = f"{room_id}: version {one.version}, made by event {step.sequence}, was never sent to"
                     yield Violation(Invariant.REACH, f"{text} {_some(staying)}")
@@ -137,7 +136,7 @@ def _first_uses(case: Case) -> dict[str, tuple[list[int], list[int]]]:
 
 def _not_sent(case: Case, room_id: str, version: int, accounts: Iterable[str], heard: int) -> list[str]:
     first = case.sent.get((room_id, version), {})
-    return [one for one in accounts if first.get(one, NEVER) >= heard and is_recipient(one)]
+    return [one for one in accounts if first.get(one, NEVER) >= heard and case.is_recipient(one)]
 
 
 def _some(accounts: Iterable[str]) -> str:

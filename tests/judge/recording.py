@@ -172,7 +172,8 @@ class Recording:
     """A run. `before` is what the database held when it began, `since` the last event applied by then.
 
     `heard_by` has, for each change, how many messages had arrived when everything that the broker had taken
-    before the change was seen had arrived. `kinds` are the messages that were recorded at all.
+    before the change was seen had arrived. `kinds` are the messages that were recorded at all, `denied` the
+    accounts to which the broker lets the worker send no keys.
     """
 
     site: str
@@ -180,6 +181,7 @@ class Recording:
     began_ms: int = 0
     since: int = 0
     kinds: frozenset[Kind] = EVERYTHING
+    denied: frozenset[str] = frozenset()
     before: dict[str, ModelRoom] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     letters: list[Letter] = field(default_factory=list)

@@ -39,6 +39,7 @@ class Timeline:
     """`made` has the event that made each version of a room, `stays` when each account was a member.
 
     A stay is (from, until): it joined by the event `from` and left by the event `until`, None: it did not.
+    `shared` are the request ids that several events have, as when one of them is published again.
     """
 
     steps: list[Step] = field(default_factory=list)
@@ -48,6 +49,7 @@ class Timeline:
         default_factory=lambda: defaultdict(list)
     )
     by_request: dict[str, Step] = field(default_factory=dict)
+    shared: frozenset[str] = frozenset()
 
     def was_member_since(self, room: str, account: str, sequence: int) -> bool:
         """Tell whether the account was a member at any moment from right after that event on."""
@@ -84,7 +86,9 @@ def timeline(recording: Recording) -> Timeline:
         asked = read(event)
         if asked is not None:
             _add(made, _step(model, event, asked))
-    made.by_request = _by_request(made.steps)
+    of_requests = _by_request(made.steps)
+    made.by_request = {name: steps[0] for name, steps in of_requests.items() if len(steps) == 1}
+    made.shared = frozenset(of_requests.keys() - made.by_request.keys())
     return made
 
 
@@ -116,10 +120,10 @@ def _add(made: Timeline, step: Step) -> None:
         made.stays[room, account].append((step.sequence, None))
 
 
-def _by_request(steps: Iterable[Step]) -> dict[str, Step]:
-    """Return the steps by request id, without ids that two events share: nobody can tell their answers apart."""
+def _by_request(steps: Iterable[Step]) -> dict[str, list[Step]]:
+    """Return the steps of each request id."""
     found: defaultdict[str, list[Step]] = defaultdict(list)
     for step in steps:
         if step.event.request_id is not None and is_request_id(step.event.request_id):
             found[step.event.request_id].append(step)
-    return {request_id: of_id[0] for request_id, of_id in found.items() if len(of_id) == 1}
+    return dict(found)

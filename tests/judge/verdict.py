@@ -7,6 +7,7 @@ from enum import StrEnum
 from itertools import groupby
 
 from tests.judge.recording import NEVER, Change, Heard, Kind, Recording, What
+from tests.judge.shape import is_recipient
 from tests.judge.timeline import Step, Timeline, timeline
 
 CLOCK_MS = 50
@@ -66,6 +67,7 @@ class Settled:
 class Case:
     """A recording, its timeline, and who was first sent what when.
 
+    `told` leaves out what answers a request id that several events share: nobody can say which of them it answers.
     `passes` has whom each payload went to, for versions of which there was more than one. `done` says when
     everything that an event causes had been sent: when a result of its room came, its own or a later one.
     """
@@ -95,6 +97,10 @@ class Case:
     def told_by(self, step: Step, kind: Kind) -> list[Heard]:
         """Return what an event's own messages of one kind were, as they came."""
         return self.told.get((step.event.request_id or "", kind), [])
+
+    def is_recipient(self, account: str) -> bool:
+        """Tell whether a member must be sent keys and can be."""
+        return is_recipient(account) and account not in self.recording.denied
 
     def settles(self) -> Iterator[tuple[str, Room, Settled]]:
         """Live through the oplog; yield each room in the moment in which a key became current."""
@@ -144,10 +150,12 @@ def case(recording: Recording) -> Case:
     of_payload = [sent.setdefault((payload.room, payload.version), {}) for payload in payloads]
     for account, payload, arrival in recording.keys:
         of_payload[payload].setdefault(account, arrival)
+    of_run = timeline(recording)
     told: defaultdict[tuple[str, Kind], list[Heard]] = defaultdict(list)
     for heard in recording.heard:
-        told[heard.request_id or "", heard.kind].append(heard)
-    made = Case(recording, timeline(recording), sent, dict(told), _passes(recording))
+        if heard.request_id not in of_run.shared:
+            told[heard.request_id or "", heard.kind].append(heard)
+    made = Case(recording, of_run, sent, dict(told), _passes(recording))
     for steps in made.timeline.of_rooms().values():
         at_ms = NEVER
         for step in reversed(steps):
