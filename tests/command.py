@@ -96,7 +96,7 @@ def left_in(folder: Path) -> list[str]:
 
 
 @asynccontextmanager
-async def child(made: Rig, *, log: int | BinaryIO = DEVNULL, **changes: str) -> AsyncIterator[Process]:
+async def child(made: Rig, log: int | BinaryIO = DEVNULL, /, **changes: str) -> AsyncIterator[Process]:
     """Run a worker in a process of its own; `changes` are settings, or traps (tests/faults/trap.py)."""
     environment = {**os.environ, **variables(made, **changes)}
     process = await asyncio.create_subprocess_exec(

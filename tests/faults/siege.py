@@ -59,7 +59,7 @@ class Siege:
         log = self.stack.enter_context((self.folder / f"worker{self.started}.log").open("wb"))
         self.started += 1
         variables = {**self._settings(), **self.variables, **traps}
-        worker = await self.stack.enter_async_context(child(self.made, log=log, **variables))
+        worker = await self.stack.enter_async_context(child(self.made, log, **variables))
         self.workers.append(worker)
         return worker
 

@@ -1,6 +1,6 @@
 """Any sequence of events, faults and workers that come and go, before a judge.
 
-Hypothesis chooses; `STATEFUL_EXAMPLES` asks for more examples, each of which is another. A failure prints its steps.
+Hypothesis chooses; `STATEFUL_EXAMPLES` asks for so many examples, new ones each time. A failure prints its steps.
 """
 
 import asyncio
@@ -135,4 +135,4 @@ class Attack(RuleBasedStateMachine):
 @pytest.mark.timeout(3_600 if EXAMPLES else 300)
 def test_whatever_comes_in_whatever_order_every_invariant_holds(servers: Addresses) -> None:
     Attack.addresses = servers
-    run_state_machine_as_test(Attack, settings=FEW)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Attack, settings=FEW)
