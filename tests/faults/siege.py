@@ -28,7 +28,7 @@ PLAN = Plan(tuple(f"r{number}" for number in range(6)), tuple(f"u{number}" for n
 HOUR = 3_600
 STEPS = ["read", "apply", "deliver", "settle", "announce", "strike"]
 COMMANDS = ["update", "insert", "delete", "aggregate", "commitTransaction"]
-_SEEN_SECONDS = 10.0
+_SEEN_SECONDS = 6.0
 _MOST_WORKERS = 3
 
 
@@ -127,16 +127,13 @@ class Siege:
         name = self.chance.choice(STEPS if kind == "AT_STEP" else COMMANDS)
         place = f"{name}:{self.chance.choice(['before', 'after'])}"
         worker = await self.start_worker(**{kind: f"{place}:{self.chance.randint(1, 4)}", "DO": do})
-        assert worker.stdout is not None
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_SEEN_SECONDS):
-                if place not in (await worker.stdout.readline()).decode():
-                    return False
-                if do == "stop":
-                    self.workers.remove(worker)
-                    self.asleep.append(worker)
-                return True
-        return False
+        self.workers.remove(worker)
+        if not await _came_to(worker, place):
+            worker.kill()  # or its trap would spring when nobody is there to wake it
+            return False
+        if do == "stop":
+            self.asleep.append(worker)
+        return True
 
     async def tell(self, suffix: str, body: Body | bytes, request_id: str | None = None) -> None:
         """Publish an event."""
@@ -165,3 +162,11 @@ class Siege:
             if worker.returncode is None:
                 await self._end(worker)
         return recording
+
+
+async def _came_to(worker: Process, place: str) -> bool:
+    assert worker.stdout is not None
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_SEEN_SECONDS):
+            return place in (await worker.stdout.readline()).decode()
+    return False

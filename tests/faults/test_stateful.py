@@ -107,9 +107,14 @@ class Attack(RuleBasedStateMachine):
         self.run(self.siege.wake_workers())
 
     @precondition(lambda self: len(self.siege.workers) < 3)
-    @rule(place=st.sampled_from(PLACES))
-    def worker_is_trapped(self, place: tuple[str, str]) -> None:
-        self.run(self.siege.trap_worker(*place))
+    @rule(place=st.sampled_from(PLACES), seed=SEEDS)
+    def worker_is_trapped(self, place: tuple[str, str], seed: int) -> None:
+        self.run(self.trap_worker(place, seed))
+
+    async def trap_worker(self, place: tuple[str, str], seed: int) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.siege.tell_some(random.Random(seed), 6))  # noqa: S311 - a plan
+            tasks.create_task(self.siege.trap_worker(*place))
 
     @rule()
     def connections_to_the_broker_are_cut(self) -> None:

@@ -25,7 +25,13 @@ _NATS_PLACES = [
     (b"PONG\r\n", False),
     (b"X-Request-ID", False),
 ]
-_MONGO_PLACES = [(b"", True), (b"", False), (b"commitTransaction", True), (b"keyRotation", True), (b"aggregate", True)]
+_MONGO_PLACES = [
+    (b"", True),
+    (b"", False),
+    (b"commitTransaction", True),
+    (b"keyRotation", True),
+    (b"aggregate", True),
+]
 
 
 async def killed(siege: Siege, _world: World) -> bool:

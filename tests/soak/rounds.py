@@ -72,8 +72,7 @@ async def play(plan: Round, folder: Path) -> tuple[Outcome, Recording | None]:
             await attack(siege, of_round, plan, outcome)
             recording = await siege.calm_down(record, PATIENCE)
             outcome.versions = await _versions(siege)
-        violations = [*judge(recording), *side_door_of_files(recording, folder.glob("worker*.log"))]
-        outcome.violations = [f"{one.invariant}: {one.text}" for one in violations]
+        outcome.violations = _violations(recording, folder)
         outcome.events, outcome.keys = len(recording.events), len(recording.keys)
         if siege.jumped:
             outcome.faults["clock of a worker jumps"] = siege.jumped
@@ -83,10 +82,13 @@ async def play(plan: Round, folder: Path) -> tuple[Outcome, Recording | None]:
     return outcome, recording
 
 
+def _violations(recording: Recording, folder: Path) -> list[str]:
+    found = [*judge(recording), *side_door_of_files(recording, folder.glob("worker*.log"))]
+    return [f"{one.invariant}: {one.text}" for one in found]
+
+
 @asynccontextmanager
-async def besieged(
-    plan: Round, folder: Path, outcome: Outcome
-) -> AsyncIterator[tuple[Siege, Recorder, World]]:
+async def besieged(plan: Round, folder: Path, outcome: Outcome) -> AsyncIterator[tuple[Siege, Recorder, World]]:
     """Set up servers, proxies, a recorder and two workers."""
     async with AsyncExitStack() as stack:
         made_world = await stack.enter_async_context(world(plan.shape, folder, denied=plan.denied))
@@ -106,9 +108,7 @@ async def besieged(
         variables |= made_world.variables
         chance = random.Random(plan.seed)  # noqa: S311 - a plan
         workers = await stack.enter_async_context(AsyncExitStack())
-        siege = Siege(
-            made, workers, chance, folder, variables, nats, mongo, small=plan.small, clocks=plan.clocks
-        )
+        siege = Siege(made, workers, chance, folder, variables, nats, mongo, small=plan.small, clocks=plan.clocks)
         yield siege, record, made_world
 
 

@@ -6,18 +6,21 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from tests.clusters import MongoSet, NatsCluster, mongo_set, nats_cluster
 from worker.ports import HOST
 from worker.servers import MongoServer, NatsServer
 
 SINGLE, NATS_OF_THREE, MONGO_OF_THREE = SHAPES = "single servers", "three NATS servers", "three MongoDB servers"
+Server = TypeVar("Server", NatsServer, MongoServer)
 DENIED = "u7"
 PASSWORD = "secret"  # noqa: S105 - of a server on this machine
 USERS = f"""
 authorization {{ users: [
   {{ user: test, password: {PASSWORD} }}
-  {{ user: worker, password: {PASSWORD}, permissions: {{ publish: {{ deny: ["chat.user.{DENIED}.event.room.key"] }} }} }}
+  {{ user: worker, password: {PASSWORD}
+     permissions: {{ publish: {{ deny: ["chat.user.{DENIED}.event.room.key"] }} }} }}
 ] }}
 """
 
@@ -78,7 +81,7 @@ async def world(shape: str, folder: Path, *, denied: bool) -> AsyncIterator[Worl
 
 
 @asynccontextmanager
-async def _killed(server: NatsServer | MongoServer) -> AsyncIterator[NatsServer | MongoServer]:
+async def _killed(server: Server) -> AsyncIterator[Server]:
     await server.start()
     try:
         yield server
