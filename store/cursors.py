@@ -158,6 +158,17 @@ async def release(database: Database, lease: Lease) -> None:
         )
 
 
+async def give_up(database: Database, cursor: Document) -> None:
+    """Let others take a partition that its owner, as `cursors` saw it, serves no more.
+
+    Unlike `release` it needs no lease, so it can follow a failure; whoever takes it kills its session.
+    """
+    with translated():
+        await database[CURSORS].update_one(
+            {"_id": cursor["_id"], "epoch": cursor["epoch"], "owner": cursor["owner"]}, {"$set": {"owner": None}}
+        )
+
+
 async def move(database: Database, lease: Lease, before: Place, after: Place) -> None:
     """Move the cursor without effects: past events of others, or back to where a re-made stream goes on."""
     with translated():

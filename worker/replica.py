@@ -56,8 +56,12 @@ class Partitions:
         self._forget_finished()
         share = fair_share(alive, me, len(documents))
         idle = [document for document in documents if document["partition"] not in self._running]
-        for document in free(idle, alive, me)[: max(share - len(self._running), 0)]:
+        room, available = max(share - len(self._running), 0), free(idle, alive, me)
+        for document in available[:room]:
             self._start(document)
+        for document in available[room:]:
+            if document["owner"] == me:  # interrupted while it was to be handed over
+                await cursors.give_up(database, document)
         for partition, _ in list(self._running.values())[share:]:
             partition.stop()
         metrics.PARTITIONS.set(len(self._running))

@@ -1,13 +1,17 @@
 """Replicas: they share a site's partitions, hand them over at once, and take them from the dead."""
 
 import asyncio
+import json
 import signal
 import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.command import child
-from tests.rig import Rig
+from roomkeys.tokens import partition_of
+from tests.command import child, ends_well
+from tests.faults.wire import Place, Stall
+from tests.proxy import proxied
+from tests.rig import PATIENCE, Rig
 
 CREATE = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
 REMOVE_BOB = {"roomId": "r1", "requester": "alice", "account": "bob"}
@@ -108,3 +112,29 @@ async def test_a_replica_that_died_after_its_transaction_is_finished_for(site_ri
             removed = await site_rig.result(request_id)
     assert removed["status"] == "ok"
     assert len({key for key in site_rig.keys("carol") if key[0] == 1}) == 1, "the same key went out again"
+
+
+async def test_partitions_that_are_interrupted_while_they_are_to_be_handed_over_go_to_the_other_replica(
+    site_rig: Rig,
+) -> None:
+    """The broker confirms nothing to the first replica, which is alive and so keeps what bears its name."""
+    await site_rig.users("alice", "bob", "carol")
+    impatient = json.dumps({"worker.broker.CONFIRM_TIMEOUT": 1})
+    stall = Stall(Place(b"PUB chat.user."))
+    rooms = [f"r{number}" for number in range(32)]
+    assert {partition_of(room_id, 8) for room_id in rooms} == set(range(8))
+    async with (
+        proxied(site_rig.settings.nats_url[0]) as proxy,
+        child(site_rig, NATS_URL=proxy.url, CONSTANTS=impatient) as first,
+    ):
+        for room_id in rooms:
+            await site_rig.ask("create", {**CREATE, "roomId": room_id})
+        proxy.fault = stall
+        asked = [await site_rig.publish("key.rotate", {"roomId": one, "requester": "alice"}) for one in rooms]
+        await asyncio.wait_for(stall.held.wait(), PATIENCE)
+        async with site_rig.worker():
+            await until_owners(site_rig, lambda seen: shared(seen, 2), "both own half")
+            stall.released.set()
+            for request_id in asked:
+                await site_rig.result(request_id)
+            await ends_well(first)
