@@ -2,6 +2,7 @@
 
 `python -m tests.faults.child`, with the worker's own settings in the environment, those of `trap.py` and
 `clock.py`, and in `CONSTANTS` other values for constants, as JSON: `{"worker.replica.LEASE_MS": 1000}`.
+At SIGUSR1 it writes to its log what it is doing.
 """
 
 import asyncio
@@ -22,9 +23,16 @@ def change(constants: dict[str, int]) -> None:
         setattr(importlib.import_module(module), name, value)
 
 
+def tell() -> None:
+    """Write down what every task waits for."""
+    for task in asyncio.all_tasks():
+        task.print_stack()
+
+
 async def main() -> None:
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGUSR1, tell)
     await app.run(read_settings(), stop)
 
 

@@ -157,11 +157,24 @@ class Siege:
         await record.round_trip()
         for suffix, body in PLAN.rotations():
             await self.tell(suffix, body)
-        recording = await record.finish(patience)
+        try:
+            recording = await record.finish(patience)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; {await self.state()}") from None
         for worker in self.workers:
             if worker.returncode is None:
                 await self._end(worker)
         return recording
+
+    async def state(self) -> str:
+        """Tell who is there and owns what, and let the workers write down what they are doing."""
+        cursors = await self.made.db.room_worker_cursors.find({}).to_list(None)
+        replicas = await self.made.db.room_worker_replicas.find({}).to_list(None)
+        for worker in (worker for worker in self.workers if worker.returncode is None):
+            worker.send_signal(signal.SIGUSR1)
+        await asyncio.sleep(1)
+        ended = [worker.returncode for worker in self.workers]
+        return f"workers ended with {ended}; cursors: {cursors}; replicas: {replicas}"
 
 
 async def _came_to(worker: Process, place: str) -> bool:

@@ -21,7 +21,7 @@ from tests.rig import rig
 from tests.soak.faults import FAULTS
 from tests.soak.world import DENIED, MONGO_OF_THREE, NATS_OF_THREE, SINGLE, World, world
 
-PATIENCE = 120.0
+PATIENCE = 60.0
 _FAULTS_A_ROUND = 7
 _ROUND_SECONDS = 400.0
 
