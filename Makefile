@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo dev test test-unit test-soak test-containers lint measure lock clean
+.PHONY: demo dev test test-unit test-faults soak test-containers lint measure lock clean
 
 $(READY): requirements/dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -24,8 +24,14 @@ test: $(READY)       ## everything that needs no container engine
 test-unit: $(READY)  ## what needs no server
 	$(BIN)/python -m pytest tests/unit
 
-test-soak: $(READY)  ## more faults, at more places
+test-faults: $(READY)  ## the faults, and the judge of them, that belong to every change
+	$(BIN)/python -m pytest tests/faults tests/mutations tests/protocol tests/load tests/unit/test_judge_*.py
+
+soak: $(READY)       ## every kind of fault for SOAK_MINUTES (30), judged; then what is too long for every change
+	$(BIN)/python -m tests.soak
 	$(BIN)/python -m pytest -m soak
+	STATEFUL_EXAMPLES=50 $(BIN)/python -m pytest tests/faults/test_stateful.py
+	LOAD=full $(BIN)/python -m pytest tests/load
 
 test-containers: $(READY)  ## builds the image and runs it, through a Docker API
 	$(BIN)/python -m pytest -m container

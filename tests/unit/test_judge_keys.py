@@ -295,6 +295,20 @@ def test_bots_and_accounts_that_are_no_tokens_need_no_key() -> None:
     assert judge(run.recording) == []
 
 
+def test_whom_the_broker_denies_need_no_key() -> None:
+    run = Run()
+    request_id = run.event("create", {"roomId": "r1", "name": "r1", "users": ["bob"], "requesterAccount": "alice"})
+    run.apply("r1", 0, joined="alice bob")
+    run.update(request_id, "added", "alice", "bob")
+    run.send("r1", 0, "alice")
+    run.settle("r1", 0)
+    run.answer(request_id, "room.create", "r1")
+    run.end("r1", 0, alice="owner", bob="member")
+    assert Invariant.REACH in broken(run)
+    run.recording.denied = frozenset({"bob"})
+    assert judge(run.recording) == []
+
+
 def test_failures_name_no_key() -> None:
     run = a_version_has_two_keys_in_payloads()
     search = run.recording.secrets.search()

@@ -387,3 +387,20 @@ def test_the_examples_go_on_from_one_another() -> None:
     run.answer(request_id, "room.key.rotate", "r1")
     run.end("r1", 2, alice="owner", carol="member", dave="member")
     assert judge(run.recording) == []
+
+
+def test_a_request_that_was_published_twice_is_not_judged_by_its_answers_and_its_keys_are() -> None:
+    run = right()
+    request_id = run.event("key.rotate", ROTATE)
+    first = run.recording.events[0]
+    run.recording.events[-1] = replace(run.recording.events[-1], request_id=first.request_id)
+    version = int(run.recording.rooms["r1"].version or 0) + 1
+    members = {account: str(role) for account, role in run.recording.members["r1"].items()}
+    run.apply("r1", version)
+    run.send("r1", version, *members)
+    run.settle("r1", version)
+    run.answer(str(first.request_id), "room.key.rotate", "r1")
+    run.end("r1", version, **members)
+    assert judge(run.recording) == []
+    run.answer(request_id, "room.key.rotate", "r1")
+    assert broken(run) == {Invariant.ORDER}, "an answer to nobody is still found"
