@@ -81,12 +81,17 @@ class Siege:
         return settings
 
     async def keep(self, count: int) -> None:
-        """Have so many workers at work, and no more than a few."""
-        self.workers = [worker for worker in self.workers if worker.returncode is None]
+        """Have so many workers at work, and no more than a few; none of them has ended by itself."""
+        self.require_alive()
         while len(self.workers) > _MOST_WORKERS:
             await self.kill_worker()
         while len(self.workers) < count:
             await self.start_worker()
+
+    def require_alive(self) -> None:
+        """Require that no worker has ended that was not made to."""
+        ended = [worker.returncode for worker in [*self.workers, *self.asleep] if worker.returncode is not None]
+        assert not ended, f"workers ended by themselves with {ended}"
 
     async def kill_worker(self) -> bool:
         """Kill a worker."""
@@ -161,9 +166,9 @@ class Siege:
             recording = await record.finish(patience)
         except AssertionError as error:
             raise AssertionError(f"{error}; {await self.state()}") from None
+        self.require_alive()
         for worker in self.workers:
-            if worker.returncode is None:
-                await self._end(worker)
+            await self._end(worker)
         return recording
 
     async def state(self) -> str:
