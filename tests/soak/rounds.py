@@ -57,7 +57,10 @@ def round_of(seed: int) -> Round:
     chance = random.Random(seed)  # noqa: S311 - a plan
     shape = chance.choices([SINGLE, NATS_OF_THREE, MONGO_OF_THREE], [4, 1, 1])[0]
     some = [chance.random() < often for often in (0.5, 0.25, 0.4, 0.3)]
-    faults = chance.sample(sorted(FAULTS[shape]), _FAULTS_A_ROUND)
+    # What only this shape has comes in each of its rounds.
+    own = sorted(FAULTS[shape].keys() - FAULTS[SINGLE].keys())
+    others = sorted(FAULTS[shape].keys() & FAULTS[SINGLE].keys())
+    faults = chance.sample(own + chance.sample(others, _FAULTS_A_ROUND - len(own)), _FAULTS_A_ROUND)
     small, denied, foreign, clocks = some
     denied = denied and shape != NATS_OF_THREE
     return Round(seed, shape, small, denied, foreign, clocks, chance.choice([1, 3, 8]), tuple(faults))
@@ -156,4 +159,4 @@ async def _another_service(siege: Siege) -> None:
 
 async def _versions(siege: Siege) -> tuple[str, str]:
     about = await siege.made.db.client.admin.command("buildInfo")
-    return str(siege.made.nc.connected_server_version), str(about["version"])
+    return str(siege.made.nc._server_info["version"]), str(about["version"])

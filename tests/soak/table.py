@@ -23,6 +23,7 @@ class Tally:
     seconds: float = 0.0
     struck: Counter[str] = field(default_factory=Counter)
     judged: Counter[str] = field(default_factory=Counter)
+    small: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     versions: tuple[str, str] = ("", "")
 
@@ -35,7 +36,8 @@ class Tally:
         self.seconds += outcome.seconds
         self.versions = outcome.versions
         self.struck += outcome.faults
-        self.kinds += Counter([plan.shape, *(["small numbers"] if plan.small else [])])
+        self.kinds[plan.shape] += 1
+        self.small += plan.small
         if not outcome.violations:
             self.judged += Counter({name: 1 for name, count in outcome.faults.items() if count})
 
@@ -49,7 +51,7 @@ def table(tally: Tally) -> str:
     lines = [
         f"`make soak` on {day}: {minutes:.0f} minutes of rounds on {os.cpu_count()} cores, seed {tally.seed},",
         f"NATS {nats}, MongoDB {mongo}. **{judged}, {tally.violations} violations.**",
-        f"Rounds: {kinds} (big rooms and slices).",
+        f"{kinds}; in {tally.small} of them rooms of five are big, and events of four are cut in slices.",
         "",
         "| fault | struck | rounds with it judged right |",
         "|---|---:|---:|",
