@@ -25,7 +25,7 @@ test-unit: $(READY)  ## what needs no server
 	$(BIN)/python -m pytest tests/unit
 
 test-faults: $(READY)  ## the faults, and the judge of them, that belong to every change
-	$(BIN)/python -m pytest tests/faults tests/mutations tests/protocol tests/load tests/unit/test_judge_*.py
+	$(BIN)/python -m pytest -n 4 --dist worksteal tests/faults tests/mutations tests/protocol tests/load tests/unit/test_judge_*.py
 
 soak: $(READY)       ## every kind of fault for SOAK_MINUTES (30), judged; then what is too long for every change
 	$(BIN)/python -m tests.soak
