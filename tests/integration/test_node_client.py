@@ -3,17 +3,19 @@
 import os
 import shutil
 import subprocess
+from asyncio.subprocess import Process
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from tests.command import Process, running, says, variables
+from tests.command import running, says, variables
 from tests.rig import Rig, rig
 from worker.ports import HOST, free_port
 from worker.servers import NatsServer
@@ -62,16 +64,16 @@ class Site:
         env = variables(self.made, NATS_URL=self.url)
         return running(self.script, "bob", env=env, program=shutil.which("node") or "node")
 
-    async def say(self, text: str, key: dict[str, object] | None = None, *, spoiled: bool = False) -> None:
+    async def say(self, text: str, key: dict[str, Any] | None = None, *, spoiled: bool = False) -> None:
         """Seal a message with the key in use, or another one, and send it."""
         key = key or await self.key()
         nonce = os.urandom(12)
-        ciphertext = bytearray(AESGCM(bytes(key["priv"])).encrypt(nonce, text.encode(), None))  # type: ignore[arg-type]
+        ciphertext = bytearray(AESGCM(key["priv"]).encrypt(nonce, text.encode(), None))
         ciphertext[0] ^= spoiled
         envelope = {"nonce": b64encode(nonce).decode(), "ciphertext": b64encode(ciphertext).decode()}
         await self.made.nc.publish("example.room.r1.message", orjson.dumps({"version": key["ver"], **envelope}))
 
-    async def key(self) -> dict[str, object]:
+    async def key(self) -> dict[str, Any]:
         """Return the key in use."""
         return dict((await self.made.room("r1"))["encKey"])
 
@@ -96,6 +98,7 @@ async def test_a_client_of_other_people_receives_fetches_and_opens(node_site: Si
     made = node_site.made
     room = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
     async with made.worker():
+        await made.until_owned()
         async with node_site.subscriber() as bob:
             await says(bob, "up to date as bob")
             await made.ask("create", room)
@@ -121,11 +124,13 @@ async def test_a_client_of_other_people_receives_fetches_and_opens(node_site: Si
 
 async def test_a_client_of_other_people_catches_up_after_a_lost_connection(node_site: Site) -> None:
     made = node_site.made
-    async with made.worker(), node_site.subscriber() as bob:
-        await says(bob, "up to date as bob")
-        await node_site.server.kill()
-        await node_site.server.start()
-        await says(bob, "up to date as bob")
+    async with made.worker():
+        await made.until_owned()
+        async with node_site.subscriber() as bob:
+            await says(bob, "up to date as bob")
+            await node_site.server.kill()
+            await node_site.server.start()
+            await says(bob, "up to date as bob")
 
 
 def test_the_lock_file_names_no_registry() -> None:
