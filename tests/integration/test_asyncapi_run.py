@@ -22,7 +22,7 @@ SHAPE = {"invalid_event", "invalid_account", "invalid_request"}
 class Wire:
     """Everything that anybody published, in order."""
 
-    messages: list[Msg] = field(default_factory=list)
+    messages: list[Msg] = field(default_factory=list, repr=False)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def hear(self, message: Msg) -> None:
