@@ -57,4 +57,8 @@ def frame(accounts: Sequence[str], payload: bytes) -> bytes:
         return b""
     head = f"PUB {KEY_PREFIX}".encode()
     tail = f"{KEY_SUFFIX} {len(payload)}\r\n".encode() + payload + b"\r\n"
-    return head + (tail + head).join(map(str.encode, accounts)) + tail
+    lines = list(map(str.encode, accounts))
+    # What comes first and last goes into the join as well: added to the page, it would be copied once more each.
+    lines[0] = head + lines[0]
+    lines[-1] += tail
+    return (tail + head).join(lines)
