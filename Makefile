@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo dev test test-unit test-faults soak test-containers lint measure lock clean
+.PHONY: demo dev test test-unit test-faults soak test-containers lint bench lock clean
 
 $(READY): requirements/dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -41,8 +41,12 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-measure: $(READY)    ## what it does on this machine, in numbers
-	$(BIN)/python -m benchmarks.measure
+bench: $(VENV)/.bench  ## everything side by side on this machine, in numbers; BENCH=quick shows that it works
+	$(BIN)/python -m benchmarks
+
+$(VENV)/.bench: $(READY) requirements/bench.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	touch $@
 
 PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-header --no-annotate --upgrade
@@ -51,6 +55,7 @@ lock: $(READY)       ## pins anew what pyproject.toml asks for
 	$(BIN)/python -m pip install --quiet uv
 	$(PIN) pyproject.toml -o requirements/run.txt
 	$(PIN) --extra dev pyproject.toml -o requirements/dev.txt
+	$(PIN) --extra bench -c requirements/dev.txt pyproject.toml -o requirements/bench.txt
 	$(PIN) requirements/build.in -o requirements/build.txt
 
 clean:

@@ -1,147 +1,189 @@
-"""A site to measure: servers of its own, rooms written straight into the database, a producer, a counter."""
+"""The servers of a run, and its two sites: this worker's and the Go worker's, each with a database of its own."""
 
 import asyncio
-import os
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
+import aiohttp
 import nats
 import orjson
 from nats.aio.client import Client
 from pymongo import AsyncMongoClient
 
-from roomkeys.subjects import event_subject
+from benchmarks import seed, wire
+from benchmarks.recording import Recording, recording
+from benchmarks.sizes import TEN
+from roomkeys.subjects import event_subject, events_stream
 from store.connect import connect
 from store.indexes import ensure_indexes
 from worker import broker as brokers
 from worker.app import bootstrap_streams
-from worker.servers import local_servers
-from worker.settings import Settings, read_settings
+from worker.ports import HOST, free_port
+from worker.servers import MongoServer, NatsServer
+from worker.settings import read_settings
 
-PATIENCE = 120.0
-USERS = 10
-
-
-@dataclass
-class Counter:
-    """A subscriber on a socket of its own that only counts messages, and so is no bottleneck."""
-
-    received: int = 0
-    _more: asyncio.Event = field(default_factory=asyncio.Event)
-    _counting: asyncio.Task[None] | None = None
-
-    async def listen(self, url: str, subject: str) -> None:
-        """Subscribe; returns once the server knows."""
-        host, _, port = url.removeprefix("nats://").rpartition(":")
-        reader, writer = await asyncio.open_connection(host, int(port), limit=2**22)
-        await reader.readline()
-        writer.write(b'CONNECT {"verbose":false,"pedantic":false}\r\nSUB ' + subject.encode() + b" 1\r\nPING\r\n")
-        while await reader.readline() != b"PONG\r\n":
-            pass
-        self._counting = asyncio.create_task(self._count(reader, writer))
-
-    async def _count(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        last = b"\r\n"
-        while data := await reader.read(2**20):
-            # A line may begin in one read and end in the next.
-            self.received += (last + data).count(b"\r\nMSG ") - last.count(b"\r\nMSG ")
-            last = (last + data)[-5:]
-            if b"PING\r\n" in data:
-                writer.write(b"PONG\r\n")
-            self._more.set()
-
-    async def until(self, count: int) -> None:
-        """Wait until so many messages have come."""
-        async with asyncio.timeout(PATIENCE):
-            while self.received < count:
-                self._more.clear()
-                await self._more.wait()
+OURS: Final = "ours"
+GO: Final = "go"
+_PEOPLE: Final = 1_000
+_WINDOW: Final = 500
+_LATE: Final = 30.0
+"""Seconds by which the broker's own counts may lag behind what it was sent."""
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Site:
-    """The settings of a site whose servers are up, its database, and a producer's connection."""
+    """One worker's site: its name is also its database's."""
 
-    settings: Settings
+    name: str
+    nats_url: str
+    mongo_uri: str
     db: Any
     nc: Client
 
-    async def seed(self, rooms: int, members: int, prefix: str) -> list[str]:
-        """Write rooms with members m0, m1, … straight into the database; return the rooms' ids."""
-        ids = [f"{prefix}{number}" for number in range(rooms)]
-        await self.db.rooms.insert_many([self._room(room_id, members) for room_id in ids])
-        for start in range(0, rooms, 100):
-            some = ids[start : start + 100]
-            await self.db.subscriptions.insert_many(
-                [_subscription(room_id, f"m{number}") for room_id in some for number in range(members)]
-            )
-        return ids
-
-    def _room(self, room_id: str, members: int) -> dict[str, Any]:
-        facts = {"_id": room_id, "name": room_id, "type": "channel", "siteId": self.settings.site_id}
-        return {**facts, "userCount": members, "appCount": 0, "encKey": {"priv": bytes(32), "ver": 0}}
-
-    async def publish(self, suffix: str, body: dict[str, Any]) -> str:
-        """Publish an event; return its request id."""
-        request_id = str(uuid4())
-        subject = event_subject(self.settings.site_id, suffix)
-        await self.nc.jetstream().publish(subject, orjson.dumps(body), headers={"X-Request-ID": request_id})
-        return request_id
-
-    @asynccontextmanager
-    async def worker(self) -> AsyncIterator[int]:
-        """Run a worker in a process of its own; yields its process id."""
-        environment = {
-            **os.environ,
-            "NATS_URL": self.settings.nats_url[0],
-            "MONGO_URI": self.settings.mongo_uri.get_secret_value(),
-            "SITE_ID": self.settings.site_id,
-            "HEALTH_ADDR": "127.0.0.1:0",
-            "METRICS_ADDR": "127.0.0.1:0",
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the settings of whoever works here."""
+        return {
+            "NATS_URL": self.nats_url,
+            "MONGO_URI": self.mongo_uri,
+            "MONGO_DB": self.name,
+            "SITE_ID": self.name,
             "LOG_LEVEL": "warning",
         }
-        program = str(Path(sys.executable).parent / "room-worker")
-        process = await asyncio.create_subprocess_exec(program, "run", env=environment)
-        try:
-            yield process.pid
-        finally:
-            process.terminate()
-            await process.wait()
+
+    async def publish(self, suffix: str, body: dict[str, Any]) -> None:
+        """Publish one event as a producer does."""
+        headers = {"X-Request-ID": str(uuid4())}
+        await self.nc.jetstream().publish(event_subject(self.name, suffix), orjson.dumps(body), headers=headers)
+
+    async def publish_all(self, suffix: str, bodies: list[dict[str, Any]]) -> None:
+        """Publish a backlog at once; returns when the stream has stored it."""
+        before = await self._stored()
+        await asyncio.to_thread(
+            _write_windows, self.nats_url, [_framed(self.name, suffix, body) for body in bodies]
+        )
+        await _until(self._stored, before + len(bodies))
+
+    async def _stored(self) -> int:
+        """Return how many events the stream has ever stored."""
+        return int((await self.nc.jetstream().stream_info(events_stream(self.name))).state.last_seq)
+
+    async def put_back(self, prefix: str, count: int, first: int, members: int) -> None:
+        """Make these accounts members again, in each of the rooms."""
+        await seed.memberships(self.db, self.name, prefix, count, members, first)
+        await self.db.rooms.update_many({"_id": {"$regex": f"^{prefix}[0-9]+$"}}, {"$inc": {"userCount": members}})
+
+    async def rooms_of_ten(self, prefix: str, count: int) -> list[str]:
+        """Make rooms of ten."""
+        return await seed.rooms(self.db, self.name, prefix, count, TEN)
+
+
+async def _until(counted: Callable[[], Awaitable[int]], total: int) -> int:
+    async with asyncio.timeout(_LATE):
+        while True:
+            if (found := await counted()) >= total:
+                return found
+            await asyncio.sleep(0.01)
+
+
+def _framed(site: str, suffix: str, body: dict[str, Any]) -> bytes:
+    head = f"NATS/1.0\r\nX-Request-ID: {uuid4()}\r\n\r\n".encode()
+    data = orjson.dumps(body)
+    line = f"HPUB {event_subject(site, suffix)} {len(head)} {len(head) + len(data)}\r\n".encode()
+    return line + head + data + b"\r\n"
+
+
+def _write_windows(url: str, frames: list[bytes]) -> None:
+    connection = wire.connect(url)
+    for start in range(0, len(frames), _WINDOW):
+        connection.sendall(b"".join(frames[start : start + _WINDOW]))
+        wire.confirm(connection)
+    connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Everything a measure works with; `go` is the Go program, if there is one."""
+
+    ours: Site
+    gos: Site
+    recorder: Recording
+    go: Path | None
+    monitor: str
+
+    def site(self, peer: str) -> Site:
+        """Return a worker's site."""
+        return self.ours if peer == OURS else self.gos
+
+    async def taken(self) -> int:
+        """Return how many messages the broker has taken so far, by its own count."""
+        async with aiohttp.ClientSession() as session, session.get(self.monitor) as response:
+            return int((await response.json())["in_msgs"])
+
+    async def taken_until(self, total: int) -> int:
+        """Return how many messages the broker has taken, once its count has come to so many."""
+        return await _until(self.taken, total)
+
+    @property
+    def workers(self) -> list[str]:
+        """Return the workers that can be measured."""
+        return [OURS] if self.go is None else [OURS, GO]
 
 
 @asynccontextmanager
-async def site() -> AsyncIterator[Site]:
-    """Start servers in a temporary folder and make a site on them, with users m0 to m9."""
-    with TemporaryDirectory() as folder:
-        async with local_servers(Path(folder)) as (nats_server, mongo_server):
-            settings = read_settings(nats_url=nats_server.url, mongo_uri=mongo_server.uri, site_id="measure")
-            await _prepare(settings)
-            nc = await nats.connect(nats_server.url)
-            client: AsyncMongoClient[Any] = AsyncMongoClient(mongo_server.uri)
-            db = client[settings.mongo_db]
-            await db.users.insert_many(
-                [{"_id": f"u-m{number}", "account": f"m{number}"} for number in range(USERS)]
-            )
-            yield Site(settings, db, nc)
-            await nc.close()
-            await client.close()
+async def bench() -> AsyncIterator[Bench]:
+    """Start the servers and the recorder, and make both sites."""
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        monitor = f"{HOST}:{free_port()}"
+        nats_server = await stack.enter_async_context(NatsServer(folder / "nats", config=f"http: {monitor}"))
+        mongo_server = await stack.enter_async_context(MongoServer(folder / "mongo"))
+        nc = await nats.connect(nats_server.url)
+        stack.push_async_callback(nc.close)
+        client: AsyncMongoClient[Any] = AsyncMongoClient(mongo_server.uri)
+        stack.push_async_callback(client.close)
+        ours, gos = (Site(name, nats_server.url, mongo_server.uri, client[name], nc) for name in (OURS, GO))
+        for site in (ours, gos):
+            await _prepare(site)
+        # Such workers keep an index for their count of bots.
+        await gos.db.subscriptions.create_index([("roomId", 1), ("u.isBot", 1)])
+        recorder = await stack.enter_async_context(recording(nats_server.url))
+        go = await asyncio.to_thread(_built, folder)
+        yield Bench(ours, gos, recorder, go, f"http://{monitor}/varz")
 
 
-async def _prepare(settings: Settings) -> None:
+async def _prepare(site: Site) -> None:
+    settings = read_settings(nats_url=site.nats_url, mongo_uri=site.mongo_uri, site_id=site.name)
     broker = await brokers.connect(settings, "set-up")
-    await bootstrap_streams(broker, settings.site_id)
+    await bootstrap_streams(broker, site.name)
     await broker.close()
-    database = connect(settings.mongo_uri.get_secret_value(), settings.mongo_db)
+    database = connect(site.mongo_uri, site.name)
     await ensure_indexes(database)
     await database.close()
+    await seed.people(site.db, _PEOPLE)
 
 
-def _subscription(room_id: str, account: str) -> dict[str, Any]:
-    user = {"_id": f"u-{account}", "account": account, "isBot": False}
-    return {"_id": uuid4().hex, "u": user, "roomId": room_id, "roles": ["member"]}
+def _built(folder: Path) -> Path | None:
+    """Build the Go program; None, and a line that says why, where that cannot be done."""
+    program = folder / "go-peer"
+    try:
+        made = subprocess.run(  # noqa: S603 - our own program
+            ["go", "build", "-o", str(program), "."],  # noqa: S607 - the Go of whoever runs it
+            cwd=Path(__file__).parent / "go",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        print("no Go on this machine: its rows are left out")
+        return None
+    if made.returncode:
+        print(f"the Go program cannot be built, its rows are left out: {made.stderr.strip()[-500:]}")
+        return None
+    return program

@@ -1,0 +1,53 @@
+"""Everything side by side on this machine, in turn within one run: `make bench`."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Final
+
+from benchmarks import fanout, growth, removals
+from benchmarks.machine import description
+from benchmarks.plots import draw
+from benchmarks.progress import say
+from benchmarks.recording import Recording
+from benchmarks.samples import Samples
+from benchmarks.site import bench
+from benchmarks.sizes import IS_QUICK
+from benchmarks.tables import document
+from worker import logs
+
+FOLDER: Final = Path(__file__).parent
+
+
+async def measured(samples: Samples) -> Recording:
+    """Measure everything once."""
+    async with bench() as made:
+        say("rooms are made")
+        rooms = await fanout.rooms_by_size(made)
+        for peer in made.workers:
+            await removals.prepare(made.site(peer))
+        say("fan-out and reading")
+        async with fanout.peers(made) as peers:
+            await fanout.fan_out(made, samples, peers, rooms)
+            say("fan-out by size")
+            await fanout.by_size(made, samples, peers, rooms)
+        await fanout.peak(made, samples, rooms)
+        await removals.removals(made, samples)
+        await growth.growth(made, samples)
+        return made.recorder
+
+
+async def main() -> None:
+    """Measure, and write it down; a quick run is only printed."""
+    logs.configure("warning", "console")
+    samples, machine, since = Samples(), description(), time.monotonic()
+    recorder = await measured(samples)
+    text = document(samples, recorder, machine, time.monotonic() - since)
+    print(text)
+    if not IS_QUICK:
+        (FOLDER / "results.md").write_text(text)
+        draw(samples, FOLDER / "plots")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

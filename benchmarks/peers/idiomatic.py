@@ -1,0 +1,69 @@
+"""nats-py as its users use it: a task and a semaphore around each publish, or a plain loop."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import nats
+from nats.aio.client import Client
+
+from benchmarks.accounts import accounts
+from roomkeys.keys import RoomKey
+from roomkeys.payload import RoomKeyEvent, marshal
+from roomkeys.subjects import room_key
+from store.connect import connect
+from worker.settings import read_settings
+
+_AT_ONCE: Final = 32
+_BARRIER: Final = 60
+_Way = Callable[[Client, Sequence[str], bytes], Awaitable[None]]
+
+
+async def plain(nc: Client, recipients: Sequence[str], payload: bytes) -> None:
+    """Publish to one after the other."""
+    for account in recipients:
+        await nc.publish(room_key(account), payload)
+
+
+async def tasks(nc: Client, recipients: Sequence[str], payload: bytes) -> None:
+    """Publish to all at once, behind a semaphore."""
+    at_once = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(account: str) -> None:
+        async with at_once:
+            await nc.publish(room_key(account), payload)
+
+    await asyncio.gather(*map(one, recipients))
+
+
+@asynccontextmanager
+async def peer() -> AsyncIterator[dict[str, Any]]:
+    """Connect, and offer what can be measured."""
+    settings = read_settings()
+    nc = await nats.connect(settings.nats_url[0])
+    database = connect(settings.mongo_uri.get_secret_value(), settings.mongo_db)
+
+    def sending(way: _Way) -> Any:
+        async def prepare(asked: dict[str, Any]) -> Callable[[], Awaitable[int]]:
+            recipients = accounts(asked["members"])
+            event = RoomKeyEvent(asked["rooms"][0], RoomKey(asked["version"], bytes(32)))
+
+            async def send() -> int:
+                await way(nc, recipients, marshal(event, 0))
+                await nc.flush(_BARRIER)
+                return len(recipients)
+
+            return send
+
+        return prepare
+
+    async def documents(asked: dict[str, Any]) -> Callable[[], Awaitable[int]]:
+        async def read() -> int:
+            return len(await database["subscriptions"].find({"roomId": asked["rooms"][0]}).to_list(None))
+
+        return read
+
+    yield {"plain": sending(plain), "tasks": sending(tasks), "documents": documents}
+    await nc.close()
+    await database.close()

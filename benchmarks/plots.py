@@ -1,0 +1,98 @@
+"""The plots beside `benchmarks/results.md`, as SVG."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib as mpl
+
+mpl.use("svg")
+mpl.rcParams.update(
+    {"svg.hashsalt": "room-worker", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+)
+
+from matplotlib import pyplot as plt  # noqa: E402 - after the choice of how to draw
+
+from benchmarks.samples import Samples, percentile  # noqa: E402
+
+_OURS: Final = "#1b6ca8"
+_MOST: Final = 0.98
+"""Which share of the removals is drawn: the longest few would squeeze all others."""
+
+_OTHERS: Final = "#b0b7bf"
+
+
+def draw(samples: Samples, folder: Path) -> None:
+    """Draw every plot into a folder."""
+    folder.mkdir(exist_ok=True)
+    _bars(
+        samples,
+        folder / "sending.svg",
+        {
+            "taken": "recipients a second, nobody subscribed",
+            "received": "recipients a second, everybody subscribed",
+        },
+    )
+    _bars(
+        samples,
+        folder / "working.svg",
+        {
+            "read": "accounts a second from the database",
+            "backlog": "removals a second, rooms of ten",
+        },
+    )
+    _latencies(samples, folder / "latency.svg")
+    _growth(samples, folder / "growth.svg")
+
+
+def _bars(samples: Samples, path: Path, measures: dict[str, str]) -> None:
+    """Draw every peer's median, with how far the rounds lay apart."""
+    figure, panels = plt.subplots(1, len(measures), figsize=(9, 2.6))
+    for panel, (measure, title) in zip(panels, measures.items(), strict=True):
+        peers = [peer for peer in reversed(samples.peers(measure)) if peer != "memcpy"]
+        found = [(peer, spread) for peer in peers if (spread := samples.spread(measure, peer)) is not None]
+        medians = [spread.median for _, spread in found]
+        apart = [[s.median - s.low for _, s in found], [s.high - s.median for _, s in found]]
+        colours = [_OURS if peer == "ours" else _OTHERS for peer, _ in found]
+        panel.barh([peer for peer, _ in found], medians, xerr=apart, color=colours, ecolor="#555555")
+        panel.set_title(title, loc="left", fontsize=9)
+        panel.xaxis.set_major_formatter(mpl.ticker.EngFormatter(sep=""))
+    _save(figure, path)
+
+
+def _latencies(samples: Samples, path: Path) -> None:
+    """Draw which share of the removals took how long."""
+    figure, panels = plt.subplots(1, 2, figsize=(9, 2.6))
+    for panel, (measure, title) in zip(
+        panels,
+        {"room": "one removal in a room, ms", "room of ten": "one removal in a room of ten, ms"}.items(),
+        strict=True,
+    ):
+        for peer in samples.peers(measure):
+            panel.ecdf(samples.of(measure, peer), label=peer, color=_OURS if peer == "ours" else "#666666")
+        panel.set_title(title, loc="left", fontsize=9)
+        longest = max(percentile(samples.of(measure, peer), _MOST) for peer in samples.peers(measure))
+        panel.set_xlim(0, longest * 1.1)
+        panel.legend(frameon=False)
+    _save(figure, path)
+
+
+def _growth(samples: Samples, path: Path) -> None:
+    """Draw what one costs as there are more of them."""
+    figure, panels = plt.subplots(1, 2, figsize=(9, 2.6))
+    for panel, measure, title in (
+        (panels[0], "by size", "µs a recipient, by members of a room"),
+        (panels[1], "by backlog", "µs an event, by events in the backlog"),
+    ):
+        sizes = samples.sizes(measure)
+        costs = [1e6 / found.median for size in sizes if (found := samples.spread(measure, "ours", size))]
+        panel.plot(sizes, costs, marker="o", color=_OURS)
+        panel.set_xscale("log")
+        panel.set_ylim(0, max(costs, default=1) * 1.2)
+        panel.set_title(title, loc="left", fontsize=9)
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)

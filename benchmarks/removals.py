@@ -1,0 +1,95 @@
+"""Removals, end to end: events in the stream, a worker's process, and the recorder at the other end."""
+
+import asyncio
+import time
+
+from benchmarks import seed
+from benchmarks.accounts import account
+from benchmarks.child import cpu_by_program, cpu_seconds
+from benchmarks.progress import say
+from benchmarks.samples import Samples
+from benchmarks.site import Bench, Site
+from benchmarks.sizes import SIZES, TEN
+from benchmarks.workers import Worker, removal, working
+
+NAMES = {"ours": "ours", "go": "Go"}
+ROOM = "room"
+ROOMS_OF_TEN = "ten"
+PAUSE = 0.02
+NANOSECONDS = 1_000_000_000
+
+
+async def prepare(site: Site) -> None:
+    """Make the rooms that are measured."""
+    await site.rooms_of_ten(ROOMS_OF_TEN, SIZES.rooms_of_ten)
+    await seed.rooms(site.db, site.name, ROOM, 1, SIZES.room)
+
+
+async def removals(bench: Bench, samples: Samples) -> None:
+    """Measure the workers in turn, some rounds."""
+    for number in range(SIZES.rounds):
+        for peer in bench.workers:
+            say(f"removals, round {number + 1}: {NAMES[peer]}")
+            async with working(bench, peer, f"warm{number}-") as worker:
+                say("one after the other")
+                await _in_rooms_of_ten(bench, samples, peer)
+                await _in_a_room(bench, samples, peer)
+                say("backlog")
+                await _backlog(bench, samples, peer, worker)
+            await bench.site(peer).put_back(ROOMS_OF_TEN, SIZES.rooms_of_ten, 1, 1)
+
+
+async def _in_rooms_of_ten(bench: Bench, samples: Samples, peer: str) -> None:
+    """Remove somebody from one room of ten after the other, and put them back."""
+    count, site = SIZES.removals_in_rooms_of_ten, bench.site(peer)
+    taken = [await _removed(bench, site, f"{ROOMS_OF_TEN}{number}", 1, TEN - 1) for number in range(count)]
+    samples.add("room of ten", NAMES[peer], *taken)
+    await site.put_back(ROOMS_OF_TEN, count, 1, 1)
+
+
+async def _in_a_room(bench: Bench, samples: Samples, peer: str) -> None:
+    """Remove one after the other from a larger room, and put them back."""
+    count, site = SIZES.removals_in_room, bench.site(peer)
+    room_id = f"{ROOM}0"
+    taken = [await _removed(bench, site, room_id, number, SIZES.room - number) for number in range(1, count + 1)]
+    samples.add("room", NAMES[peer], *taken)
+    await site.put_back(ROOM, 1, 1, count)
+
+
+async def _removed(bench: Bench, site: Site, room_id: str, number: int, survivors: int) -> float:
+    """Remove a member; returns the milliseconds until the last survivor holds the key."""
+    recorder = bench.recorder
+    await recorder.forget()
+    recorder.begin_until(survivors, 1)
+    since = time.monotonic_ns()
+    await site.publish("member.remove", removal(room_id, number))
+    answer = await recorder.until()
+    await recorder.check(survivors, results=1, without=account(number))
+    await asyncio.sleep(PAUSE)
+    return float(answer["key_ns"] - since) / 1_000_000
+
+
+async def _backlog(bench: Bench, samples: Samples, peer: str, worker: Worker) -> None:
+    """Let a worker stand still while one removal in every room of ten is stored, then let it go."""
+    site, recorder, count = bench.site(peer), bench.recorder, SIZES.rooms_of_ten
+    steps = await worker.step_seconds()
+    worker.hold()
+    try:
+        events = [removal(f"{ROOMS_OF_TEN}{number}") for number in range(count)]
+        await site.publish_all("member.remove", events)
+        await recorder.forget()
+        recorder.begin_until(count * (TEN - 1), count)
+        worked, before = cpu_by_program(), cpu_seconds(worker.pid)
+    finally:
+        since = time.monotonic_ns()
+        worker.let_go()
+    answer = await recorder.until()
+    seconds = (max(answer["result_ns"], answer["key_ns"]) - since) / NANOSECONDS
+    recorder.note_load(answer, seconds)
+    samples.add("backlog", NAMES[peer], count / seconds)
+    samples.add("backlog CPU", NAMES[peer], (cpu_seconds(worker.pid) - before) / count * 1_000_000)
+    for program, total in cpu_by_program().items():
+        samples.add(f"backlog CPU of {program}", NAMES[peer], (total - worked.get(program, 0.0)) / seconds)
+    for step, total in (await worker.step_seconds()).items():
+        samples.add("step", step, (total - steps.get(step, 0.0)) / seconds)
+    await recorder.check(count * (TEN - 1), results=count, without=account(1))

@@ -1,0 +1,59 @@
+"""Rooms and people written straight into the database, by the database itself: a million take seconds."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from benchmarks.sizes import FIRST
+from roomkeys.people import FLAGS
+
+_STEP: Final = 1_000
+_AT: Final = datetime(2025, 5, 11, tzinfo=UTC)
+
+
+async def rooms(db: Any, site: str, prefix: str, count: int, members: int) -> list[str]:
+    """Make channels {prefix}0, {prefix}1, … with their memberships; returns their ids."""
+    facts = {"name": "a room", "type": "channel", "siteId": site, "lastMsgId": "", "userCount": members}
+    key = {"priv": bytes(32), "ver": 0}
+    ids = [f"{prefix}{number}" for number in range(count)]
+    await db.rooms.insert_many([{"_id": room_id, **facts, "appCount": 0, "encKey": key} for room_id in ids])
+    await memberships(db, site, prefix, count, members)
+    return ids
+
+
+async def memberships(db: Any, site: str, prefix: str, count: int, members: int, first: int = 0) -> None:
+    """Make the memberships of `members` accounts from `first` on, in each room; those that exist stay."""
+    place = {"$add": [FIRST + first, {"$mod": ["$n", members]}]}
+    account = {"$concat": ["m", {"$toString": place}]}
+    room_id = {"$concat": [prefix, {"$toString": {"$toLong": {"$floor": {"$divide": ["$n", members]}}}}]}
+    document = {
+        "_id": {"$concat": [room_id, "-", account]},
+        "u": {"_id": {"$concat": ["u-", account]}, "account": account, "isBot": {"$literal": False}},
+        "roomId": room_id,
+        "siteId": site,
+        "roles": ["member"],
+        "name": "a room",
+        "roomType": "channel",
+        "joinedAt": _AT,
+        **{flag: {"$literal": False} for flag in FLAGS},
+    }
+    await _write(db, "subscriptions", count * members, document)
+
+
+async def people(db: Any, count: int) -> None:
+    """Make the users behind the first accounts."""
+    account = {"$concat": ["m", {"$toString": {"$add": [FIRST, "$n"]}}]}
+    await _write(db, "users", count, {"_id": {"$concat": ["u-", account]}, "account": account})
+
+
+async def _write(db: Any, collection: str, count: int, document: dict[str, Any]) -> None:
+    """Write a document for each number `$n` below `count`."""
+    pipeline = [
+        {"$documents": [{}]},
+        {"$set": {"start": {"$range": [0, count, _STEP]}}},
+        {"$unwind": "$start"},
+        {"$set": {"n": {"$range": ["$start", {"$min": [{"$add": ["$start", _STEP]}, count]}]}}},
+        {"$unwind": "$n"},
+        {"$project": document},
+        {"$merge": {"into": {"db": db.name, "coll": collection}, "whenMatched": "keepExisting"}},
+    ]
+    await (await db.aggregate(pipeline)).to_list()

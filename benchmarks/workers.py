@@ -1,0 +1,75 @@
+"""Workers under measurement: `room-worker run` or the Go worker, in a process of its own on its site."""
+
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from benchmarks.accounts import REQUESTER, account
+from benchmarks.child import Child, child
+from benchmarks.site import GO, OURS, Bench
+from benchmarks.sizes import TEN
+from worker.ports import HOST, free_port
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker's process; `metrics` is where it tells its metrics, if it does."""
+
+    process: Child
+    metrics: str | None
+
+    @property
+    def pid(self) -> int:
+        """Return its process id."""
+        return self.process.pid
+
+    def hold(self) -> None:
+        """Let it stand still, while a backlog is made."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def let_go(self) -> None:
+        """Let it go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    async def step_seconds(self) -> dict[str, float]:
+        """Return how long its steps have taken so far, summed over its partitions."""
+        if self.metrics is None:
+            return {}
+        async with aiohttp.ClientSession() as session, session.get(self.metrics) as response:
+            families = text_string_to_metric_families(await response.text())
+        samples = [sample for family in families for sample in family.samples]
+        return {
+            sample.labels["step"]: sample.value
+            for sample in samples
+            if sample.name == "room_worker_step_seconds_sum"
+        }
+
+
+@asynccontextmanager
+async def working(bench: Bench, peer: str, warm: str) -> AsyncIterator[Worker]:
+    """Run a worker, warmed up by a removal in each of some rooms of its own, named after `warm`."""
+    site = bench.site(peer)
+    address = f"{HOST}:{free_port()}"
+    environment = {**site.environment, "HEALTH_ADDR": f"{HOST}:0", "METRICS_ADDR": address}
+    program = [str(bench.go), "serve"] if peer == GO else [str(Path(sys.executable).parent / "room-worker"), "run"]
+    rooms = await site.rooms_of_ten(warm, 32)
+    async with child(peer, program, environment) as process:
+        await bench.recorder.forget()
+        bench.recorder.begin_until(len(rooms) * (TEN - 1), len(rooms))
+        for room_id in rooms:
+            await site.publish("member.remove", removal(room_id))
+        await bench.recorder.until()
+        yield Worker(process, f"http://{address}/metrics" if peer == OURS else None)
+
+
+def removal(room_id: str, number: int = 1) -> dict[str, Any]:
+    """Return the event that removes a member of a room."""
+    return {"roomId": room_id, "requester": REQUESTER, "account": account(number)}
