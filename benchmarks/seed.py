@@ -39,6 +39,18 @@ async def memberships(db: Any, site: str, prefix: str, count: int, members: int,
     await _write(db, "subscriptions", count * members, document)
 
 
+async def member_of(db: Any, site: str, prefix: str, rooms: int, account: str) -> None:
+    """Make one account a member of the first rooms."""
+    room_id = {"$concat": [prefix, {"$toString": "$n"}]}
+    document = {
+        "_id": {"$concat": [room_id, "-", account]},
+        "u": {"_id": {"$literal": f"u-{account}"}, "account": {"$literal": account}, "isBot": {"$literal": False}},
+        "roomId": room_id,
+        "siteId": site,
+    }
+    await _write(db, "subscriptions", rooms, document)
+
+
 async def people(db: Any, count: int) -> None:
     """Make the users behind the first accounts."""
     account = {"$concat": ["m", {"$toString": {"$add": [FIRST, "$n"]}}]}
