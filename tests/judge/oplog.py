@@ -67,7 +67,7 @@ class Oplog:
                 try:
                     change = await self._stream.try_next()
                     self._token = self._stream.resume_token or self._token
-                except PyMongoError:
+                except (PyMongoError, StopAsyncIteration):  # the latter of a stream that was closed for us
                     await self._reopen()
                     continue
                 if change is not None:
@@ -78,14 +78,13 @@ class Oplog:
 
     async def until_marked(self) -> None:
         """Wait until every change that was made before this call has been written down."""
-        while True:
+        marks = set[Any]()
+        while self._marks.isdisjoint(marks):
             with suppress(PyMongoError):
-                mark = (await self._db[MARKS].insert_one({})).inserted_id
-                break
-            await asyncio.sleep(0.05)
-        while mark not in self._marks:
+                marks.add((await self._db[MARKS].insert_one({})).inserted_id)
             self.moved.clear()
-            await self.moved.wait()
+            with suppress(TimeoutError):  # a stream that was opened anew may have missed a mark of ours
+                await asyncio.wait_for(self.moved.wait(), 1)
 
     async def _reopen(self) -> None:
         with suppress(PyMongoError):

@@ -108,9 +108,9 @@ class Recorder:
     async def read(self, patience: float = PATIENCE) -> Recording:
         """Read what remains, quiet or not, and return the recording."""
         recording = self.recording
-        await self._oplog.until_marked()
-        await self.round_trip()
         async with asyncio.timeout(patience):
+            await self._oplog.until_marked()
+            await self.round_trip()
             while len(recording.heard_by) < len(recording.changes):  # noqa: ASYNC110 - `date` is at it
                 await asyncio.sleep(0.02)
         await documents.read_after(self._db, recording)
