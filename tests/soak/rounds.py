@@ -5,8 +5,9 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from pymongo.errors import PyMongoError
@@ -119,26 +120,23 @@ async def attack(siege: Siege, of_round: World, plan: Round, outcome: Outcome) -
     """Inflict one fault after another while events go on, and perhaps another service writes to the rooms."""
     for suffix, body in PLAN.creates():
         await siege.tell(suffix, body)
-    background = [asyncio.create_task(_events(siege, random.Random(plan.seed), outcome))]  # noqa: S311 - a plan
+    over = asyncio.Event()
+    work = [_events(siege, random.Random(plan.seed), outcome, over)]  # noqa: S311 - a plan
     if plan.foreign:
-        background.append(asyncio.create_task(_another_service(siege)))
+        work.append(_another_service(siege, over))
         outcome.faults["rooms written by another service"] += 1
-    try:
+    async with asyncio.TaskGroup() as tasks:
+        for background in work:
+            tasks.create_task(background)
         for name in plan.faults:
             await siege.keep(2)
             outcome.faults[name] += await FAULTS[plan.shape][name](siege, of_round)
-    finally:
-        for task in background:
-            task.cancel()
-        await asyncio.wait(background)
-    for task in background:
-        if not task.cancelled():
-            task.result()
+        over.set()
 
 
-async def _events(siege: Siege, chance: random.Random, outcome: Outcome) -> None:
-    """Publish events for ever, some at once, some again."""
-    while True:
+async def _events(siege: Siege, chance: random.Random, outcome: Outcome, over: asyncio.Event) -> None:
+    """Publish events until it is over, some at once, some again; each until the stream has it."""
+    while not over.is_set():
         await siege.tell_some(chance, chance.choice([1, 1, 1, 2, 8]))
         if chance.random() < 0.1:
             await siege.tell_again(chance)
@@ -146,14 +144,14 @@ async def _events(siege: Siege, chance: random.Random, outcome: Outcome) -> None
         await asyncio.sleep(chance.uniform(0, 0.2))
 
 
-async def _another_service(siege: Siege) -> None:
+async def _another_service(siege: Siege, over: asyncio.Event) -> None:
     """Write to the rooms as the service does that notes their last message: a hundred times a second."""
     rooms = siege.made.db.rooms
-    for number in range(1_000_000):
-        try:
+    for number in count():
+        if over.is_set():
+            return
+        with suppress(PyMongoError):
             await rooms.update_one({"_id": PLAN.rooms[number % 3]}, {"$set": {"lastMsgId": str(number)}})
-        except PyMongoError:
-            continue
         await asyncio.sleep(0.01)
 
 
