@@ -1,6 +1,6 @@
 """Who is who: users, rooms, and the memberships between them, as far as a batch of events needs them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -103,8 +103,9 @@ class Snapshot:
 
     `members` has, by room and account, those of the batch's accounts that are members (all members of a
     room that may need a backfill); `individuals` the user ids that hold an individual row, by room; `orgs`
-    each org's users without bots; `apps` the display names of bots. `partial`: an org, a backfill or the rows
-    of a room were too many to be read at once, and part of them is missing.
+    each org's users without bots; `apps` the display names of bots; `everybody` the accounts, as they are stored,
+    of all members of small rooms that may rotate. `partial`: an org, a backfill or the rows of a room were too
+    many to be read at once, and part of them is missing.
     """
 
     rooms: Mapping[str, Room] = field(default_factory=dict)
@@ -113,4 +114,5 @@ class Snapshot:
     users: Mapping[str, User] = field(default_factory=dict)
     orgs: Mapping[str, tuple[User, ...]] = field(default_factory=dict)
     apps: Mapping[str, str] = field(default_factory=dict)
+    everybody: Mapping[str, Sequence[object]] = field(default_factory=dict)
     partial: bool = False

@@ -6,7 +6,6 @@ commands does not depend on the number of events.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from pymongo import DeleteMany, InsertOne, UpdateMany, UpdateOne
 
@@ -17,9 +16,8 @@ from roomkeys.people import MEMBER
 from store.connect import Database, Document
 from store.cursors import Lease, Place, fence
 from store.documents import date, key_document, membership_document, room_document, row_fields
-from store.outbox import OUTBOX, Entry, entry_document, kept_document, kept_id
-
-Write = InsertOne[Document] | UpdateOne | UpdateMany | DeleteMany
+from store.outbox import OUTBOX, Entry, entry_document, kept_document, kept_id, struck
+from store.transaction import Bulk, Write, commit
 
 
 async def apply(  # noqa: PLR0913 - what a batch writes, each part by name
@@ -41,19 +39,20 @@ async def apply(  # noqa: PLR0913 - what a batch writes, each part by name
     `Conflict`: nothing was written, try again; `Passing`: perhaps it was, take the lease anew and look;
     `LostLease`: another replica has the partition.
     """
-    async with database.transaction(lease.session):
-        await fence(database, lease, before, after)
-        rooms = [_room_write(change, staged.get(change.room.id), now_ms) for change in changes]
-        await _bulk(database, lease, "rooms", [write for write in rooms if write])
-        await _memberships(database, lease, changes)
-        await _rows(database, lease, changes)
-        documents = [entry_document(entry) for entry in owed]
-        documents += [] if keep is None else [kept_document(lease, keep)]
-        gone = [*paid, *([kept_id(lease)] if before.slice is not None and after.slice is None else [])]
-        deletes = [DeleteMany({"_id": {"$in": gone}})] if gone else []
+    rooms = [_room_write(change, staged.get(change.room.id), now_ms) for change in changes]
+    documents = [entry_document(entry) for entry in owed]
+    documents += [] if keep is None else [kept_document(lease, keep)]
+    gone = [*paid, *([kept_id(lease)] if before.slice is not None and after.slice is None else [])]
+    bulks = [
+        fence(lease, before, after),
+        Bulk("rooms", [write for write in rooms if write]),
+        *_memberships(changes),
+        *_rows(changes),
         # One after the other: what is wrong with the one must not look like a conflict of the other.
-        await _bulk(database, lease, OUTBOX, deletes)
-        await _bulk(database, lease, OUTBOX, [InsertOne(document) for document in documents])
+        struck(gone),
+        Bulk(OUTBOX, [InsertOne(document) for document in documents]),
+    ]
+    await commit(database, lease.session, bulks)
 
 
 def _room_write(change: RoomChange, staged: RoomKey | None, now_ms: int) -> Write | None:
@@ -77,8 +76,8 @@ def _room_write(change: RoomChange, staged: RoomKey | None, now_ms: int) -> Writ
     return UpdateOne({"_id": change.room.id}, update) if update else None
 
 
-async def _memberships(database: Database, lease: Lease, changes: Sequence[RoomChange]) -> None:
-    """Delete before inserting: who left and came back within the batch has a new membership."""
+def _memberships(changes: Sequence[RoomChange]) -> list[Bulk]:
+    """Return deletions before insertions: who left and came back within the batch has a new membership."""
     went: list[Write] = [
         UpdateMany(
             {"roomId": change.room.id, "_id": {"$in": list(change.demoted)}},
@@ -95,11 +94,10 @@ async def _memberships(database: Database, lease: Lease, changes: Sequence[RoomC
     came: list[Write] = [
         InsertOne(membership_document(membership)) for change in changes for membership in change.joined
     ]
-    await _bulk(database, lease, "subscriptions", went)
-    await _bulk(database, lease, "subscriptions", came)
+    return [Bulk("subscriptions", went), Bulk("subscriptions", came)]
 
 
-async def _rows(database: Database, lease: Lease, changes: Sequence[RoomChange]) -> None:
+def _rows(changes: Sequence[RoomChange]) -> list[Bulk]:
     went: list[Write] = [
         DeleteMany({"rid": change.room.id, "member.type": INDIVIDUAL}) for change in changes if change.rows_cleared
     ]
@@ -117,10 +115,4 @@ async def _rows(database: Database, lease: Lease, changes: Sequence[RoomChange])
             )
             for row in change.rows
         ]
-    await _bulk(database, lease, "room_members", went)
-    await _bulk(database, lease, "room_members", came)
-
-
-async def _bulk(database: Database, lease: Lease, collection: str, writes: Sequence[Any]) -> None:
-    if writes:
-        await database[collection].bulk_write(writes, ordered=False, session=lease.session)
+    return [Bulk("room_members", went), Bulk("room_members", came)]

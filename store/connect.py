@@ -1,12 +1,11 @@
 """The connection to MongoDB, and the one place that knows which of the two drivers is in use.
 
-Motor and PyMongo's `AsyncMongoClient` differ in what is awaited: `aggregate` and `start_transaction` are
-coroutines in PyMongo and not in Motor, `start_session` the other way round. (pitfalls.md, item 25)
+Motor and PyMongo's `AsyncMongoClient` differ in what is awaited: `aggregate` is a coroutine in PyMongo and not in
+Motor, `start_session` the other way round. (pitfalls.md, item 25)
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 from uuid import UUID
@@ -77,21 +76,6 @@ class Database:
             )
             documents: list[Document] = await (cursor.sort(sort) if sort else cursor).to_list(None)
         return documents
-
-    @asynccontextmanager
-    async def transaction(self, session: Any) -> AsyncIterator[None]:
-        """Commit what the body writes; `Conflict`: nothing was written; `Passing`: perhaps it was."""
-        with translated():
-            if self.driver == "motor":
-                session.start_transaction(write_concern=DURABLE)
-            else:
-                await session.start_transaction(write_concern=DURABLE)
-            try:
-                yield
-            except BaseException:
-                await session.abort_transaction()
-                raise
-            await session.commit_transaction()
 
     async def close(self) -> None:
         """Close every connection."""

@@ -15,6 +15,7 @@ from roomkeys.errors import LostLease
 from roomkeys.slices import Slice
 from store.connect import Database, Document, session_id
 from store.failures import translated
+from store.transaction import Bulk
 
 CURSORS: Final = "room_worker_cursors"
 SITES: Final = "room_worker_sites"
@@ -172,21 +173,23 @@ async def give_up(database: Database, cursor: Document) -> None:
 async def move(database: Database, lease: Lease, before: Place, after: Place) -> None:
     """Move the cursor without effects: past events of others, or back to where a re-made stream goes on."""
     with translated():
-        await fence(database, lease, before, after)
+        held = await database[CURSORS].update_one(*_fencing(lease, before, after), session=lease.session)
+    if held.matched_count != 1:
+        raise LostLease
 
 
-async def fence(database: Database, lease: Lease, before: Place | None = None, after: Place | None = None) -> None:
-    """Write the cursor, as the first act of a transaction; `LostLease` if it is not ours or not at `before`.
+def fence(lease: Lease, before: Place | None = None, after: Place | None = None) -> Bulk:
+    """Return what a transaction writes first, the cursor; `LostLease` if it is not ours or not at `before`.
 
     It is written, whether it moves or not: a fence that is only read stops nobody.
     """
+    return Bulk(CURSORS, [UpdateOne(*_fencing(lease, before, after))], unmatched=LostLease())
+
+
+def _fencing(lease: Lease, before: Place | None, after: Place | None) -> tuple[Document, Document]:
     wanted = {} if before is None else {"applied": before.sequence, "slice.number": _slice_number(before)}
     moved = {} if after is None else {"$set": _place_fields(after)}
-    held = await database[CURSORS].update_one(
-        {**lease.fence, **wanted}, {"$inc": {"writes": 1}, **moved}, session=lease.session
-    )
-    if held.matched_count != 1:
-        raise LostLease
+    return {**lease.fence, **wanted}, {"$inc": {"writes": 1}, **moved}
 
 
 def place(document: Document) -> Place:

@@ -1,13 +1,15 @@
 """What a batch names: its rooms, their org rows, the users and their memberships, in one query.
 
-A round trip to the database costs more than what it finds; a batch without orgs needs no other one.
+A round trip to the database costs more than what it finds; a batch without orgs needs no other one. For the same
+reason everybody in a small room that is to rotate is found here too: who is left of them, the batch itself says.
 """
 
 from collections.abc import Collection, Mapping
+from operator import itemgetter
 from typing import Any, Final
 
 from roomkeys.decision import ORG
-from store import documents
+from store import documents, survivors
 from store.connect import Database, Document
 
 ROOM_FIELDS: Final = {
@@ -21,20 +23,33 @@ ROOM_FIELDS: Final = {
 MEMBER_FIELDS: Final = {"u._id": 1, "u.account": 1, "roomId": 1, "roles": 1}
 USER_FIELDS: Final = {"account": 1, "engName": 1, "chineseName": 1, "sectId": 1, "deptId": 1}
 _ROW_FIELDS: Final = {"rid": 1, "member.id": 1}
+_SMALL_ROOM: Final = 256
+"""Accounts a room that are worth to be read before it is known how large the room is."""
+
+
+EVERYBODY: Final = "everybody"
+"""Where `read_named` has the accounts of whole rooms, one document a room."""
 
 
 async def read_named(
-    database: Database, accounts_by_room: Mapping[str, Collection[str]], session: Any
+    database: Database, accounts_by_room: Mapping[str, Collection[str]], whole: Collection[str], session: Any
 ) -> dict[str, list[Document]]:
-    """Return what is found of rooms and accounts, by collection."""
-    found = await database.aggregate("rooms", named_pipeline(accounts_by_room), session)
-    by_collection: dict[str, list[Document]] = {"rooms": [], "room_members": [], "users": [], "subscriptions": []}
+    """Return what is found of rooms and accounts, by collection, and who is in the rooms of `whole`.
+
+    A room of which not everybody was read is left out.
+    """
+    found = await database.aggregate("rooms", named_pipeline(accounts_by_room, whole), session)
+    parts: dict[str, list[Document]] = {
+        part: [] for part in ("rooms", "room_members", "users", "subscriptions", EVERYBODY)
+    }
     for document in found:
-        by_collection[document.pop("_from")].append(document)
-    return by_collection
+        parts[document.pop("_from")].append(document)
+    if whole and sum(len(room["accounts"]) for room in parts[EVERYBODY]) == _most(whole):
+        parts[EVERYBODY].remove(max(parts[EVERYBODY], key=itemgetter("_id")))
+    return parts
 
 
-def named_pipeline(accounts_by_room: Mapping[str, Collection[str]]) -> list[Document]:
+def named_pipeline(accounts_by_room: Mapping[str, Collection[str]], whole: Collection[str]) -> list[Document]:
     """Return the pipeline on `rooms`; every part of it is found through an index."""
     room_ids = sorted(accounts_by_room)
     accounts = sorted(set[str]().union(*accounts_by_room.values()))
@@ -43,6 +58,11 @@ def named_pipeline(accounts_by_room: Mapping[str, Collection[str]]) -> list[Docu
         _part("users", {"account": {"$in": accounts}}, USER_FIELDS),
         _part("subscriptions", {"$or": memberships_of(accounts_by_room)}, MEMBER_FIELDS),
     ]
+    if whole:
+        mark = {"$set": {"_from": {"$literal": EVERYBODY}}}
+        further.append(
+            ("subscriptions", [*survivors.page_pipeline(sorted(whole), survivors.START, _most(whole)), mark])
+        )
     unions = [{"$unionWith": {"coll": collection, "pipeline": stages}} for collection, stages in further]
     return [*_part("rooms", {"_id": {"$in": room_ids}}, ROOM_FIELDS)[1], *unions]
 
@@ -54,6 +74,11 @@ def memberships_of(accounts_by_room: Mapping[str, Collection[str]]) -> list[Docu
         for room_id, accounts in accounts_by_room.items()
         if accounts
     ]
+
+
+def _most(rooms: Collection[str]) -> int:
+    """Return how many accounts are read at most; a large room is better read page by page, and only once."""
+    return min(len(rooms) * _SMALL_ROOM, survivors.PAGE)
 
 
 def _part(collection: str, query: Document, fields: Document) -> tuple[str, list[Document]]:

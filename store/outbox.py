@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from pydantic import TypeAdapter
+from pymongo import DeleteMany
 
 from roomkeys.decision import Owed
 from roomkeys.events import Incoming
 from store.connect import Database, Document
 from store.cursors import Lease, Place, cursor_id, fence
+from store.transaction import Bulk, commit
 
 OUTBOX: Final = "room_worker_outbox"
 PAGE: Final = 32
@@ -78,16 +80,20 @@ async def unpaid(database: Database, lease: Lease) -> AsyncIterator[list[Entry]]
         after = found[-1]["_id"]
 
 
+def struck(ids: Iterable[str]) -> Bulk:
+    """Return the bulk that deletes entries that have been paid."""
+    wanted = list(ids)
+    return Bulk(OUTBOX, [DeleteMany({"_id": {"$in": wanted}})] if wanted else [])
+
+
 async def strike(database: Database, lease: Lease, ids: Iterable[str]) -> None:
     """Delete entries that have been paid; none: no call. Errors as those of `apply`.
 
     Fenced: the next owner may have sent some of what an entry owes again, and finds the rest only there.
     """
-    wanted = list(ids)
-    if wanted:
-        async with database.transaction(lease.session):
-            await fence(database, lease)
-            await database[OUTBOX].delete_many({"_id": {"$in": wanted}}, session=lease.session)
+    bulk = struck(ids)
+    if bulk.writes:
+        await commit(database, lease.session, [fence(lease), bulk])
 
 
 async def rooms_owed(database: Database, site: str) -> list[str]:

@@ -5,7 +5,7 @@ messages with; `keyRotation.past` keeps every replaced key for as long as member
 was to rotate again in the meantime has its next key staged in the same transaction.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -16,6 +16,8 @@ from roomkeys.keys import KeyRecord, RoomKey
 from store.connect import Database, Document
 from store.cursors import Lease, fence
 from store.documents import VERSIONS, date, key_document
+from store.outbox import struck
+from store.transaction import Bulk, commit
 
 PAST_KEYS: Final = 512
 """The most replaced keys that a room keeps within its grace period; beyond that the oldest go."""
@@ -27,14 +29,17 @@ async def settle(
     records: Mapping[str, KeyRecord],
     following: Mapping[str, RoomKey],
     *,
+    paid: Iterable[str],
     now_ms: int,
     grace_ms: int,
 ) -> None:
-    """Make the staged key of each room current, and stage the key that follows it; nothing staged: no call.
+    """Make the staged key of each room current, and stage the key that follows it; no rooms: no call.
 
-    Replaced keys stay fetchable for `grace_ms`. Errors as those of `apply`; `Passing` also where somebody else
-    has written a room's keys since they were read: read them again.
+    Replaced keys stay fetchable for `grace_ms`. `paid` are outbox ids, which go too. Errors as those of `apply`;
+    `Passing` also where somebody else has written a room's keys since they were read: read them again.
     """
+    if not records:
+        return
     writes = [
         UpdateOne(
             _as_read(room_id, record, staged),
@@ -43,13 +48,8 @@ async def settle(
         for room_id, record in records.items()
         if (staged := record.staged) is not None
     ]
-    if not writes:
-        return
-    async with database.transaction(lease.session):
-        await fence(database, lease)
-        done = await database["rooms"].bulk_write(writes, ordered=False, session=lease.session)
-        if done.matched_count != len(writes):
-            raise Passing("a room's keys were written by another program")
+    promoted = Bulk("rooms", writes, unmatched=Passing("a room's keys were written by another program"))
+    await commit(database, lease.session, [fence(lease), promoted, struck(paid)])
 
 
 def _as_read(room_id: str, record: KeyRecord, staged: RoomKey) -> Document:

@@ -2,12 +2,15 @@
 
 from typing import Any
 
+from pymongo import DeleteMany
+
 from roomkeys.decision import INDIVIDUAL, ORG
 from roomkeys.events import Remove
 from roomkeys.slices import Sliceable
 from roomkeys.tokens import is_bot
 from store.connect import Database, Document
 from store.cursors import Lease, Place, fence
+from store.transaction import Bulk, commit
 
 
 async def all_known(database: Database, event: Sliceable, session: Any, most: int) -> bool:
@@ -56,9 +59,8 @@ async def rows_to_clear(database: Database, event: Sliceable, session: Any, most
 
 async def clear_rows(database: Database, lease: Lease, place: Place, ids: list[str]) -> None:
     """Delete rows, as a slice that stays at its place. Errors as those of `apply`."""
-    async with database.transaction(lease.session):
-        await fence(database, lease, place, place)
-        await database["room_members"].delete_many({"_id": {"$in": ids}}, session=lease.session)
+    rows = Bulk("room_members", [DeleteMany({"_id": {"$in": ids}})])
+    await commit(database, lease.session, [fence(lease, place, place), rows])
 
 
 async def _orgs_of(database: Database, room_id: str, session: Any) -> set[str]:

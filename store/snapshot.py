@@ -5,17 +5,17 @@ what it reads here. (design.md, rule a)
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from roomkeys.decide import MAX_ACCOUNTS
 from roomkeys.decision import INDIVIDUAL
-from roomkeys.events import Add, AnyEvent, Create, Poison, Remove
+from roomkeys.events import Add, AnyEvent, Create, Poison, Remove, Rotate
 from roomkeys.people import Kind, Member, Room, Snapshot, User
 from store import documents
 from store.connect import Database, Document
-from store.named import MEMBER_FIELDS, ROOM_FIELDS, USER_FIELDS, memberships_of, read_named
+from store.named import EVERYBODY, MEMBER_FIELDS, ROOM_FIELDS, USER_FIELDS, memberships_of, read_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +27,14 @@ class Wanted:
     joining_orgs: frozenset[str]
     leaving_orgs: frozenset[str]
     bots: frozenset[str]
+    rotating: frozenset[str]
 
 
 def wanted(events: Iterable[AnyEvent]) -> Wanted:
     """Return what the events need to know."""
     accounts: defaultdict[str, set[str]] = defaultdict(set)
     orgs: defaultdict[str, set[str]] = defaultdict(set)
-    joining, leaving, bots = set[str](), set[str](), set[str]()
+    joining, leaving, bots, rotating = set[str](), set[str](), set[str](), set[str]()
     for event in events:
         if isinstance(event, Poison):
             continue
@@ -44,9 +45,12 @@ def wanted(events: Iterable[AnyEvent]) -> Wanted:
         elif isinstance(event, Remove) and event.org:
             orgs[event.room_id].add(event.org)
             leaving.add(event.room_id)
+        if isinstance(event, Remove | Rotate):
+            rotating.add(event.room_id)
         if isinstance(event, Create) and event.kind == Kind.BOT_DM:
             bots |= {event.requester, *event.accounts}
-    return Wanted(dict(accounts), dict(orgs), frozenset(joining), frozenset(leaving), frozenset(bots))
+    rooms = (frozenset(rooms) for rooms in (joining, leaving, bots, rotating))
+    return Wanted(dict(accounts), dict(orgs), *rooms)
 
 
 async def load(
@@ -55,18 +59,21 @@ async def load(
     session: Any,
     among: Collection[str] | None = None,
     most: int = MAX_ACCOUNTS,
+    drained: Container[str] = (),
 ) -> Snapshot:
     """Read what the events need; events that need nothing cost nothing.
 
     Of orgs, backfills and rows no more than about `most` are read; where there are more the snapshot is
-    `partial`. With `among` only these accounts are looked up as people of orgs and members of rooms.
+    `partial`. With `among` only these accounts are looked up as people of orgs and members of rooms. Who is in
+    a `drained` room its drainer reads.
     """
     want = wanted(events)
     if not want.accounts:
         return Snapshot()
     reader = _Reader(database, session, most)
     named = {room_id: accounts | set(among or ()) for room_id, accounts in want.accounts.items()}
-    found = await read_named(database, named, session)
+    whole = [] if among is not None else [room_id for room_id in want.rotating if room_id not in drained]
+    found = await read_named(database, named, whole, session)
     orgs_of_rooms = _orgs_of_rooms(found["room_members"])
     none = frozenset[str]()
     rooms = {item["_id"]: documents.room(item, orgs_of_rooms.get(item["_id"], none)) for item in found["rooms"]}
@@ -92,7 +99,8 @@ async def load(
     apps = await reader.apps(want.bots)
     rows = await reader.rows_to_clear(_cleared(want, orgs_of_rooms)) if among is None else []
     partial = max(len(people), len(everybody), len(rows)) > most
-    return Snapshot(rooms, members, individuals, users, orgs, apps, partial)
+    everybody_by_room = {item["_id"]: item["accounts"] for item in found[EVERYBODY]}
+    return Snapshot(rooms, members, individuals, users, orgs, apps, everybody_by_room, partial)
 
 
 async def load_rooms(database: Database, room_ids: Iterable[str], session: Any) -> dict[str, Room]:

@@ -54,10 +54,16 @@ class Courier:
         payloads = _payloads(keys, now_ms)
         await self.fanout.send(payloads, {room_id: joiners[room_id] for room_id in payloads})
 
-    async def fan_out(self, keys: Mapping[str, RoomKey], lease: Lease, now_ms: int) -> None:
-        """Send each room's key to all its members, who are read only now: the keys were read or written before."""
+    async def fan_out(
+        self, keys: Mapping[str, RoomKey], known: Mapping[str, Sequence[object]], lease: Lease, now_ms: int
+    ) -> None:
+        """Send each room's key to all its members.
+
+        Whoever is not `known` is read only now: the keys were read or written before.
+        """
         payloads = _payloads(keys, now_ms)
-        async for page in pages(self.database, lease, payloads):
+        await self.fanout.send(payloads, {room_id: known[room_id] for room_id in payloads if room_id in known})
+        async for page in pages(self.database, lease, payloads.keys() - known.keys()):
             await self.fanout.send(payloads, page)
 
     async def announce(self, owed: Sequence[Owed]) -> None:

@@ -20,7 +20,6 @@ from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.people import Room
 from store.cursors import Lease, Place
 from store.outbox import Entry
-from store.settle import settle
 from worker import metrics, recovery
 from worker.courier import joiners_by_room
 from worker.debts import light
@@ -173,7 +172,7 @@ class Loop:
             await self._courier.tell(work.owed)
             await self._courier.hand(work.current_keys(joiners), joiners, at_ms)
             await self._courier.hand(self._drainers.staged(joiners), joiners, at_ms)
-            await self._courier.fan_out(small, self.lease, at_ms)
+            await self._courier.fan_out(small, work.survivors, self.lease, at_ms)
             await self._confirm(mark)
         self._drainers.told()
 
@@ -200,12 +199,9 @@ class Loop:
 
     async def _settle_in_the_end(self, records: Mapping[str, KeyRecord], following: Mapping[str, RoomKey]) -> None:
         """Settle, however often other services' writes to `rooms` get in the way."""
-        grace_ms = self._tools.settings.grace_ms
         for attempt in count():
             try:
-                await settle(
-                    self._tools.database, self.lease, records, following, now_ms=now_ms(), grace_ms=grace_ms
-                )
+                await self.writer.settle(records, following)
             except Conflict:
                 metrics.RETRIES.labels("conflict").inc()
                 await asyncio.sleep(pause(attempt))

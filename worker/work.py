@@ -3,18 +3,22 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from roomkeys.decision import Decision, Owed
+from roomkeys.decision import Decision, Owed, RoomChange
 from roomkeys.keys import RoomKey
-from roomkeys.people import Room, Snapshot
+from roomkeys.people import Member, Room, Snapshot
 from store.outbox import Entry
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What has been applied: what it owes, and its rooms with their keys and sizes as it left them."""
+    """What has been applied: what it owes, and its rooms with their keys and sizes as it left them.
+
+    `survivors` are the accounts, as they are stored, of those rooms of which it is known who was left.
+    """
 
     entries: Sequence[Entry] = ()
     rooms: Mapping[str, Room] = field(default_factory=dict)
+    survivors: Mapping[str, Sequence[object]] = field(default_factory=dict)
 
     @property
     def owed(self) -> list[Owed]:
@@ -40,3 +44,19 @@ def rooms_after(decision: Decision, snapshot: Snapshot, staged: Mapping[str, Roo
         size = change.room.size + change.users_delta + change.apps_delta
         rooms[change.room.id] = replace(change.room, keys=keys, size=size)
     return rooms
+
+
+def survivors_after(decision: Decision, snapshot: Snapshot) -> dict[str, Sequence[object]]:
+    """Return who is in a batch's rooms as it leaves them, where everybody was known before it."""
+    return {
+        change.room.id: _left(change, snapshot.everybody[change.room.id], snapshot.members.get(change.room.id, {}))
+        for change in decision.changes
+        if change.room.id in snapshot.everybody
+    }
+
+
+def _left(change: RoomChange, everybody: Sequence[object], members: Mapping[str, Member]) -> Sequence[object]:
+    left = set(change.left)
+    went = {member.account for member in members.values() if member.id in left}
+    came = [membership.account for membership in change.joined]
+    return [one for one in everybody if not isinstance(one, str) or one not in went] + came

@@ -5,7 +5,7 @@ before the transaction that stages it was committed.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from typing import Final
@@ -14,20 +14,21 @@ from roomkeys.decide import MAX_ACCOUNTS, decide, reject, touches
 from roomkeys.decision import Decision, Owed
 from roomkeys.errors import INTERNAL_FAULT, Fault
 from roomkeys.events import AnyEvent, Incoming, Poison, Remove, Rotate
-from roomkeys.keys import RoomKey
+from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.people import Snapshot
 from roomkeys.slices import Slice, Sliceable, among, decide_slice
 from store import outbox
 from store.apply import apply
 from store.cursors import Lease, Place
 from store.documents import new_id
+from store.settle import settle
 from store.slices import all_known, clear_rows, next_accounts, rows_to_clear
 from store.snapshot import load
 from worker import metrics
 from worker.debts import Debts
 from worker.drainers import Drainers
 from worker.tools import Tools
-from worker.work import Work, rooms_after
+from worker.work import Work, rooms_after, survivors_after
 
 SLICE: Final = MAX_ACCOUNTS
 """The most accounts that one transaction touches."""
@@ -45,6 +46,7 @@ class Writer:
         self._tools = tools
         self._database = tools.database
         self._site = tools.site
+        self._grace_ms = tools.settings.grace_ms
 
     async def batch(self, events: Sequence[AnyEvent], *, give_up: bool) -> Work:
         """Write a beginning of the events, at least one; of an event too large for one transaction a slice."""
@@ -76,6 +78,12 @@ class Writer:
         last = max(len(found), len(rows)) <= SLICE
         return await self._write_slice(event, snapshot, found[:SLICE], last=last, known=known)
 
+    async def settle(self, records: Mapping[str, KeyRecord], following: Mapping[str, RoomKey]) -> None:
+        """Make staged keys current, and delete what has been paid; no keys: no call."""
+        paid, grace_ms = self.debts.paid, self._grace_ms
+        await settle(self._database, self.lease, records, following, paid=paid, now_ms=now_ms(), grace_ms=grace_ms)
+        self.debts.paid = [] if records else paid
+
     async def strike(self) -> None:
         """Delete the outbox entries that have been paid."""
         with metrics.step("strike"):
@@ -87,10 +95,10 @@ class Writer:
         if events[0].weight > SLICE:
             return events[:1], None
         with metrics.step("read"):
-            snapshot = await load(self._database, events, self.lease.session, most=SLICE)
+            snapshot = await self._load_all(events)
             if snapshot.partial:
                 events = list(takewhile(lambda event: not _orgs_of(event), events))
-                snapshot = await load(self._database, events, self.lease.session, most=SLICE)
+                snapshot = await self._load_all(events)
         if not events or touches(events[0], snapshot) > SLICE:
             return events[:1], None
         return events, snapshot
@@ -99,6 +107,9 @@ class Writer:
         if isinstance(event, Poison | Rotate):
             raise TypeError("an event without memberships has no slices")
         return await self.slice(event, give_up=False)
+
+    async def _load_all(self, events: Sequence[AnyEvent]) -> Snapshot:
+        return await load(self._database, events, self.lease.session, most=SLICE, drained=self.drainers)
 
     async def _load(self, event: Sliceable, accounts: list[str]) -> Snapshot:
         return await load(self._database, [among(event, accounts)], self.lease.session, among=accounts)
@@ -151,8 +162,10 @@ class Writer:
         staged = {
             change.room.id: RoomKey.mint(change.stage) for change in decision.changes if change.stage is not None
         }
-        work = Work(entries, rooms_after(decision, snapshot, staged))
+        work = Work(entries, rooms_after(decision, snapshot, staged), survivors_after(decision, snapshot))
         self._leave_newcomers_out(decision, snapshot)
+        # A staged key settles soon, and what has been paid can wait for that: members wait for the key.
+        paid = [] if staged else self.debts.paid
         with metrics.step("apply"):
             await apply(
                 self._database,
@@ -162,11 +175,12 @@ class Writer:
                 changes=decision.changes,
                 staged=staged,
                 owed=entries,
-                paid=self.debts.paid,
+                paid=paid,
                 now_ms=now_ms(),
                 keep=keep,
             )
-        self.place, self.debts.paid = after, []
+        self.place = after
+        self.debts.paid = [] if paid else self.debts.paid
         metrics.BATCHES.observe(decision.taken)
         return work
 

@@ -68,7 +68,7 @@ class Ours:
 
         async def delivered() -> int:
             mark = self.broker.breaks
-            await self.courier.fan_out(keys, self.lease, 0)
+            await self.courier.fan_out(keys, {}, self.lease, 0)
             await self._confirm(mark)
             return size * len(rooms)
 

@@ -19,8 +19,10 @@ from store.apply import apply
 from store.connect import Database, Driver, connect
 from store.cursors import Lease, Place
 from store.documents import new_id
+from store.failures import translated
 from store.indexes import ensure_indexes
 from store.outbox import Entry
+from store.transaction import Bulk
 
 SITE = "site-a"
 AT = 1_747_000_000_000
@@ -174,7 +176,20 @@ async def apply_batch(
 
 
 async def settle_batch(
-    store: Store, lease: Lease, applied: Applied, *, now: int = AT, grace_ms: int = DAY
+    store: Store, lease: Lease, applied: Applied, *, now: int = AT, grace_ms: int = DAY, paid: Sequence[str] = ()
 ) -> None:
-    """Settle what a batch staged."""
-    await settle.settle(store.database, lease, applied.records, {}, now_ms=now, grace_ms=grace_ms)
+    """Settle what a batch staged, and strike what is paid."""
+    await settle.settle(store.database, lease, applied.records, {}, paid=paid, now_ms=now, grace_ms=grace_ms)
+
+
+@asynccontextmanager
+async def begun(database: Database, session: Any, bulk: Bulk) -> AsyncIterator[None]:
+    """Hold a transaction open that has written this much, and commit it in the end."""
+    with translated():
+        if database.driver == "motor":
+            session.start_transaction()
+        else:
+            await session.start_transaction()
+        await database[bulk.collection].bulk_write(bulk.writes, session=session)
+        yield
+        await session.commit_transaction()

@@ -142,8 +142,8 @@ async def cost_of_a_batch(made: Rig, counts: Counts, monkeypatch: pytest.MonkeyP
 
 
 SIZES = (1, 10, 256)
-COMMANDS = 11
-"""One to read, six to apply (which strikes what was paid before), one for the survivors, three to settle."""
+COMMANDS = 10
+"""One to read, the survivors too, five to apply, four to settle, which strikes what was paid before."""
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -14,7 +14,7 @@ import pytest
 import structlog
 from prometheus_client import generate_latest
 from pydantic import SecretStr
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, InsertOne
 
 from roomkeys.answers import RoomState
 from roomkeys.decision import Decision, Owed, RoomChange
@@ -25,6 +25,7 @@ from roomkeys.people import Kind, Room, Snapshot
 from store.connect import connect
 from store.cursors import Lease
 from store.outbox import Entry
+from store.transaction import Bulk, commit
 from tests.conftest import until
 from tests.rig import Received, Rig, rig
 from worker import logs, metrics
@@ -288,8 +289,7 @@ async def test_the_drivers_error_texts_do_quote_keys_so_none_may_be_told(
         with pytest.raises((Passing, Unexpected)) as caught:  # noqa: PT012 - what fails is up to the driver
             async with asyncio.timeout(10):
                 session = await over.start_session()
-                async with over.transaction(session):
-                    await over["rooms"].insert_one(dict(document), session=session)
+                await commit(over, session, [Bulk("rooms", [InsertOne(dict(document))])])
         error: BaseException | None = caught.value
         while error is not None:
             assert Canary([SECRET]).found_in(str(error), repr(error), logs.where(error)) == [], type(error)

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from store import apply, replicas
+from store import cursors, replicas, transaction
+from store.connect import session_id
 from tests.mutations.town import ADD, CREATE, PATIENCE, REMOVE, ROTATE, Town
 
 
@@ -64,14 +65,15 @@ async def crash_after_delivering(town: Town) -> AsyncIterator[None]:
 async def a_zombie(town: Town) -> AsyncIterator[None]:
     """Let another replica take over from one that is taken for dead, and that then goes on where it was."""
     held, released, zombies = asyncio.Event(), asyncio.Event(), list[str]()
-    bulk, beat = apply._bulk, replicas.beat
+    committing, beat = transaction.commit, replicas.beat
 
-    async def hold(database: Any, lease: Any, collection: str, writes: Any) -> None:
+    async def hold(database: Any, session: Any, bulks: Any) -> None:
         if armed.is_set() and not held.is_set():
-            zombies.append(lease.owner)
+            found = await cursors.cursors(database, town.made.site)
+            zombies.extend(one["owner"] for one in found if bytes(one["session"]) == session_id(session).bytes)
             held.set()
             await asyncio.wait_for(released.wait(), PATIENCE)
-        await bulk(database, lease, collection, writes)
+        await committing(database, session, bulks)
 
     async def die(database: Any, site: str, owner: str) -> None:
         if owner not in zombies:
@@ -79,7 +81,7 @@ async def a_zombie(town: Town) -> AsyncIterator[None]:
 
     armed = asyncio.Event()
     town.monkeypatch.setattr("worker.replica.LEASE_MS", 1_500)
-    town.monkeypatch.setattr("store.apply._bulk", hold)
+    town.monkeypatch.setattr("store.apply.commit", hold)
     town.monkeypatch.setattr("store.replicas.beat", die)
     async with town.worker():
         await town.ask("create", CREATE)

@@ -26,8 +26,18 @@ MUTATIONS = (
         days.a_zombie,
         Invariant.ONE_KEY,
     ),
-    Mutation("survivors are read before apply", wrong_keys.reading_before(), days.a_day, Invariant.EXCLUSION),
-    Mutation("newcomers are read before apply", wrong_keys.reading_before(), days.one_batch, Invariant.HOLD),
+    Mutation(
+        "survivors are read before apply",
+        {"worker.writer:survivors_after": wrong_keys.those_of_before},
+        days.a_day,
+        Invariant.EXCLUSION,
+    ),
+    Mutation(
+        "newcomers are read before apply",
+        {"worker.writer:survivors_after": wrong_keys.those_of_before},
+        days.one_batch,
+        Invariant.HOLD,
+    ),
     Mutation(
         "somebody removed is sent the key",
         {f"{COURIER}.fan_out": wrong_keys.with_the_removed},

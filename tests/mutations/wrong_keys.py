@@ -1,6 +1,6 @@
 """Wrong keys: who is sent what, and which. Each function makes what is broken from the original."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,35 +9,9 @@ from roomkeys.keys import RoomKey
 from store import survivors
 
 
-class MembersBefore:
-    """Reads who is a member before a batch is written, and sends to those."""
-
-    def __init__(self) -> None:
-        self.members: dict[str, list[str]] = {}
-
-    def applying(self, apply: Any) -> Callable[..., Any]:
-        async def read_first(database: Any, *args: Any, **kwargs: Any) -> None:
-            self.members = {}
-            async for one in database["subscriptions"].find({}, {"roomId": 1, "u.account": 1}):
-                self.members.setdefault(one["roomId"], []).append(one["u"]["account"])
-            await apply(database, *args, **kwargs)
-
-        return read_first
-
-    def paging(self, pages: Any) -> Callable[..., Any]:
-        async def remembered(database: Any, lease: Any, room_ids: Any) -> AsyncIterator[Any]:
-            found = {room_id: self.members[room_id] for room_id in room_ids if room_id in self.members}
-            async for page in pages(database, lease, set(room_ids) - found.keys()):
-                yield page
-            if found:
-                yield found
-
-        return remembered
-
-
-def reading_before() -> Mapping[str, Any]:
-    before = MembersBefore()
-    return {"worker.writer:apply": before.applying, "worker.courier:pages": before.paging}
+def those_of_before(_survivors_after: Any) -> Callable[..., Any]:
+    """Take those for survivors who were members before the batch."""
+    return lambda _decision, snapshot: snapshot.everybody
 
 
 def with_the_removed(fan_out: Any) -> Callable[..., Any]:
@@ -93,7 +67,7 @@ def one_stamp_each(_hand: Any) -> Callable[..., Any]:
     """Serialise a key once a page, each time with another stamp."""
     number = iter(range(1_000_000))
 
-    async def sent(self: Any, keys: Any, lease: Any, now_ms: int) -> None:
+    async def sent(self: Any, keys: Any, _known: Any, lease: Any, now_ms: int) -> None:
         async for page in survivors.pages(self.database, lease, keys):
             for room_id, accounts in page.items():
                 await self.hand({room_id: keys[room_id]}, {room_id: accounts}, now_ms + next(number))

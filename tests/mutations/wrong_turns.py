@@ -6,9 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from nats.aio.client import Client
+from pymongo import UpdateOne
 
 from roomkeys.errors import LostLease
 from store.cursors import CURSORS
+from store.transaction import Bulk
 from tests.judge.verdict import CLOCK_MS
 
 LOOP = "worker.loop:Loop"
@@ -35,28 +37,25 @@ def yes(_original: Any) -> Callable[..., Any]:
 class OnlyReads:
     """Looks whether the lease holds, before the transaction, and then moves the cursor under anybody's."""
 
-    def __init__(self) -> None:
-        self.moved: dict[str, Any] = {}
-
-    def fencing(self, _fence: Any) -> Callable[..., Any]:
-        async def looked(database: Any, lease: Any, _before: Any, after: Any) -> None:
+    def applying(self, apply: Any) -> Callable[..., Any]:
+        async def looked(database: Any, lease: Any, **what: Any) -> None:
             if not await database[CURSORS].find_one(lease.fence):
                 raise LostLease
-            self.moved = {"applied": after.sequence, "appliedNs": after.time_ns}
+            await apply(database, lease, **what)
 
         return looked
 
-    def writing(self, memberships: Any) -> Callable[..., Any]:
-        async def moved_too(database: Any, lease: Any, changes: Any) -> None:
-            await database[CURSORS].update_one({"_id": lease.id}, {"$set": self.moved}, session=lease.session)
-            await memberships(database, lease, changes)
+    def fencing(self, _fence: Any) -> Callable[..., Any]:
+        def moved(lease: Any, _before: Any, after: Any) -> Bulk:
+            to = {"applied": after.sequence, "appliedNs": after.time_ns}
+            return Bulk(CURSORS, [UpdateOne({"_id": lease.id}, {"$set": to})])
 
-        return moved_too
+        return moved
 
 
 def only_reading() -> Mapping[str, Any]:
     reads = OnlyReads()
-    return {"store.apply:fence": reads.fencing, "store.apply:_memberships": reads.writing}
+    return {"store.apply:fence": reads.fencing, "worker.writer:apply": reads.applying}
 
 
 def without_joiners(_for_members: Any) -> Callable[..., Any]:

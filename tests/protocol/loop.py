@@ -43,9 +43,12 @@ def _pass(turn: Turn, worker: Worker) -> Iterator[Worker]:
     if not worker.fresh:
         yield rest(turn.model, worker)
         return
-    worker = worker._replace(fresh=False)
+    known = worker.known
+    worker = worker._replace(fresh=False, known=())
     if turn.model.scenario.size != "big":
         yield worker._replace(step=Step.SURVIVORS)
+        if known:
+            yield worker._replace(step=Step.SEND, page=known)
     if turn.model.scenario.size != "small":
         drainer = worker.drainer or Drainer(Phase.READ if turn.without(Rule.KEY_BEFORE_PAGES) else Phase.KEY)
         yield rest(turn.model, worker._replace(drainer=drainer))
@@ -83,10 +86,10 @@ def settle(turn: Turn) -> Iterator[Move]:
     seen = state.seen if room.staged is None else checks.made(state.seen, room.staged)
     settled = worker._replace(
         current=room.current, staged=room.staged, settled=room.settled, fresh=room.staged is not None,
-        drainer=None, begun=None, before=None,
+        drainer=None, begun=None, before=None, paid=(),
     )  # fmt: skip
     for then in _pass(turn, settled):
-        database = state.database._replace(room=room)
+        database = state.database._replace(room=room, outbox=struck(state.database.outbox, worker))
         yield turn.move(f"settles version {room.settled}", then, database=database, seen=seen)
 
 
@@ -176,8 +179,9 @@ def _applied(turn: Turn, batch: Batch) -> Worker:
         turn.state.database.room.members if turn.without(Rule.SURVIVORS_AFTER_KEY) and fresh else worker.before
     )
     after = worker._replace(
-        step=Step.DELIVER, place=batch.database.place, work=(batch.entry,), paid=(), taken=0, begun=None,
-        current=room.current, staged=room.staged, fresh=fresh, before=before,
+        step=Step.DELIVER, place=batch.database.place, work=(batch.entry,), taken=0, begun=None,
+        paid=worker.paid if batch.staged is not None else (), current=room.current, staged=room.staged,
+        fresh=fresh, before=before, known=(before or room.members) if fresh else (),
     )  # fmt: skip
     if turn.without(Rule.LEFT_OUT_BEFORE) and worker.drainer is not None:
         return after._replace(step=Step.RETURN)

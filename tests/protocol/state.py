@@ -117,8 +117,9 @@ class Worker(NamedTuple):
     """A worker's memory; `OUT` without a lease.
 
     `work` is what is being delivered, `held` what is not yet announced, `paid` what may be struck. `fresh`: the
-    staged key needs a pass. `left_out` are the joiners whom its drainer leaves to the loop, `page` the members
-    a pass in the loop goes to, `taken` the size of the batch. `before` and `begun` serve broken rules only.
+    staged key needs a pass. `left_out` are the joiners whom its drainer leaves to the loop, `known` the members as
+    the batch that staged the key left them, `page` those a pass in the loop goes to, `taken` the size of the
+    batch. `before` and `begun` serve broken rules only.
     """
 
     epoch: int = 0
@@ -132,6 +133,7 @@ class Worker(NamedTuple):
     settled: int = NEVER
     fresh: bool = False
     left_out: tuple[int, ...] = ()
+    known: Members = ()
     page: Members = ()
     taken: int = 0
     drainer: Drainer | None = None

@@ -41,6 +41,7 @@ HOLDS = {
     "a new room, in slices": Scenario((in_slices(add(A, B)), add(C)), members=(), keyed=False),
     "a removal in slices": Scenario((ROTATE, in_slices(remove(B, C))), members=(A, B, C)),
     "an add in slices": Scenario((ROTATE, in_slices(add(B, C))), members=(A,), conflicts=1),
+    "a small room, taken over": Scenario((add(C), remove(B), ROTATE), size=SMALL),
     "two takeovers": Scenario((remove(B), add(C)), size=SMALL, takes=2),
 }
 

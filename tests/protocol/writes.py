@@ -71,7 +71,9 @@ def decide(model: Model, database: Database, worker: Worker, taken: int) -> Batc
     staged = (draft.high, worker.epoch) if draft.high > room.high and free else None
     entry = Entry(draft.place, tuple(draft.notices), draft.joiners, tuple(draft.results), draft.high)
     after = Room(draft.high, room.settled, room.current, staged or room.staged, tuple(draft.members))
-    outbox = (*struck(database.outbox, worker), entry)
+    # What has been paid goes with the batch, or with the settling of the key that the batch stages.
+    unpaid = struck(database.outbox, worker) if staged is None else database.outbox
+    outbox = (*unpaid, entry)
     return Batch(Database(database.epoch, draft.place, draft.rotates, after, outbox), entry, staged)
 
 

@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from pymongo import IndexModel
+from pymongo import DeleteMany, IndexModel
 from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeoutError
 
 from roomkeys.errors import Passing, Unexpected
 from store.connect import Database
 from store.cursors import CURSORS, stored_partitions
 from store.indexes import INDEXES
+from store.transaction import Bulk, commit
 from worker.app import open_database
 from worker.commands.connecting import without_user
 from worker.commands.finding import Finding
@@ -97,11 +98,10 @@ def _replica_set(hello: dict[str, Any]) -> Finding:
 
 
 async def _transactions(database: Database) -> Finding:
-    """Read in a transaction and commit it; nothing is written."""
+    """Commit a transaction that deletes what does not exist; nothing is written."""
     session = await database.start_session()
     try:
-        async with database.transaction(session):
-            await database[CURSORS].find_one({"_id": ""}, session=session)
+        await commit(database, session, [Bulk(CURSORS, [DeleteMany({"_id": ""})])])
     except (Passing, Unexpected) as error:
         return Finding(
             "transactions", ok=False, text=f"failed with {error}: a replica set is needed, and readWrite"
