@@ -8,7 +8,8 @@ Each page is read under the lease: who has lost the partition would also find th
 members and not yet told of it, and bring them the key before the notice.
 """
 
-from collections.abc import AsyncIterator, Iterable
+import asyncio
+from collections.abc import AsyncGenerator, Iterable
 from typing import Any, Final
 
 from roomkeys.errors import LostLease
@@ -35,18 +36,33 @@ async def pages(
     session: Any = None,
     page: int | None = None,
     after: Any = START,
-) -> AsyncIterator[dict[str, list[Any]]]:
+) -> AsyncGenerator[dict[str, list[Any]], None]:
     """Yield `{room_id: [account, …]}` until every member of every room was yielded once; no rooms: no query.
 
     Rooms come in order of their ids, and the last one of a page may go on in the next. The first room's
-    accounts begin after `after`. Read in the lease's session unless in another; `LostLease` once it is lost.
+    accounts begin after `after`. Read in the lease's session unless in another; `LostLease` once it is lost. The
+    next page is read while the caller has this one: close the generator before the session is used again.
     """
-    most = PAGE if page is None else page
+    found = _one_by_one(database, lease, room_ids, session or lease.session, PAGE if page is None else page, after)
+    reading = asyncio.ensure_future(anext(found, None))
+    try:
+        while (accounts := await reading) is not None:
+            reading = asyncio.ensure_future(anext(found, None))
+            yield accounts
+    finally:
+        await asyncio.wait({reading})
+        if not reading.cancelled():
+            reading.exception()  # whoever stopped here did not want this page
+
+
+async def _one_by_one(
+    database: Database, lease: Lease, room_ids: Iterable[str], session: Any, most: int, after: Any
+) -> AsyncGenerator[dict[str, list[Any]], None]:
     waiting = sorted(set(room_ids))
     while waiting:
         rooms = waiting if after is START else waiting[:1]
         pipeline = [*page_pipeline(rooms, after, most), _lease_stage(lease)]
-        found = await database.aggregate("subscriptions", pipeline, session or lease.session)
+        found = await database.aggregate("subscriptions", pipeline, session)
         if not found or found.pop() != _HELD:
             raise LostLease
         accounts = {document["_id"]: document["accounts"] for document in found}

@@ -6,6 +6,7 @@ room. Nothing but dead letters is confirmed here; the loop puts one barrier afte
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,8 +64,9 @@ class Courier:
         """
         payloads = _payloads(keys, now_ms)
         await self.fanout.send(payloads, {room_id: known[room_id] for room_id in payloads if room_id in known})
-        async for page in pages(self.database, lease, payloads.keys() - known.keys()):
-            await self.fanout.send(payloads, page)
+        async with aclosing(pages(self.database, lease, payloads.keys() - known.keys())) as found:
+            async for page in found:
+                await self.fanout.send(payloads, page)
 
     async def announce(self, owed: Sequence[Owed]) -> None:
         """Send the results."""

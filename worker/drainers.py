@@ -7,6 +7,7 @@ between two batches once the pass is over. What a batch owes to joiners the loop
 
 import asyncio
 from collections.abc import Callable, Container, Iterable, KeysView, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from time import time_ns
 from typing import Any, Final
@@ -175,10 +176,12 @@ class Pass:
         rooms = await load_rooms(database, [self._room_id], session)
         if self._room_id not in rooms or rooms[self._room_id].keys.staged != self._key:
             raise LookupError("the key that was staged is gone")
-        async for page in pages(database, self._lease, [self._room_id], session=session, after=self._after):
-            accounts = page[self._room_id]
-            for start in range(0, len(accounts), WINDOW):
-                await self._send(accounts[start : start + WINDOW])
+        members = pages(database, self._lease, [self._room_id], session=session, after=self._after)
+        async with aclosing(members) as found:
+            async for page in found:
+                accounts = page[self._room_id]
+                for start in range(0, len(accounts), WINDOW):
+                    await self._send(accounts[start : start + WINDOW])
 
     async def _send(self, accounts: Sequence[Any]) -> None:
         """Send to accounts as they come from the database, and have it confirmed."""

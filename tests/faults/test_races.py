@@ -169,6 +169,7 @@ async def test_g_members_and_keys_are_read_from_the_primary_as_the_majority_has_
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the URL says."""
+    monkeypatch.setattr("store.survivors.PAGE", 2)
     reads = Reads()
     monkeypatch.setattr(app, "connect", lambda *args, **kwargs: connect(*args, **kwargs, listeners=[reads]))
     uri = site_rig.settings.mongo_uri.get_secret_value()

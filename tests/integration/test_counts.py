@@ -151,7 +151,7 @@ async def test_a_batch_of_removals_costs_the_same_commands_and_two_barriers_what
     site_rig: Rig, counts: Counts, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     cost = await cost_of_a_batch(site_rig, counts, monkeypatch, size)
-    assert cost.total("command") == COMMANDS, cost.counted
+    assert cost.total("command") == COMMANDS, str(cost.counted)
     assert cost.total("barrier") == 2, "one before settling, one after the results"
     assert cost.total("serialisation") == size, "one for each room's fan-out"
 

@@ -125,7 +125,7 @@ async def test_a_pass_that_ends_while_another_room_settles_is_noticed_at_once(
         asked = [await site_rig.publish("key.rotate", rotate(name)) for name in ("one", "two")]
         for reached in held.reached.values():
             await asyncio.wait_for(reached.wait(), 30)
-        monkeypatch.setattr("worker.loop.settle", slow)
+        monkeypatch.setattr("worker.writer.settle", slow)
         held.released["one"].set()
         assert (await site_rig.result(asked[0]))["status"] == "ok"
         assert (await site_rig.result(asked[1], 20))["status"] == "ok"
@@ -255,7 +255,7 @@ async def test_recovery_settles_no_room_between_slices(site_rig: Rig, monkeypatc
         )
         await site_rig.until(stop.is_set, "the first slice")
     monkeypatch.setattr(metrics, "step", step)
-    monkeypatch.setattr("worker.loop.settle", looking)
+    monkeypatch.setattr("worker.writer.settle", looking)
     held.released["big"].set()
     assert (await site_rig.db.room_worker_cursors.find_one({}))["slice"] is not None
     async with site_rig.worker(partitions=1):
