@@ -50,11 +50,14 @@ async def peers(bench: Bench) -> AsyncIterator[dict[str, Child]]:
 
 
 async def rooms_by_size(bench: Bench) -> dict[int, list[str]]:
-    """Make rooms of each size, as many as have the members of the big room together, at least one."""
+    """Make rooms of each size, as many as have the members of the big room together, at least one.
+
+    Nobody is in two rooms of a size: the broker remembers some subjects, and would know those again.
+    """
     rooms = {}
     for size in SIZES.recipients:
         count = max(SIZES.big_room // size, 1)
-        rooms[size] = await seed.rooms(bench.ours.db, OURS, f"of{size}-", count, size)
+        rooms[size] = await seed.rooms(bench.ours.db, OURS, f"of{size}-", count, size, apart=True)
     return rooms
 
 

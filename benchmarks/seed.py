@@ -10,19 +10,24 @@ _STEP: Final = 1_000
 _AT: Final = datetime(2025, 5, 11, tzinfo=UTC)
 
 
-async def rooms(db: Any, site: str, prefix: str, count: int, members: int) -> list[str]:
-    """Make channels {prefix}0, {prefix}1, … with their memberships; returns their ids."""
+async def rooms(db: Any, site: str, prefix: str, count: int, members: int, *, apart: bool = False) -> list[str]:
+    """Make channels {prefix}0, {prefix}1, … with their memberships; returns their ids.
+
+    All of them have the same members, unless they are to be `apart`.
+    """
     facts = {"name": "a room", "type": "channel", "siteId": site, "lastMsgId": "", "userCount": members}
     key = {"priv": bytes(32), "ver": 0}
     ids = [f"{prefix}{number}" for number in range(count)]
     await db.rooms.insert_many([{"_id": room_id, **facts, "appCount": 0, "encKey": key} for room_id in ids])
-    await memberships(db, site, prefix, count, members)
+    await memberships(db, site, prefix, count, members, apart=apart)
     return ids
 
 
-async def memberships(db: Any, site: str, prefix: str, count: int, members: int, first: int = 0) -> None:
+async def memberships(
+    db: Any, site: str, prefix: str, count: int, members: int, first: int = 0, *, apart: bool = False
+) -> None:
     """Make the memberships of `members` accounts from `first` on, in each room; those that exist stay."""
-    place = {"$add": [FIRST + first, {"$mod": ["$n", members]}]}
+    place = {"$add": [FIRST + first, "$n" if apart else {"$mod": ["$n", members]}]}
     account = {"$concat": ["m", {"$toString": place}]}
     room_id = {"$concat": [prefix, {"$toString": {"$toLong": {"$floor": {"$divide": ["$n", members]}}}}]}
     document = {

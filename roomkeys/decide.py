@@ -5,7 +5,6 @@ would have come to one at a time, however the log is cut. (design.md, "The loop"
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final
 
 from roomkeys.decision import Decision, Letter, Outcome, Owed
@@ -14,7 +13,7 @@ from roomkeys.errors import Fault, Rejection
 from roomkeys.events import Add, AnyEvent, Create, Remove
 from roomkeys.parts import PART_BYTES, in_parts
 from roomkeys.people import Snapshot
-from roomkeys.rules import Desk, take_effect
+from roomkeys.rules import Desk, Effect, take_effect
 
 MAX_ACCOUNTS: Final = 5_000
 """The most accounts that one batch touches, unless a single event touches more. (design.md, rule e)"""
@@ -58,7 +57,7 @@ def reject(event: AnyEvent, fault: Fault, *, site: str, now_ms: int) -> Outcome:
     """Return the outcome of an event that can never succeed, with the event itself for the dead letters."""
     body = event.origin.body
     letter = Letter(event.origin.subject, body[:PART_BYTES], truncated=len(body) > PART_BYTES)
-    return replace(_untouched(event, site, now_ms), error=fault, letter=letter)
+    return _outcome(event, site, now_ms, error=fault, letter=letter)
 
 
 def touches(event: AnyEvent, snapshot: Snapshot) -> int:
@@ -89,12 +88,18 @@ def outcome_of(event: AnyEvent, draft: Draft, desk: Desk, now_ms: int) -> Outcom
         effect = take_effect(event, draft, desk)
     except Rejection as rejection:
         return reject(event, rejection.fault, site=desk.site, now_ms=now_ms)
-    outcome = _untouched(event, desk.site, now_ms)
-    return replace(outcome, added=effect.added, removed=effect.removed, notice=effect.notice)
+    return _outcome(event, desk.site, now_ms, effect)
 
 
-def _untouched(event: AnyEvent, site: str, now_ms: int) -> Outcome:
-    """Return the outcome of an event that did nothing."""
+def _outcome(
+    event: AnyEvent,
+    site: str,
+    now_ms: int,
+    effect: Effect | None = None,
+    error: Fault | None = None,
+    letter: Letter | None = None,
+) -> Outcome:
+    did = effect or Effect()
     return Outcome(
         sequence=event.origin.sequence,
         operation=event.operation,
@@ -103,4 +108,9 @@ def _untouched(event: AnyEvent, site: str, now_ms: int) -> Outcome:
         requester=event.requester,
         request_id=event.origin.request_id,
         site=site,
+        error=error,
+        added=did.added,
+        removed=did.removed,
+        notice=did.notice,
+        letter=letter,
     )

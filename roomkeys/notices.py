@@ -21,25 +21,28 @@ NOTICE_ACCOUNTS_BYTES: Final = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One message to publish."""
+    """One message to publish; `request_id` is that of the event, if it has one."""
 
     subject: str
     body: bytes
+    request_id: str | None
 
 
 def notices(outcome: Outcome) -> Iterator[Notice]:
     """Yield what an event tells members and the room, in the order in which it goes out."""
+    request_id = outcome.request_id
     for membership in outcome.added:
         if is_token(membership.account):
-            yield Notice(subjects.subscription_update(membership.account), _added(membership, outcome.at_ms))
+            body = _added(membership, outcome.at_ms)
+            yield Notice(subjects.subscription_update(membership.account), body, request_id)
     for member in outcome.removed:
         if is_token(member.account):
-            yield Notice(subjects.subscription_update(member.account), _removed(member, outcome))
+            yield Notice(subjects.subscription_update(member.account), _removed(member, outcome), request_id)
     if outcome.notice is not None and outcome.room_id is not None:
         people = outcome.added or outcome.removed
         for accounts in _portions([person.account for person in people]):
             body = _members_changed(outcome, outcome.notice, accounts)
-            yield Notice(subjects.room_member_event(outcome.room_id), body)
+            yield Notice(subjects.room_member_event(outcome.room_id), body, request_id)
 
 
 def result(outcome: Outcome) -> Notice | None:
@@ -56,7 +59,8 @@ def result(outcome: Outcome) -> Notice | None:
     if outcome.error is not None:
         body |= {"error": outcome.error.text, "code": outcome.error.code, "reason": outcome.error.reason}
     body["timestamp"] = outcome.at_ms
-    return Notice(subjects.response(outcome.requester, outcome.request_id), orjson.dumps(body))
+    subject = subjects.response(outcome.requester, outcome.request_id)
+    return Notice(subject, orjson.dumps(body), outcome.request_id)
 
 
 def _added(membership: Membership, at_ms: int) -> bytes:

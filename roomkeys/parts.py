@@ -18,6 +18,9 @@ _T = TypeVar("_T")
 
 def in_parts(owed: Owed, most: int = PART_ACCOUNTS) -> Iterator[Owed]:
     """Yield what a room is owed as one entry or, where it concerns more than `most` accounts, as several."""
+    if len(owed.joiners) + sum(_weight(outcome, most) for outcome in owed.outcomes) <= most:
+        yield owed
+        return
     outcomes = _packed([piece for outcome in owed.outcomes for piece in _pieces(outcome, most)], most)
     joiners = _slices(owed.joiners, most)
     for some, accounts in zip_longest(outcomes, joiners):

@@ -16,8 +16,11 @@ from roomkeys.errors import LostLease
 from store.connect import Database, Document
 from store.cursors import CURSORS, Lease
 
-PAGE: Final = 50_000
+PAGE: Final = 8_192
 """Accounts a page."""
+
+FIRST_PAGE: Final = 2_048
+"""Accounts of the first page; each next one is twice as large. Sending begins with the first, beside reading."""
 
 START: Final = object()
 """Before the first account."""
@@ -59,22 +62,24 @@ async def _one_by_one(
     database: Database, lease: Lease, room_ids: Iterable[str], session: Any, most: int, after: Any
 ) -> AsyncGenerator[dict[str, list[Any]], None]:
     waiting = sorted(set(room_ids))
+    page = min(FIRST_PAGE, most)
     while waiting:
         rooms = waiting if after is START else waiting[:1]
-        pipeline = [*page_pipeline(rooms, after, most), _lease_stage(lease)]
+        pipeline = [*page_pipeline(rooms, after, page), _lease_stage(lease)]
         found = await database.aggregate("subscriptions", pipeline, session)
         if not found or found.pop() != _HELD:
             raise LostLease
         accounts = {document["_id"]: document["accounts"] for document in found}
         if accounts:
             yield accounts
-        if sum(map(len, accounts.values())) == most:
+        if sum(map(len, accounts.values())) == page:
             last = max(accounts)
             waiting = waiting[waiting.index(last) :]
             after = accounts[last][-1]
         else:
             waiting = waiting[len(rooms) :]
             after = START
+        page = min(2 * page, most)
 
 
 def page_pipeline(room_ids: list[str], after: Any, page: int) -> list[Document]:

@@ -69,15 +69,21 @@ class Broker:
 
     async def publish(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> bool:
         """Publish one message; False and a log line if the server would cut the connection for its size."""
-        if not self.fits(body, headers):
-            metrics.OVERSIZED.inc()
-            log.error("message larger than the server takes", subject=subject, bytes=len(body))
+        if self.refuses(subject, body, headers):
             return False
         try:
             await self.client.publish(subject, body, headers=dict(headers) if headers else None)
         except (nats.errors.Error, OSError) as error:
             raise Passing(where(error)) from None
         _give_way()
+        return True
+
+    def refuses(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> bool:
+        """Tell, also in the log, whether the server would cut the connection for a message's size."""
+        if self.fits(body, headers):
+            return False
+        metrics.OVERSIZED.inc()
+        log.error("message larger than the server takes", subject=subject, bytes=len(body))
         return True
 
     def fits(self, body: bytes, headers: Mapping[str, str] | None = None) -> bool:

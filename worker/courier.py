@@ -15,6 +15,7 @@ from nats.js.errors import Error as JetStreamError
 
 from roomkeys.decision import Letter, Outcome, Owed
 from roomkeys.errors import Passing
+from roomkeys.frame import message
 from roomkeys.keys import RoomKey
 from roomkeys.notices import Notice, notices, result
 from roomkeys.payload import RoomKeyEvent, marshal
@@ -24,7 +25,7 @@ from store.cursors import Lease
 from store.survivors import pages
 from worker import metrics
 from worker.broker import Broker
-from worker.fanout import Fanout
+from worker.fanout import CHUNK_BYTES, Fanout
 from worker.logs import logger, where
 
 REQUEST_ID: Final = "X-Request-ID"
@@ -45,9 +46,7 @@ class Courier:
 
     async def tell(self, owed: Sequence[Owed]) -> None:
         """Send the notices, then the dead letters."""
-        for outcome in in_stream_order(owed):
-            for notice in notices(outcome):
-                await self._publish(notice, outcome)
+        await self._publish(notice for outcome in in_stream_order(owed) for notice in notices(outcome))
         await self._dead_letters(outcome for item in owed for outcome in item.outcomes if outcome.letter)
 
     async def hand(self, keys: Mapping[str, RoomKey], joiners: Mapping[str, Sequence[str]], now_ms: int) -> None:
@@ -70,14 +69,24 @@ class Courier:
 
     async def announce(self, owed: Sequence[Owed]) -> None:
         """Send the results."""
-        for outcome in in_stream_order(owed):
-            answer = result(outcome)
-            if answer is not None:
-                await self._publish(answer, outcome)
+        await self._publish(result(outcome) for outcome in in_stream_order(owed))
 
-    async def _publish(self, notice: Notice, outcome: Outcome) -> None:
-        headers = None if outcome.request_id is None else {REQUEST_ID: outcome.request_id}
-        await self.broker.publish(notice.subject, notice.body, headers)
+    async def _publish(self, wanted: Iterable[Notice | None]) -> None:
+        """Publish in order, many messages in one write."""
+        framed: list[bytes] = []
+        size = 0
+        for notice in wanted:
+            if notice is None:
+                continue
+            headers = {} if notice.request_id is None else {REQUEST_ID: notice.request_id}
+            if not self.broker.refuses(notice.subject, notice.body, headers):
+                framed.append(message(notice.subject, notice.body, headers))
+                size += len(framed[-1])
+            if size >= CHUNK_BYTES:
+                await self.broker.write(b"".join(framed))
+                framed, size = [], 0
+        if framed:
+            await self.broker.write(b"".join(framed))
 
     async def _dead_letters(self, outcomes: Iterable[Outcome]) -> None:
         at_once = asyncio.Semaphore(_LETTERS_AT_ONCE)

@@ -37,10 +37,10 @@ def rooms_after(decision: Decision, snapshot: Snapshot, staged: Mapping[str, Roo
     rooms = {room_id: snapshot.rooms[room_id] for room_id in owed if room_id in snapshot.rooms}
     for change in decision.changes:
         keys = change.room.keys
-        if change.high is not None:
-            keys = replace(keys, high=change.high, seen=change.high)
         if change.room.id in staged:
             keys = keys.staging(staged[change.room.id])
+        elif change.high is not None:
+            keys = replace(keys, high=change.high, seen=change.high)
         size = change.room.size + change.users_delta + change.apps_delta
         rooms[change.room.id] = replace(change.room, keys=keys, size=size)
     return rooms

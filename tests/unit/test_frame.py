@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roomkeys.events import Incoming
-from roomkeys.frame import Recipients, frame, split
+from roomkeys.frame import Recipients, frame, message, split
 from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.payload import RoomKeyEvent
 from roomkeys.tokens import is_token
@@ -59,6 +59,13 @@ def test_a_frame_of_two_is_these_bytes() -> None:
         b"PUB chat.user.alice.event.room.key 2\r\n{}\r\n"
         b"PUB chat.user.\xe9\x99\xb3\xe6\x84\x9b\xe9\xba\x97.event.room.key 2\r\n{}\r\n"
     )
+
+
+def test_a_message_is_these_bytes() -> None:
+    assert message("a.b", b"hi", {}) == b"PUB a.b 2\r\nhi\r\n"
+    head = b"NATS/1.0\r\nX: 1\r\nY: 2\r\n\r\n"
+    assert message("a.b", b"hi", {"X": "1", "Y": "2"}) == b"HPUB a.b 24 26\r\n" + head + b"hi\r\n"
+    assert len(head) == 24
 
 
 def test_an_empty_page_is_no_bytes() -> None:

@@ -184,6 +184,7 @@ def test_an_ok_result_goes_to_the_requester() -> None:
         f"chat.user.alice.response.{REQUEST}",
         b'{"requestId":"0197a000-0000-7000-8000-000000000001","operation":"room.member.add",'
         b'"status":"ok","roomId":"r1","timestamp":1747000001000}',
+        REQUEST,
     )
 
 
