@@ -24,13 +24,15 @@ async def measured(samples: Samples) -> Recording:
     async with bench() as made:
         say("rooms are made")
         rooms = await fanout.rooms_by_size(made)
-        for peer in made.workers:
-            await removals.prepare(made.site(peer))
+        for site in {made.site(peer).name: made.site(peer) for peer in made.workers}.values():
+            await removals.prepare(site)
         say("fan-out and reading")
         async with fanout.peers(made) as peers:
             await fanout.fan_out(made, samples, peers, rooms)
             say("fan-out by size")
             await fanout.by_size(made, samples, peers, rooms)
+        say("a broker without its cache")
+        await fanout.uncached(made, samples, rooms)
         await fanout.peak(made, samples, rooms)
         await removals.removals(made, samples)
         await growth.growth(made, samples)

@@ -79,6 +79,19 @@ async def fan_out(bench: Bench, samples: Samples, made: dict[str, Child], rooms:
                 _keep(kept, "read", name, taken, 0)
 
 
+async def uncached(bench: Bench, samples: Samples, rooms: dict[int, list[str]]) -> None:
+    """Measure sending to a broker without its cache of subjects, which a room's many accounts only fill."""
+    other = bench.without_cache()
+    async with peers(other) as made:
+        for number in range(SIZES.rounds + 1):
+            kept = samples if number else Samples()
+            for name in ("ours", "Go", "limit"):
+                process, step = SENDING[name]
+                if process in made:
+                    room_id = rooms[SIZES.big_room][0]
+                    await _taken(other, kept, name, made[process], step, room_id, measure="uncached")
+
+
 async def by_size(bench: Bench, samples: Samples, made: dict[str, Child], rooms: dict[int, list[str]]) -> None:
     """Measure what a recipient costs in rooms of every size, database and broker included."""
     for _ in range(SIZES.rounds):
@@ -98,7 +111,15 @@ async def peak(bench: Bench, samples: Samples, rooms: dict[int, list[str]]) -> N
         samples.add("memory", "Go", peak_mib(process.pid) - before)
 
 
-async def _taken(bench: Bench, samples: Samples, name: str, process: Child, step: str, room_id: str) -> None:
+async def _taken(
+    bench: Bench,
+    samples: Samples,
+    name: str,
+    process: Child,
+    step: str,
+    room_id: str,
+    measure: str = "taken",
+) -> None:
     """Let a peer send while nobody is subscribed, and require that the broker has taken every message."""
     messages = SIZES.big_room
     async with bench.recorder.nobody():
@@ -106,7 +127,7 @@ async def _taken(bench: Bench, samples: Samples, name: str, process: Child, step
         taken = await _asked(process, step, [room_id], messages)
         if step != "memcpy" and (sent := await bench.taken_until(before + messages) - before) != messages:
             raise NotReached(f"the broker has taken {sent} of {messages} messages")
-    _keep(samples, "taken", name, taken, 0)
+    _keep(samples, measure, name, taken, 0)
 
 
 async def _sent(  # noqa: PLR0913, PLR0917 - one measurement's name, and what is measured

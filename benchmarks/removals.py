@@ -8,11 +8,11 @@ from benchmarks.accounts import account
 from benchmarks.child import cpu_by_program, cpu_seconds
 from benchmarks.progress import say
 from benchmarks.samples import Samples
-from benchmarks.site import Bench, Site
+from benchmarks.site import GO, OURS, PYMONGO, Bench, Site
 from benchmarks.sizes import SIZES, TEN
 from benchmarks.workers import Worker, removal, working
 
-NAMES = {"ours": "ours", "go": "Go"}
+NAMES = {OURS: "ours", PYMONGO: "ours, MONGO_DRIVER=pymongo", GO: "Go"}
 ROOM = "room"
 ROOMS_OF_TEN = "ten"
 PAUSE = 0.02
@@ -30,7 +30,7 @@ async def removals(bench: Bench, samples: Samples) -> None:
     for number in range(SIZES.rounds):
         for peer in bench.workers:
             say(f"removals, round {number + 1}: {NAMES[peer]}")
-            async with working(bench, peer, f"warm{number}-") as worker:
+            async with working(bench, peer, f"warm-{peer}-{number}-") as worker:
                 say("one after the other")
                 await _in_rooms_of_ten(bench, samples, peer)
                 await _in_a_room(bench, samples, peer)
@@ -90,6 +90,6 @@ async def _backlog(bench: Bench, samples: Samples, peer: str, worker: Worker) ->
     samples.add("backlog CPU", NAMES[peer], (cpu_seconds(worker.pid) - before) / count * 1_000_000)
     for program, total in cpu_by_program().items():
         samples.add(f"backlog CPU of {program}", NAMES[peer], (total - worked.get(program, 0.0)) / seconds)
-    for step, total in (await worker.step_seconds()).items():
+    for step, total in (await worker.step_seconds()).items() if peer == OURS else ():
         samples.add("step", step, (total - steps.get(step, 0.0)) / seconds)
     await recorder.check(count * (TEN - 1), results=count, without=account(1))

@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -30,6 +30,9 @@ from worker.settings import read_settings
 
 OURS: Final = "ours"
 GO: Final = "go"
+PYMONGO: Final = "pymongo"
+"""Our worker with its other driver, on our site."""
+
 _PEOPLE: Final = 1_000
 _WINDOW: Final = 500
 _LATE: Final = 30.0
@@ -109,17 +112,27 @@ def _write_windows(url: str, frames: list[bytes]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Everything a measure works with; `go` is the Go program, if there is one."""
+    """Everything a measure works with; `go` is the Go program, if there is one.
+
+    `monitor` is where the broker tells its counts; `uncached` has the URL and the monitor of another broker, which
+    remembers no subjects.
+    """
 
     ours: Site
     gos: Site
     recorder: Recording
     go: Path | None
     monitor: str
+    uncached: tuple[str, str]
+
+    def without_cache(self) -> "Bench":
+        """Return the same with the other broker."""
+        url, monitor = self.uncached
+        return replace(self, ours=replace(self.ours, nats_url=url), monitor=monitor)
 
     def site(self, peer: str) -> Site:
         """Return a worker's site."""
-        return self.ours if peer == OURS else self.gos
+        return self.gos if peer == GO else self.ours
 
     async def taken(self) -> int:
         """Return how many messages the broker has taken so far, by its own count."""
@@ -133,7 +146,7 @@ class Bench:
     @property
     def workers(self) -> list[str]:
         """Return the workers that can be measured."""
-        return [OURS] if self.go is None else [OURS, GO]
+        return [OURS, PYMONGO] if self.go is None else [OURS, PYMONGO, GO]
 
 
 @asynccontextmanager
@@ -141,8 +154,8 @@ async def bench() -> AsyncIterator[Bench]:
     """Start the servers and the recorder, and make both sites."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        monitor = f"{HOST}:{free_port()}"
-        nats_server = await stack.enter_async_context(NatsServer(folder / "nats", config=f"http: {monitor}"))
+        nats_server, monitor = await _broker(stack, folder / "nats")
+        uncached, its_monitor = await _broker(stack, folder / "uncached", "no_sublist_cache: true")
         mongo_server = await stack.enter_async_context(MongoServer(folder / "mongo"))
         nc = await nats.connect(nats_server.url)
         stack.push_async_callback(nc.close)
@@ -155,7 +168,14 @@ async def bench() -> AsyncIterator[Bench]:
         await gos.db.subscriptions.create_index([("roomId", 1), ("u.isBot", 1)])
         recorder = await stack.enter_async_context(recording(nats_server.url))
         go = await asyncio.to_thread(_built, folder)
-        yield Bench(ours, gos, recorder, go, f"http://{monitor}/varz")
+        yield Bench(ours, gos, recorder, go, monitor, (uncached.url, its_monitor))
+
+
+async def _broker(stack: AsyncExitStack, folder: Path, config: str = "") -> tuple[NatsServer, str]:
+    """Start a broker; returns it and where it tells its counts."""
+    monitor = f"{HOST}:{free_port()}"
+    server = await stack.enter_async_context(NatsServer(folder, config=f"http: {monitor}\n{config}"))
+    return server, f"http://{monitor}/varz"
 
 
 async def _prepare(site: Site) -> None:

@@ -10,6 +10,7 @@ from benchmarks.targets import NO_VALUE, Target, targets
 
 _PEERS: Final = {
     "taken": ("Publish to barrier, nobody subscribed", "recipients a second", True),
+    "uncached": ("Publish to barrier, nobody subscribed, no_sublist_cache", "recipients a second", True),
     "received": ("Publish to barrier, the recorder receives everything", "recipients a second", True),
     "fan-out": ("Database to barrier, the recorder receives everything", "recipients a second", True),
     "taken CPU": ("Client CPU, publish to barrier", "µs a recipient", False),

@@ -42,7 +42,11 @@ def targets(samples: Samples) -> list[Target]:
 def _sending(samples: Samples) -> list[Target]:
     room = f"a room of {SIZES.big_room:,}"
     lines = []
-    for measure, who in (("taken", "nobody subscribed"), ("received", "everybody subscribed")):
+    for measure, who in (
+        ("taken", "nobody subscribed"),
+        ("received", "everybody subscribed"),
+        ("uncached", "nobody subscribed, no_sublist_cache"),
+    ):
         what = f"recipients a second, {room}, publish to barrier, {who}"
         ours = _median(samples, measure, "ours")
         lines.append(Target(what, ours, "Go", _median(samples, measure, "Go"), 3))

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.accounts import REQUESTER, account
 from benchmarks.child import Child, child
-from benchmarks.site import GO, OURS, Bench
+from benchmarks.site import GO, PYMONGO, Bench
 from benchmarks.sizes import TEN
 from worker.ports import HOST, free_port
 
@@ -59,6 +59,8 @@ async def working(bench: Bench, peer: str, warm: str) -> AsyncIterator[Worker]:
     site = bench.site(peer)
     address = f"{HOST}:{free_port()}"
     environment = {**site.environment, "HEALTH_ADDR": f"{HOST}:0", "METRICS_ADDR": address}
+    if peer == PYMONGO:
+        environment["MONGO_DRIVER"] = PYMONGO
     program = [str(bench.go), "serve"] if peer == GO else [str(Path(sys.executable).parent / "room-worker"), "run"]
     rooms = await site.rooms_of_ten(warm, 32)
     async with child(peer, program, environment) as process:
@@ -67,7 +69,7 @@ async def working(bench: Bench, peer: str, warm: str) -> AsyncIterator[Worker]:
         for room_id in rooms:
             await site.publish("member.remove", removal(room_id))
         await bench.recorder.until()
-        yield Worker(process, f"http://{address}/metrics" if peer == OURS else None)
+        yield Worker(process, None if peer == GO else f"http://{address}/metrics")
 
 
 def removal(room_id: str, number: int = 1) -> dict[str, Any]:
