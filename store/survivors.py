@@ -20,7 +20,7 @@ PAGE: Final = 8_192
 """Accounts a page."""
 
 FIRST_PAGE: Final = 2_048
-"""Accounts of the first page; each next one is twice as large. Sending begins with the first, beside reading."""
+"""Accounts of the first page, each next one is twice as large: sending begins early, and goes on meanwhile."""
 
 START: Final = object()
 """Before the first account."""

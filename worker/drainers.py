@@ -27,10 +27,10 @@ from worker.logs import logger
 from worker.pace import pause
 
 BIG_ROOM: Final = 50_000
-"""Members from which a room is big: more than a page of survivors."""
+"""Members from which a room is big: more than a few pages of survivors."""
 
 PASSES: Final = 4
-"""The most passes of a replica at once: each holds a page of accounts in memory."""
+"""The most passes of a replica at once: each holds two pages of accounts in memory."""
 
 WINDOW: Final = 8_192
 """Accounts that are sent before the broker confirms them: what others' messages wait behind is bounded."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from tests.protocol import checks
 from tests.protocol.moves import Move, Turn
 from tests.protocol.rules import Rule
-from tests.protocol.state import NOBODY, Drainer, Phase
+from tests.protocol.state import NO_PAGE, NOBODY, Drainer, Phase
 
 
 def drain(turn: Turn) -> Iterator[Move]:
@@ -19,6 +19,7 @@ def drain(turn: Turn) -> Iterator[Move]:
         yield from _read(turn, drainer)
     elif drainer.phase == Phase.SEND:
         yield from _send(turn, drainer)
+        yield from _read_ahead(turn, drainer)
 
 
 def _turned(turn: Turn, what: str, drainer: Drainer) -> Move:
@@ -39,16 +40,27 @@ def _key(turn: Turn, drainer: Drainer) -> Move:
 
 def _read(turn: Turn, drainer: Drainer) -> Iterator[Move]:
     """Read the next page, then look whether the lease is still the worker's."""
-    if not turn.holds_lease and not turn.without(Rule.PAGES_UNDER_LEASE):
-        return
-    members = turn.worker.before or turn.state.database.room.members
-    account = next((at for at in range(drainer.after, len(members)) if members[at] != NOBODY), None)
-    if account is None:
-        yield _turned(turn, "is done", Drainer(Phase.DONE))
-        return
-    then = Phase.KEY if drainer.key is None else Phase.SEND
-    page = (account, members[account])
-    yield _turned(turn, f"reads {checks.LETTERS[account]}", drainer._replace(phase=then, page=page))
+    for page in _page(turn, drainer.after):
+        if page == NO_PAGE:
+            yield _turned(turn, "is done", Drainer(Phase.DONE))
+            return
+        then = Phase.KEY if drainer.key is None else Phase.SEND
+        yield _turned(turn, f"reads {checks.LETTERS[page[0]]}", drainer._replace(phase=then, page=page))
+
+
+def _read_ahead(turn: Turn, drainer: Drainer) -> Iterator[Move]:
+    """Read the page after the one that is being sent."""
+    if drainer.page is not None and drainer.ahead is None:
+        for page in _page(turn, drainer.page[0] + 1):
+            yield _turned(turn, "reads ahead", drainer._replace(ahead=page))
+
+
+def _page(turn: Turn, after: int) -> Iterator[tuple[int, int]]:
+    """Yield the page that is found from an account on, if the lease is the worker's."""
+    if turn.holds_lease or turn.without(Rule.PAGES_UNDER_LEASE):
+        members = turn.worker.before or turn.state.database.room.members
+        found = ((at, members[at]) for at in range(after, len(members)) if members[at] != NOBODY)
+        yield next(found, NO_PAGE)
 
 
 def _send(turn: Turn, drainer: Drainer) -> Iterator[Move]:
@@ -59,11 +71,16 @@ def _send(turn: Turn, drainer: Drainer) -> Iterator[Move]:
     account, membership = page
     name = checks.LETTERS[account]
     further = Drainer(Phase.READ, account + 1, key)
+    if drainer.ahead is not None:
+        further = Drainer(Phase.SEND, account, key, drainer.ahead)
+    if drainer.ahead == NO_PAGE:
+        further = Drainer(Phase.DONE)
     if account in turn.worker.left_out:
         yield _turned(turn, f"leaves out {name}", further)
         return
     if state.breaks and turn.holds_lease:
-        after = further if turn.without(Rule.PAGES_CONFIRMED) else further._replace(after=account)
+        again = Drainer(Phase.READ, account, key)
+        after = further if turn.without(Rule.PAGES_CONFIRMED) else again
         move = _turned(turn, f"sends to {name}; the connection breaks", after)
         yield move._replace(state=move.state._replace(breaks=state.breaks - 1))
     seen = checks.sent(turn.model, state.database, state.seen, account, key, membership)

@@ -77,6 +77,10 @@ class Seen(NamedTuple):
     made: tuple[int, ...]
 
 
+NO_PAGE = (-1, NOBODY)
+"""What is read after the last page."""
+
+
 class Phase(StrEnum):
     """Where a drainer's pass is."""
 
@@ -87,12 +91,16 @@ class Phase(StrEnum):
 
 
 class Drainer(NamedTuple):
-    """A pass over a big room, account by account; `page` is an account and its membership."""
+    """A pass over a big room, account by account; `page` is an account and its membership.
+
+    `ahead` is the page after it, if that has been read already; there may be none.
+    """
 
     phase: Phase
     after: int = 0
     key: Key | None = None
     page: tuple[int, int] | None = None
+    ahead: tuple[int, int] | None = None
 
 
 class Step(StrEnum):
