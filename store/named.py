@@ -1,7 +1,8 @@
 """What a batch names: its rooms, their org rows, the users and their memberships, in one query.
 
 A round trip to the database costs more than what it finds; a batch without orgs needs no other one. For the same
-reason everybody in a small room that is to rotate is found here too: who is left of them, the batch itself says.
+reason everybody in a small room that somebody leaves, or that is to rotate, is found here too: who is left of
+them, the batch itself says.
 """
 
 from collections.abc import Collection, Mapping
@@ -23,12 +24,12 @@ ROOM_FIELDS: Final = {
 MEMBER_FIELDS: Final = {"u._id": 1, "u.account": 1, "roomId": 1, "roles": 1}
 USER_FIELDS: Final = {"account": 1, "engName": 1, "chineseName": 1, "sectId": 1, "deptId": 1}
 _ROW_FIELDS: Final = {"rid": 1, "member.id": 1}
-_SMALL_ROOM: Final = 256
-"""Accounts a room that are worth to be read before it is known how large the room is."""
-
 
 EVERYBODY: Final = "everybody"
 """Where `read_named` has the accounts of whole rooms, one document a room."""
+
+_SMALL_ROOM: Final = 256
+"""Accounts a room that are worth to be read before it is known how large the room is."""
 
 
 async def read_named(

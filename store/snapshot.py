@@ -87,8 +87,8 @@ async def load(
         room_id: {user.account for org in of_room for user in orgs[org]} - named[room_id]
         for room_id, of_room in want.orgs.items()
     }
-    everybody = await reader.everybody(_backfilled(want, orgs_of_rooms)) if among is None else []
-    members = _members(found["subscriptions"] + await reader.memberships(of_orgs) + everybody)
+    backfilled = await reader.backfilled(_backfilled(want, orgs_of_rooms)) if among is None else []
+    members = _members(found["subscriptions"] + await reader.memberships(of_orgs) + backfilled)
     user_ids = {
         room_id: {users[account].id for account in accounts | of_orgs.get(room_id, set()) if account in users}
         | {member.user_id for member in members.get(room_id, {}).values()}
@@ -98,9 +98,9 @@ async def load(
     individuals = await reader.individuals(user_ids)
     apps = await reader.apps(want.bots)
     rows = await reader.rows_to_clear(_cleared(want, orgs_of_rooms)) if among is None else []
-    partial = max(len(people), len(everybody), len(rows)) > most
-    everybody_by_room = {item["_id"]: item["accounts"] for item in found[EVERYBODY]}
-    return Snapshot(rooms, members, individuals, users, orgs, apps, everybody_by_room, partial)
+    partial = max(len(people), len(backfilled), len(rows)) > most
+    everybody = {item["_id"]: item["accounts"] for item in found[EVERYBODY]}
+    return Snapshot(rooms, members, individuals, users, orgs, apps, everybody, partial)
 
 
 async def load_rooms(database: Database, room_ids: Iterable[str], session: Any) -> dict[str, Room]:
@@ -164,7 +164,7 @@ class _Reader:
         clauses = memberships_of(asked)
         return await self._find("subscriptions", {"$or": clauses}, MEMBER_FIELDS) if clauses else []
 
-    async def everybody(self, room_ids: set[str]) -> list[Document]:
+    async def backfilled(self, room_ids: set[str]) -> list[Document]:
         query = {"roomId": {"$in": sorted(room_ids)}}
         return await self._find("subscriptions", query, MEMBER_FIELDS, limit=self.most + 1) if room_ids else []
 

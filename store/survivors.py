@@ -15,6 +15,7 @@ from typing import Any, Final
 from roomkeys.errors import LostLease
 from store.connect import Database, Document
 from store.cursors import CURSORS, Lease
+from store.undisturbed import done
 
 PAGE: Final = 8_192
 """Accounts a page."""
@@ -37,25 +38,26 @@ async def pages(
     room_ids: Iterable[str],
     *,
     session: Any = None,
-    page: int | None = None,
+    most: int = 0,
     after: Any = START,
 ) -> AsyncGenerator[dict[str, list[Any]], None]:
     """Yield `{room_id: [account, …]}` until every member of every room was yielded once; no rooms: no query.
 
     Rooms come in order of their ids, and the last one of a page may go on in the next. The first room's
-    accounts begin after `after`. Read in the lease's session unless in another; `LostLease` once it is lost. The
-    next page is read while the caller has this one: close the generator before the session is used again.
+    accounts begin after `after`; `most` is the size of the largest page. Read in the lease's session unless in
+    another; `LostLease` once it is lost. The next page is read while the caller has this one: close the generator
+    before the session is used again.
     """
-    found = _one_by_one(database, lease, room_ids, session or lease.session, PAGE if page is None else page, after)
+    found = _one_by_one(database, lease, room_ids, session or lease.session, most or PAGE, after)
     reading = asyncio.ensure_future(anext(found, None))
     try:
-        while (accounts := await reading) is not None:
+        await done(reading)
+        while (accounts := reading.result()) is not None:
             reading = asyncio.ensure_future(anext(found, None))
             yield accounts
+            await done(reading)
     finally:
-        await asyncio.wait({reading})
-        if not reading.cancelled():
-            reading.exception()  # whoever stopped here did not want this page
+        await done(reading)
 
 
 async def _one_by_one(

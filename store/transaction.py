@@ -7,7 +7,7 @@ takes as long as the command itself; one that is data changes threads once.
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pymongo import DeleteMany, InsertOne, UpdateMany, UpdateOne
@@ -15,6 +15,7 @@ from pymongo.results import BulkWriteResult
 
 from store.connect import DURABLE, Database, Document
 from store.failures import translated
+from store.undisturbed import done
 
 Write = InsertOne[Document] | UpdateOne | UpdateMany | DeleteMany
 
@@ -30,12 +31,12 @@ class Bulk:
     """
 
     collection: str
-    writes: Sequence[Write]
+    writes: Sequence[Write] = field(repr=False)
     unmatched: Exception | None = None
 
-    def check(self, done: BulkWriteResult) -> None:
+    def check(self, written: BulkWriteResult) -> None:
         """Raise `unmatched` if an update has found no document."""
-        if self.unmatched is not None and done.matched_count != len(self.writes):
+        if self.unmatched is not None and written.matched_count != len(self.writes):
             raise self.unmatched
 
 
@@ -66,11 +67,8 @@ async def _awaited(database: Database, session: Any, bulks: Sequence[Bulk]) -> N
 async def _in_a_thread(database: Database, session: Any, bulks: Sequence[Bulk]) -> None:
     loop = asyncio.get_running_loop()
     writing = loop.run_in_executor(_THREADS, _write, database.db.delegate, session.delegate, bulks)
-    try:
-        await asyncio.shield(writing)
-    except asyncio.CancelledError:
-        await asyncio.wait({writing})  # the session is in use until then
-        raise
+    await done(writing)
+    writing.result()
 
 
 def _write(db: Any, session: Any, bulks: Sequence[Bulk]) -> None:

@@ -7,6 +7,7 @@ is: remember how often the connection broke, publish, ping after it, and then re
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -26,6 +27,9 @@ CONFIRM_TIMEOUT: Final = 10.0
 
 _HEADER_OVERHEAD: Final = 16
 """Bytes of `NATS/1.0` and the line ends around the headers, rounded up."""
+
+_NO_SUBJECT: Final = re.compile(r"[\x00-\x20\x7f]")
+_LINE_END: Final = re.compile(r"[\r\n]")
 
 _PENDING_BYTES: Final = 8 * 1024 * 1024
 
@@ -69,7 +73,7 @@ class Broker:
 
     async def publish(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> bool:
         """Publish one message; False and a log line if the server would cut the connection for its size."""
-        if self.refuses(subject, body, headers):
+        if self.leaves_out(subject, body, headers):
             return False
         try:
             await self.client.publish(subject, body, headers=dict(headers) if headers else None)
@@ -78,8 +82,15 @@ class Broker:
         _give_way()
         return True
 
-    def refuses(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> bool:
-        """Tell, also in the log, whether the server would cut the connection for a message's size."""
+    def leaves_out(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> bool:
+        """Tell, and say in the log, whether a message must not be written.
+
+        The server would cut the connection for its size, or take a part of it for a line of the protocol.
+        """
+        if _NO_SUBJECT.search(subject) or any(_LINE_END.search(value) for value in (headers or {}).values()):
+            metrics.REFUSED.inc()
+            log.error("message that would forge protocol lines")
+            return True
         if self.fits(body, headers):
             return False
         metrics.OVERSIZED.inc()

@@ -69,17 +69,16 @@ class Courier:
 
     async def announce(self, owed: Sequence[Owed]) -> None:
         """Send the results."""
-        await self._publish(result(outcome) for outcome in in_stream_order(owed))
+        results = map(result, in_stream_order(owed))
+        await self._publish(answer for answer in results if answer is not None)
 
-    async def _publish(self, wanted: Iterable[Notice | None]) -> None:
+    async def _publish(self, wanted: Iterable[Notice]) -> None:
         """Publish in order, many messages in one write."""
         framed: list[bytes] = []
         size = 0
         for notice in wanted:
-            if notice is None:
-                continue
             headers = {} if notice.request_id is None else {REQUEST_ID: notice.request_id}
-            if not self.broker.refuses(notice.subject, notice.body, headers):
+            if not self.broker.leaves_out(notice.subject, notice.body, headers):
                 framed.append(message(notice.subject, notice.body, headers))
                 size += len(framed[-1])
             if size >= CHUNK_BYTES:

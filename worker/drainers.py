@@ -187,7 +187,7 @@ class Pass:
         """Send to accounts as they come from the database, and have it confirmed."""
         passes = self._passes
         mark = passes.broker.breaks
-        recipients = [one for one in accounts if not isinstance(one, str) or one not in self._newcomers]
+        recipients = [one for one in accounts if type(one) is not str or one not in self._newcomers]
         await passes.fanout.send({self._room_id: self._payload}, {self._room_id: recipients})
         if not await passes.broker.confirm(mark):
             raise Passing("the broker did not confirm what was sent")

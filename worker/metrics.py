@@ -18,7 +18,9 @@ DEAD_LETTERS: Final = Counter(
 ROTATIONS: Final = Counter("room_worker_rotations", "Room keys that became current.", registry=REGISTRY)
 RECIPIENTS: Final = Counter("room_worker_recipients", "Room keys published.", registry=REGISTRY)
 REFUSED: Final = Counter(
-    "room_worker_refused_recipients", "Accounts in the database that are no tokens.", registry=REGISTRY
+    "room_worker_refused_recipients",
+    "Accounts in the database that are no tokens, and notices that would forge a line.",
+    registry=REGISTRY,
 )
 OVERSIZED: Final = Counter(
     "room_worker_oversized", "Notices that were larger than the broker takes and were left out.", registry=REGISTRY

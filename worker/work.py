@@ -47,11 +47,11 @@ def rooms_after(decision: Decision, snapshot: Snapshot, staged: Mapping[str, Roo
 
 
 def survivors_after(decision: Decision, snapshot: Snapshot) -> dict[str, Sequence[object]]:
-    """Return who is in a batch's rooms as it leaves them, where everybody was known before it."""
+    """Return who is left in the rooms whose key the batch stages, where everybody was known before it."""
     return {
         change.room.id: _left(change, snapshot.everybody[change.room.id], snapshot.members.get(change.room.id, {}))
         for change in decision.changes
-        if change.room.id in snapshot.everybody
+        if change.stage is not None and change.room.id in snapshot.everybody
     }
 
 
@@ -59,4 +59,4 @@ def _left(change: RoomChange, everybody: Sequence[object], members: Mapping[str,
     left = set(change.left)
     went = {member.account for member in members.values() if member.id in left}
     came = [membership.account for membership in change.joined]
-    return [one for one in everybody if not isinstance(one, str) or one not in went] + came
+    return [one for one in everybody if type(one) is not str or one not in went] + came

@@ -180,7 +180,8 @@ class Writer:
                 keep=keep,
             )
         self.place = after
-        self.debts.paid = [] if paid else self.debts.paid
+        if not staged:
+            self.debts.paid = []
         metrics.BATCHES.observe(decision.taken)
         return work
 

@@ -313,7 +313,7 @@ async def test_a_batch_of_every_kind_costs_the_same_commands_in_two_sizes(store:
 
 async def all_pages(store: Store, rooms: list[str], page: int, lease: Lease | None = None) -> Pages:
     lease = lease or (await store.lease())[0]
-    return [found async for found in survivors.pages(store.database, lease, rooms, page=page)]
+    return [found async for found in survivors.pages(store.database, lease, rooms, most=page)]
 
 
 def together(pages: Pages) -> dict[str, list[Any]]:
