@@ -47,8 +47,9 @@ def ratios(samples: Samples) -> str:
 
 def _target(line: Target) -> list[str]:
     sign = "≥" if line.more else "≤"
-    aim = NO_VALUE if line.aim is None else f"{sign} {line.aim:g}"
-    bounds = [f"{sign} {line.at_least:g}", line.reaches(line.at_least), aim, line.reaches(line.aim)]
+    bounds = []
+    for bound in (line.at_least, line.aim):
+        bounds += [NO_VALUE if bound is None else f"{sign} {bound:g}", line.reaches(bound)]
     return [line.what, number(line.ours), line.against, number(line.theirs), number(line.ratio), *bounds]
 
 

@@ -18,7 +18,7 @@ class Target:
     ours: float | None
     against: str
     theirs: float | None
-    at_least: float
+    at_least: float | None
     aim: float | None = None
     more: bool = True
 
@@ -50,7 +50,7 @@ def _sending(samples: Samples) -> list[Target]:
         what = f"recipients a second, {room}, publish to barrier, {who}"
         ours = _median(samples, measure, "ours")
         lines.append(Target(what, ours, "Go", _median(samples, measure, "Go"), 3))
-        lines.append(Target(what, ours, "limit", _median(samples, measure, "limit"), 0.9))
+        lines.append(Target(what, ours, "limit", _median(samples, measure, "limit"), None, 0.9))
     cpu = "taken CPU"
     tasks = _median(samples, cpu, "nats-py, tasks")
     lines.append(
@@ -74,7 +74,7 @@ def _reading(samples: Samples) -> list[Target]:
     )
     bounds = {"Go, projected": 1.5, "Go, documents": 4.0, "Motor, documents": 4.0}
     lines = [Target(what, ours, peer, _median(samples, "read", peer), bound) for peer, bound in bounds.items()]
-    return [*lines, Target(what, ours, "server", _median(samples, "read", "server"), 1)]
+    return [*lines, Target(what, ours, "server", _median(samples, "read", "server"), None, 1)]
 
 
 def _removing(samples: Samples) -> list[Target]:
