@@ -20,6 +20,7 @@ SENDING: Final = {
     "nats-py, tasks": ("idiomatic", "tasks"),
     "nats-py, loop": ("idiomatic", "plain"),
     "limit": ("limit", "send"),
+    "limit, 4 connections": ("limit", "send_over_all"),
     "memcpy": ("limit", "memcpy"),
 }
 READING: Final = {
@@ -85,7 +86,7 @@ async def uncached(bench: Bench, samples: Samples, rooms: dict[int, list[str]]) 
     async with peers(other) as made:
         for number in range(SIZES.rounds + 1):
             kept = samples if number else Samples()
-            for name in ("ours", "Go", "limit"):
+            for name in ("ours", "Go", "limit", "limit, 4 connections"):
                 process, step = SENDING[name]
                 if process in made:
                     room_id = rooms[SIZES.big_room][0]

@@ -32,18 +32,21 @@ async def removals(bench: Bench, samples: Samples) -> None:
             say(f"removals, round {number + 1}: {NAMES[peer]}")
             async with working(bench, peer, f"warm-{peer}-{number}-") as worker:
                 say("one after the other")
-                await _in_rooms_of_ten(bench, samples, peer)
+                await _in_rooms_of_ten(bench, samples, peer, worker)
                 await _in_a_room(bench, samples, peer)
                 say("backlog")
                 await _backlog(bench, samples, peer, worker)
             await bench.site(peer).put_back(ROOMS_OF_TEN, SIZES.rooms_of_ten, 1, 1)
 
 
-async def _in_rooms_of_ten(bench: Bench, samples: Samples, peer: str) -> None:
+async def _in_rooms_of_ten(bench: Bench, samples: Samples, peer: str, worker: Worker) -> None:
     """Remove somebody from one room of ten after the other, and put them back."""
     count, site = SIZES.removals_in_rooms_of_ten, bench.site(peer)
+    steps = await worker.step_seconds()
     taken = [await _removed(bench, site, f"{ROOMS_OF_TEN}{number}", 1, TEN - 1) for number in range(count)]
     samples.add("room of ten", NAMES[peer], *taken)
+    for step, total in (await worker.step_seconds()).items():
+        samples.add(f"idle step {step}", NAMES[peer], (total - steps.get(step, 0.0)) / count * 1_000)
     await site.put_back(ROOMS_OF_TEN, count, 1, 1)
 
 

@@ -78,6 +78,18 @@ def latencies(samples: Samples) -> str:
     return "### One removal on an idle system, until the last survivor holds the key\n\n" + table(heads, rows)
 
 
+def idle(samples: Samples) -> str:
+    """Return the table of our steps for one removal alone; the key is out within the third one."""
+    prefix = "idle step "
+    measures = [of for of in dict.fromkeys(of for of, _, _ in samples.values) if of.startswith(prefix)]
+    peers = samples.peers(measures[0]) if measures else []
+    rows = []
+    for measure in measures:
+        found = [samples.spread(measure, peer) for peer in peers]
+        rows.append([measure.removeprefix(prefix), *(number(one.median) if one else NO_VALUE for one in found)])
+    return "### Our steps for one removal in a room of ten, mean ms\n\n" + table(("step", *peers), rows)
+
+
 def growth(samples: Samples) -> str:
     """Return the tables of cost by size."""
     parts = []
@@ -138,6 +150,7 @@ def document(samples: Samples, recorder: Recording, machine: dict[str, str], too
         "## Values",
         *(by_peer(samples, measure) for measure in _PEERS if samples.peers(measure)),
         latencies(samples),
+        idle(samples),
         growth(samples),
         busy(samples),
     ]

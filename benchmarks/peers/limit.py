@@ -1,7 +1,8 @@
 """The limit: frames made beforehand, written as fast as the broker takes them; memcpy; the server's own work."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -15,34 +16,53 @@ from store.survivors import START, page_pipeline
 from worker.settings import read_settings
 
 _WRITE: Final = 256 * 1024
+_CONNECTIONS: Final = 4
 
 
-def framed(asked: dict[str, Any]) -> bytes:
-    """Return the bytes that publish a key to every account."""
+def framed(recipients: Sequence[str], asked: dict[str, Any]) -> bytes:
+    """Return the bytes that publish a key to the recipients."""
     event = RoomKeyEvent(asked["rooms"][0], RoomKey(asked["version"], bytes(32)))
-    return frame(accounts(asked["members"]), marshal(event, 0))
+    return frame(recipients, marshal(event, 0))
+
+
+def write(connection: socket.socket, frames: bytes) -> None:
+    """Write frames as fast as the broker takes them, and let it confirm that it did."""
+    view = memoryview(frames)
+    for start in range(0, len(view), _WRITE):
+        connection.sendall(view[start : start + _WRITE])
+    wire.confirm(connection)
 
 
 @asynccontextmanager
 async def peer() -> AsyncIterator[dict[str, Any]]:
     """Connect, and offer what can be measured."""
     settings = read_settings()
-    connection = wire.connect(settings.nats_url[0])
+    connections = [wire.connect(settings.nats_url[0]) for _ in range(_CONNECTIONS)]
     database = connect(settings.mongo_uri.get_secret_value(), settings.mongo_db)
 
     async def send(asked: dict[str, Any]) -> Callable[[], Awaitable[int]]:
-        frames = memoryview(framed(asked))
+        frames = framed(accounts(asked["members"]), asked)
 
         async def written() -> int:
-            for start in range(0, len(frames), _WRITE):
-                connection.sendall(frames[start : start + _WRITE])
-            wire.confirm(connection)
+            write(connections[0], frames)
+            return int(asked["members"])
+
+        return written
+
+    async def send_over_all(asked: dict[str, Any]) -> Callable[[], Awaitable[int]]:
+        everybody = accounts(asked["members"])
+        shares = [framed(everybody[at::_CONNECTIONS], asked) for at in range(_CONNECTIONS)]
+
+        async def written() -> int:
+            await asyncio.gather(
+                *(asyncio.to_thread(write, *one) for one in zip(connections, shares, strict=True))
+            )
             return int(asked["members"])
 
         return written
 
     async def memcpy(asked: dict[str, Any]) -> Callable[[], Awaitable[int]]:
-        frames = framed(asked)
+        frames = framed(accounts(asked["members"]), asked)
         copy = bytearray(len(frames))
 
         async def copied() -> int:
@@ -61,6 +81,7 @@ async def peer() -> AsyncIterator[dict[str, Any]]:
 
         return counted
 
-    yield {"send": send, "memcpy": memcpy, "read": read}
-    await asyncio.to_thread(connection.close)
+    yield {"send": send, "send_over_all": send_over_all, "memcpy": memcpy, "read": read}
+    for connection in connections:
+        await asyncio.to_thread(connection.close)
     await database.close()
