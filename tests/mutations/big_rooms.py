@@ -15,13 +15,13 @@ class HeldPass:
 
     def __init__(self, town: Town) -> None:
         self.armed, self.reached, self.released = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._pages = survivors.pages
+        self._pages = survivors._one_by_one
         town.monkeypatch.setattr("worker.loop.BIG_ROOM", 2)
         town.monkeypatch.setattr("store.survivors.PAGE", 2)
-        town.monkeypatch.setattr("worker.drainers.pages", self.pages)
+        town.monkeypatch.setattr("store.survivors._one_by_one", self.pages)
 
-    async def pages(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        async for page in self._pages(*args, **kwargs):
+    async def pages(self, *args: Any) -> AsyncIterator[Any]:
+        async for page in self._pages(*args):
             yield page
             if self.armed.is_set():
                 self.reached.set()

@@ -92,6 +92,7 @@ MUTATIONS = (
         {
             "worker.broker:Broker.confirm": wrong_turns.flushing,
             "worker.client:SteadyClient._send_ping": wrong_turns.pinging_as_nats_py,
+            "worker.client:SteadyClient.write": wrong_turns.leaving_to_the_buffer,
         },
         wires.nothing_after_the_ping,
         Invariant.RESULTS,

@@ -109,6 +109,15 @@ def pinging_as_nats_py(_send_ping: Any) -> Callable[..., Any]:
     return Client._send_ping
 
 
+def leaving_to_the_buffer(_write: Any) -> Callable[..., Any]:
+    """Leave what is written to the client's buffer."""
+
+    async def buffered(self: Any, framed: bytes) -> None:
+        await self._send_command(framed)
+
+    return buffered
+
+
 def announcing_first(_complete: Any) -> Callable[..., Any]:
     """Say that it is done, and then do it."""
 
