@@ -20,7 +20,15 @@ from worker.fanout import CHUNK_ACCOUNTS
 from worker.inbox import Inbox
 
 MEMBERS = ("alice", "bob", "carol", "dave")
-BESIDE_THE_LOOP = {"find room_worker_cursors", "update room_worker_replicas", "aggregate room_worker_replicas"}
+BESIDE_THE_LOOP = {
+    f"{command} room_worker_{collection}"
+    for command, collection in (
+        ("find", "cursors"),
+        ("find", "replicas"),
+        ("update", "replicas"),
+        ("aggregate", "replicas"),
+    )
+}
 """What a replica asks twice a second, whatever its partitions do."""
 
 
