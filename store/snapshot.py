@@ -49,8 +49,9 @@ def wanted(events: Iterable[AnyEvent]) -> Wanted:
             rotating.add(event.room_id)
         if isinstance(event, Create) and event.kind == Kind.BOT_DM:
             bots |= {event.requester, *event.accounts}
-    rooms = (frozenset(rooms) for rooms in (joining, leaving, bots, rotating))
-    return Wanted(dict(accounts), dict(orgs), *rooms)
+    return Wanted(
+        dict(accounts), dict(orgs), frozenset(joining), frozenset(leaving), frozenset(bots), frozenset(rotating)
+    )
 
 
 async def load(

@@ -49,13 +49,15 @@ def rooms_after(decision: Decision, snapshot: Snapshot, staged: Mapping[str, Roo
 def survivors_after(decision: Decision, snapshot: Snapshot) -> dict[str, Sequence[object]]:
     """Return who is left in the rooms whose key the batch stages, where everybody was known before it."""
     return {
-        change.room.id: _left(change, snapshot.everybody[change.room.id], snapshot.members.get(change.room.id, {}))
+        change.room.id: _survivors(
+            change, snapshot.everybody[change.room.id], snapshot.members.get(change.room.id, {})
+        )
         for change in decision.changes
         if change.stage is not None and change.room.id in snapshot.everybody
     }
 
 
-def _left(change: RoomChange, everybody: Sequence[object], members: Mapping[str, Member]) -> Sequence[object]:
+def _survivors(change: RoomChange, everybody: Sequence[object], members: Mapping[str, Member]) -> Sequence[object]:
     left = set(change.left)
     went = {member.account for member in members.values() if member.id in left}
     came = [membership.account for membership in change.joined]

@@ -1,7 +1,7 @@
-"""The writer: reads, decides and applies one batch, or one slice of an event, under one lease.
+"""The writer: reads, decides and applies one batch, or one slice of an event, and settles, under one lease.
 
-The first three of the loop's seven steps. Nothing is sent here, and a key that is made here is known to nobody
-before the transaction that stages it was committed.
+All that the loop writes is written here, with what has been paid. Nothing is sent here, and a key that is made
+here is known to nobody before the transaction that stages it was committed.
 """
 
 import time
