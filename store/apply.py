@@ -78,29 +78,28 @@ def _room_write(change: RoomChange, staged: RoomKey | None, now_ms: int) -> Writ
 
 def _memberships(changes: Sequence[RoomChange]) -> list[Bulk]:
     """Return deletions before insertions: who left and came back within the batch has a new membership."""
-    went: list[Write] = [
-        UpdateMany(
-            {"roomId": change.room.id, "_id": {"$in": list(change.demoted)}},
-            {"$set": {"roles": list(MEMBER)}},
-        )
-        for change in changes
-        if change.demoted
-    ]
-    went += [
-        DeleteMany({"roomId": change.room.id, "_id": {"$in": list(change.left)}})
-        for change in changes
-        if change.left
-    ]
+    demoted = {change.room.id: change.demoted for change in changes if change.demoted}
+    left = {change.room.id: change.left for change in changes if change.left}
+    went: list[Write] = []
+    if demoted:
+        went.append(UpdateMany(_named(demoted), {"$set": {"roles": list(MEMBER)}}))
+    if left:
+        went.append(DeleteMany(_named(left)))
     came: list[Write] = [
         InsertOne(membership_document(membership)) for change in changes for membership in change.joined
     ]
     return [Bulk("subscriptions", went), Bulk("subscriptions", came)]
 
 
+def _named(ids_by_room: Mapping[str, Sequence[str]]) -> Document:
+    """Return the filter of memberships of any rooms: one statement, for the server plans each one anew."""
+    ids = [id_ for of_room in ids_by_room.values() for id_ in of_room]
+    return {"roomId": {"$in": list(ids_by_room)}, "_id": {"$in": ids}}
+
+
 def _rows(changes: Sequence[RoomChange]) -> list[Bulk]:
-    went: list[Write] = [
-        DeleteMany({"rid": change.room.id, "member.type": INDIVIDUAL}) for change in changes if change.rows_cleared
-    ]
+    cleared = [change.room.id for change in changes if change.rows_cleared]
+    went: list[Write] = [DeleteMany({"rid": {"$in": cleared}, "member.type": INDIVIDUAL})] if cleared else []
     came: list[Write] = []
     for change in changes:
         for type_ in sorted({type_ for type_, _ in change.rows_gone}):

@@ -5,7 +5,7 @@ reason everybody in a small room that somebody leaves, or that is to rotate, is 
 them, the batch itself says.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from operator import itemgetter
 from typing import Any, Final
 
@@ -28,6 +28,9 @@ _ROW_FIELDS: Final = {"rid": 1, "member.id": 1}
 EVERYBODY: Final = "everybody"
 """Where `read_named` has the accounts of whole rooms, one document a room."""
 
+_LOOKS_A_CLAUSE: Final = 512
+"""Rooms times accounts of one clause: the server plans each anew, and looks for all its accounts in each room."""
+
 _SMALL_ROOM: Final = 256
 """Accounts a room that are worth to be read before it is known how large the room is."""
 
@@ -45,6 +48,7 @@ async def read_named(
     }
     for document in found:
         parts[document.pop("_from")].append(document)
+    parts["subscriptions"] = only_asked(parts["subscriptions"], accounts_by_room)
     if whole and sum(len(room["accounts"]) for room in parts[EVERYBODY]) == _most(whole):
         parts[EVERYBODY].remove(max(parts[EVERYBODY], key=itemgetter("_id")))
     return parts
@@ -69,12 +73,31 @@ def named_pipeline(accounts_by_room: Mapping[str, Collection[str]], whole: Colle
 
 
 def memberships_of(accounts_by_room: Mapping[str, Collection[str]]) -> list[Document]:
-    """Return the clauses that find these accounts' memberships, one a room of which somebody is asked for."""
-    return [
-        {"roomId": room_id, "u.account": {"$in": sorted(accounts)}}
-        for room_id, accounts in accounts_by_room.items()
-        if accounts
-    ]
+    """Return the clauses that find these accounts' memberships, many rooms to a clause.
+
+    They also find those who are asked for in another room of their clause: see `only_asked`.
+    """
+    clauses: list[Document] = []
+    room_ids: list[str] = []
+    together: set[str] = set()
+    for room_id, accounts in accounts_by_room.items():
+        if not accounts:
+            continue
+        if room_ids and (len(room_ids) + 1) * len(together.union(accounts)) > _LOOKS_A_CLAUSE:
+            clauses.append(_clause(room_ids, together))
+            room_ids, together = [], set()
+        room_ids.append(room_id)
+        together.update(accounts)
+    return [*clauses, _clause(room_ids, together)] if room_ids else []
+
+
+def only_asked(found: Iterable[Document], accounts_by_room: Mapping[str, Collection[str]]) -> list[Document]:
+    """Return the memberships of those who were asked for in the room that they are a member of."""
+    return [item for item in found if item["u"]["account"] in accounts_by_room[item["roomId"]]]
+
+
+def _clause(room_ids: list[str], accounts: Collection[str]) -> Document:
+    return {"roomId": {"$in": room_ids}, "u.account": {"$in": sorted(accounts)}}
 
 
 def _most(rooms: Collection[str]) -> int:

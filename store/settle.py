@@ -15,9 +15,9 @@ from roomkeys.errors import Passing
 from roomkeys.keys import KeyRecord, RoomKey
 from store.connect import Database, Document
 from store.cursors import Lease, fence
-from store.documents import VERSIONS, date, key_document
+from store.documents import date, key_document, key_version
 from store.outbox import struck
-from store.transaction import Bulk, commit
+from store.transaction import Bulk, Look, commit
 
 PAST_KEYS: Final = 512
 """The most replaced keys that a room keeps within its grace period; beyond that the oldest go."""
@@ -41,23 +41,32 @@ async def settle(
     if not records:
         return
     writes = [
-        UpdateOne(
-            _as_read(room_id, record, staged),
-            promotion(record, staged, following.get(room_id), until_ms=now_ms + grace_ms),
-        )
+        UpdateOne({"_id": room_id}, promotion(record, staged, following.get(room_id), until_ms=now_ms + grace_ms))
         for room_id, record in records.items()
         if (staged := record.staged) is not None
     ]
-    promoted = Bulk("rooms", writes, unmatched=Passing("a room's keys were written by another program"))
-    await commit(database, lease.session, [fence(lease), promoted, struck(paid)])
+    rooms = (_as_read(records), Bulk("rooms", writes))
+    await commit(database, lease.session, [fence(lease), *rooms, struck(paid)])
 
 
-def _as_read(room_id: str, record: KeyRecord, staged: RoomKey) -> Document:
-    """Return the filter of a room that nobody has put another key in use of since, above the staged one."""
-    query: Document = {"_id": room_id, "keyRotation.staged.ver": staged.version}
-    if not record.overtaken:
-        query["$nor"] = [{"encKey.ver": {"$gt": staged.version, "$lt": VERSIONS}}]
-    return query
+def _as_read(records: Mapping[str, KeyRecord]) -> Look:
+    """Return the look that finds each room as it was read: nobody has put another key in use of since."""
+
+    def check(rooms: Sequence[Document]) -> None:
+        if sum(_is_as_read(room, records[room["_id"]]) for room in rooms) != len(records):
+            raise Passing("a room's keys were written by another program")
+
+    fields = {"encKey.ver": 1, "keyRotation.staged.ver": 1}
+    return Look("rooms", {"_id": {"$in": list(records)}}, fields, check)
+
+
+def _is_as_read(room: Document, record: KeyRecord) -> bool:
+    """Tell whether the key is still staged, and no other one in use above it that was not when it was read."""
+    rotation, in_use = room.get("keyRotation"), key_version(room.get("encKey"))
+    staged = key_version(rotation.get("staged")) if isinstance(rotation, dict) else None
+    if staged is None or record.staged is None or staged != record.staged.version:
+        return False
+    return record.overtaken or in_use is None or in_use <= staged
 
 
 def promotion(record: KeyRecord, staged: RoomKey, following: RoomKey | None, *, until_ms: int) -> Document:

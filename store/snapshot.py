@@ -15,7 +15,7 @@ from roomkeys.events import Add, AnyEvent, Create, Poison, Remove, Rotate
 from roomkeys.people import Kind, Member, Room, Snapshot, User
 from store import documents
 from store.connect import Database, Document
-from store.named import EVERYBODY, MEMBER_FIELDS, ROOM_FIELDS, USER_FIELDS, memberships_of, read_named
+from store.named import EVERYBODY, MEMBER_FIELDS, ROOM_FIELDS, USER_FIELDS, memberships_of, only_asked, read_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,8 @@ class _Reader:
 
     async def memberships(self, asked: Mapping[str, set[str]]) -> list[Document]:
         clauses = memberships_of(asked)
-        return await self._find("subscriptions", {"$or": clauses}, MEMBER_FIELDS) if clauses else []
+        found = await self._find("subscriptions", {"$or": clauses}, MEMBER_FIELDS) if clauses else []
+        return only_asked(found, asked)
 
     async def backfilled(self, room_ids: set[str]) -> list[Document]:
         query = {"roomId": {"$in": sorted(room_ids)}}

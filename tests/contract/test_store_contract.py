@@ -9,14 +9,16 @@ from datetime import UTC, datetime
 from typing import Any, get_args
 
 import pytest
+from pymongo import MongoClient
 
 from roomkeys.decision import Letter, MembersNotice, Outcome, Owed
-from roomkeys.errors import Fault, LostLease, Passing
+from roomkeys.errors import Conflict, Fault, LostLease, Passing
 from roomkeys.events import AnyEvent
+from roomkeys.keys import KeyRecord
 from roomkeys.people import Member, Membership
 from roomkeys.subjects import Operation
-from store import cursors, outbox, survivors
-from store.connect import Database, Driver
+from store import cursors, outbox, settle, snapshot, survivors
+from store.connect import Database, Document, Driver
 from store.cursors import Lease, OtherPartitions, Place
 from store.named import named_pipeline
 from store.outbox import Entry
@@ -206,6 +208,35 @@ async def test_settling_twice_is_settling_once(store: Store) -> None:
     with pytest.raises(Passing):
         await settle_batch(store, lease, applied, now=AT + 5)
     assert await room(store) == before
+
+
+async def test_a_key_put_in_use_by_another_program_after_the_look_is_a_conflict(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease, place = await founded(store, "bob")
+    applied = await apply_batch(store, lease, place, [rotate(2, "r1")])
+    as_read = settle._is_as_read
+    theirs = {"priv": bytes(32), "ver": 9}
+
+    def meanwhile(found: Document, record: KeyRecord) -> bool:
+        with MongoClient[Document](store.uri) as other:
+            other[store.name].rooms.update_one({"_id": "r1"}, {"$set": {"encKey": theirs}})
+        return as_read(found, record)
+
+    monkeypatch.setattr(settle, "_is_as_read", meanwhile)
+    with pytest.raises(Conflict):
+        await settle_batch(store, lease, applied)
+    assert (await room(store))["encKey"] == theirs
+
+
+async def test_who_is_named_in_one_room_is_not_found_in_another(store: Store) -> None:
+    """Many rooms are asked about at once, and the server answers for all accounts in all of them."""
+    await store.members("r1", "alice", "bob")
+    await store.members("r2", "alice", "bob")
+    lease, _ = await store.lease()
+    found = await snapshot.load(store.database, [remove(1, "r1", "bob"), rotate(2, "r2")], lease.session)
+    members = {room_id: set(of_room) for room_id, of_room in found.members.items()}
+    assert members == {"r1": {"alice", "bob"}, "r2": {"alice"}}
 
 
 async def test_nothing_to_settle_is_no_command(store: Store) -> None:

@@ -47,6 +47,8 @@ class Counts(CommandListener):
         name = f"{event.command_name} {event.command.get(event.command_name)}"
         if event.command_name not in {"hello", "ping", "endSessions"} and name not in BESIDE_THE_LOOP:
             self.note(f"command {name}")
+            for _ in event.command.get("deletes", ()):
+                self.note(f"delete {name}")
 
     def succeeded(self, _event: object) -> None:
         """Do nothing: what was sent was counted."""
@@ -55,7 +57,7 @@ class Counts(CommandListener):
         """Do nothing: what was sent was counted."""
 
     def total(self, kind: str) -> int:
-        """Return how many of a kind were counted."""
+        """Return how many of a kind were counted: commands, statements that delete, barriers, serialisations."""
         counted = self.counted or Counter[str]()
         return sum(number for what, number in counted.items() if what.partition(" ")[0] == kind)
 
@@ -150,8 +152,8 @@ async def cost_of_a_batch(made: Rig, counts: Counts, monkeypatch: pytest.MonkeyP
 
 
 SIZES = (1, 10, 256)
-COMMANDS = 10
-"""One to read, the survivors too, five to apply, four to settle, which strikes what was paid before."""
+COMMANDS = 11
+"""One to read, the survivors too, five to apply, five to settle: it looks first and strikes what was paid before."""
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -160,6 +162,7 @@ async def test_a_batch_of_removals_costs_the_same_commands_and_two_barriers_what
 ) -> None:
     cost = await cost_of_a_batch(site_rig, counts, monkeypatch, size)
     assert cost.total("command") == COMMANDS, str(cost.counted)
+    assert cost.total("delete") == 2, "one for all memberships, one for what was paid: each is planned anew"
     assert cost.total("barrier") == 2, "one before settling, one after the results"
     assert cost.total("serialisation") == size, "one for each room's fan-out"
 
