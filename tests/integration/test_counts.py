@@ -153,7 +153,7 @@ async def cost_of_a_batch(made: Rig, counts: Counts, monkeypatch: pytest.MonkeyP
 
 SIZES = (1, 10, 256)
 COMMANDS = 11
-"""One to read, the survivors too, five to apply, five to settle: it looks first and strikes what was paid before."""
+"""One to read, the survivors too, five to apply, five to settle: it looks first and strikes what is paid."""
 
 
 @pytest.mark.parametrize("size", SIZES)
