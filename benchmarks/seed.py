@@ -19,18 +19,23 @@ async def rooms(db: Any, site: str, prefix: str, count: int, members: int, *, ap
     key = {"priv": bytes(32), "ver": 0}
     ids = [f"{prefix}{number}" for number in range(count)]
     await db.rooms.insert_many([{"_id": room_id, **facts, "appCount": 0, "encKey": key} for room_id in ids])
-    await memberships(db, site, prefix, count, members, apart=apart)
+    await _write(
+        db, "subscriptions", count * members, _membership(site, prefix, members, 0, apart=apart), new=True
+    )
     return ids
 
 
-async def memberships(
-    db: Any, site: str, prefix: str, count: int, members: int, first: int = 0, *, apart: bool = False
-) -> None:
+async def memberships(db: Any, site: str, prefix: str, count: int, members: int, first: int) -> None:
     """Make the memberships of `members` accounts from `first` on, in each room; those that exist stay."""
+    await _write(db, "subscriptions", count * members, _membership(site, prefix, members, first, apart=False))
+
+
+def _membership(site: str, prefix: str, members: int, first: int, *, apart: bool) -> dict[str, Any]:
+    """Return the membership of number `$n`, as an expression."""
     place = {"$add": [FIRST + first, "$n" if apart else {"$mod": ["$n", members]}]}
     account = {"$concat": ["m", {"$toString": place}]}
     room_id = {"$concat": [prefix, {"$toString": {"$toLong": {"$floor": {"$divide": ["$n", members]}}}}]}
-    document = {
+    return {
         "_id": {"$concat": [room_id, "-", account]},
         "u": {"_id": {"$concat": ["u-", account]}, "account": account, "isBot": {"$literal": False}},
         "roomId": room_id,
@@ -41,7 +46,6 @@ async def memberships(
         "joinedAt": _AT,
         **{flag: {"$literal": False} for flag in FLAGS},
     }
-    await _write(db, "subscriptions", count * members, document)
 
 
 async def member_of(db: Any, site: str, prefix: str, rooms: int, account: str) -> None:
@@ -62,8 +66,9 @@ async def people(db: Any, count: int) -> None:
     await _write(db, "users", count, {"_id": {"$concat": ["u-", account]}, "account": account})
 
 
-async def _write(db: Any, collection: str, count: int, document: dict[str, Any]) -> None:
-    """Write a document for each number `$n` below `count`."""
+async def _write(db: Any, collection: str, count: int, document: dict[str, Any], *, new: bool = False) -> None:
+    """Write a document for each number `$n` below `count`; those that are `new` are not looked for one by one."""
+    known = "fail" if new else "keepExisting"
     pipeline = [
         {"$documents": [{}]},
         {"$set": {"start": {"$range": [0, count, _STEP]}}},
@@ -71,6 +76,6 @@ async def _write(db: Any, collection: str, count: int, document: dict[str, Any])
         {"$set": {"n": {"$range": ["$start", {"$min": [{"$add": ["$start", _STEP]}, count]}]}}},
         {"$unwind": "$n"},
         {"$project": document},
-        {"$merge": {"into": {"db": db.name, "coll": collection}, "whenMatched": "keepExisting"}},
+        {"$merge": {"into": {"db": db.name, "coll": collection}, "whenMatched": known}},
     ]
     await (await db.aggregate(pipeline)).to_list()

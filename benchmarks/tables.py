@@ -19,6 +19,7 @@ _PEERS: Final = {
     "read CPU": ("Client CPU, accounts from the database", "µs an account", False),
     "backlog": ("A backlog of removals in rooms of ten", "removals a second", True),
     "backlog CPU": ("Worker CPU, backlog", "µs a removal", False),
+    "idle CPU": ("Worker CPU, one removal alone in a room of ten", "µs a removal", False),
     "memory": ("Peak memory above idle, the largest room", "MiB", False),
 }
 _LATENCIES: Final = {"room": f"a room of {SIZES.room:,}", "room of ten": "a room of ten"}
