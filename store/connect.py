@@ -27,6 +27,13 @@ EVERYTHING: Final = 1_000_000
 DURABLE: Final = WriteConcern("majority", j=True)
 """What every write waits for. (design.md, rule b)"""
 
+IN_TRANSACTIONS: Final[dict[str, Any]] = {
+    "read_concern": ReadConcern("snapshot"),
+    "write_concern": DURABLE,
+    "read_preference": ReadPreference.PRIMARY,
+}
+"""How transactions read and write, whatever the URI says: a session does not take it from the database."""
+
 
 @dataclass(frozen=True, slots=True)
 class Database:

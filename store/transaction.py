@@ -13,7 +13,7 @@ from typing import Any, Final
 from pymongo import DeleteMany, InsertOne, UpdateMany, UpdateOne
 from pymongo.results import BulkWriteResult
 
-from store.connect import DURABLE, EVERYTHING, Database, Document
+from store.connect import EVERYTHING, IN_TRANSACTIONS, Database, Document
 from store.failures import translated
 from store.undisturbed import done
 
@@ -71,7 +71,7 @@ async def commit(database: Database, session: Any, steps: Sequence[Step]) -> Non
 
 
 async def _awaited(database: Database, session: Any, steps: Sequence[Step]) -> None:
-    await session.start_transaction(write_concern=DURABLE)
+    await session.start_transaction(**IN_TRANSACTIONS)
     try:
         for step in steps:
             collection = database[step.collection]
@@ -94,7 +94,7 @@ async def _in_a_thread(database: Database, session: Any, steps: Sequence[Step]) 
 
 
 def _write(db: Any, session: Any, steps: Sequence[Step]) -> None:
-    session.start_transaction(write_concern=DURABLE)
+    session.start_transaction(**IN_TRANSACTIONS)
     try:
         for step in steps:
             collection = db[step.collection]

@@ -149,13 +149,13 @@ async def test_f_a_key_record_that_was_lost_is_made_anew_above_every_old_version
 
 
 class Reads(CommandListener):
-    """Notes what reads ask of the database."""
+    """Notes what reads ask of the database, and what the first commands of transactions ask for all of theirs."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
 
     def started(self, event: CommandStartedEvent) -> None:
-        if event.command_name in {"find", "aggregate"}:
+        if event.command_name in {"find", "aggregate"} or event.command.get("startTransaction"):
             self.asked.append(dict(event.command))
 
     def succeeded(self, _event: object) -> None:
@@ -180,11 +180,15 @@ async def test_g_members_and_keys_are_read_from_the_primary_as_the_majority_has_
     async with channel(site_rig, mongo_uri=lax):
         await site_rig.ask(*removal("bob"))
     about = {"subscriptions", "rooms"}
-    found = [one for one in reads.asked if one.get("find") in about or one.get("aggregate") in about]
-    assert len(found) > 3
-    for one in found:
+    read = [one for one in reads.asked if one.get("find") in about or one.get("aggregate") in about]
+    alone = [one for one in read if "autocommit" not in one]
+    transactions = [one for one in reads.asked if one.get("startTransaction")]
+    assert len(alone) > 3
+    assert len(read) > len(alone), "settling looks inside its transaction"
+    for one in read + transactions:
         assert one.get("$readPreference", {"mode": "primary"})["mode"] in {"primary", "primaryPreferred"}
-        assert one["readConcern"]["level"] == "majority"
+    for one in alone + transactions:
+        assert one["readConcern"]["level"] == ("snapshot" if one in transactions else "majority")
         assert "afterClusterTime" in one["readConcern"], "causally after what was written before"
 
 
