@@ -144,6 +144,7 @@ class Partition:
                 await inbox.nap(FOLLOW_SECONDS)
             elif await inbox.wait(_TIDY_SECONDS if loop.paid else FOLLOW_SECONDS):
                 metrics.LAG.labels(str(self.number)).set(len(inbox))
+                await inbox.gather()
                 work = await loop.begin(inbox)
                 if work is not None:
                     await loop.finish(work)

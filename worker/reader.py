@@ -22,7 +22,7 @@ from roomkeys.tokens import is_request_id
 from worker.broker import Broker
 from worker.logs import logger, where
 
-PULL: Final = 256
+PULL: Final = 512
 """Messages asked for at once; at most two such requests are open."""
 
 _PULL_BYTES: Final = 8 * 1024 * 1024

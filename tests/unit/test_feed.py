@@ -78,3 +78,26 @@ def test_an_attached_inbox_has_seen_what_the_feed_has_seen() -> None:
     assert made.seen(inbox) == made.place
     inbox.attached = False
     assert made.seen(inbox) == HERE
+
+
+async def test_what_comes_in_within_a_few_turns_joins_the_batch() -> None:
+    inbox = feed().join(0, HERE)
+    event = rotate()
+    assert isinstance(event, Rotate)
+
+    async def come() -> None:
+        for _ in range(20):
+            inbox.put(event)
+            await asyncio.sleep(0)
+
+    coming = asyncio.create_task(come())
+    await inbox.gather()
+    assert len(inbox) == 20
+    await coming
+
+
+async def test_nothing_that_comes_in_is_not_waited_for() -> None:
+    inbox = feed().join(0, HERE)
+    fill(inbox)
+    await asyncio.wait_for(inbox.gather(), 1)
+    assert len(inbox) == INBOX_EVENTS
