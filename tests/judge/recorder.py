@@ -85,7 +85,8 @@ class Recorder:
                     self._moved.clear()
                     with suppress(TimeoutError):  # a gap that ends makes no sound
                         await asyncio.wait_for(self._moved.wait(), 1)
-                while await self._unsettled():  # noqa: ASYNC110 - the database makes no event of it
+                while await self._unsettled():
+                    _give_way()
                     await asyncio.sleep(0.05)
         except TimeoutError:
             missing, left = self.missing(), await self._unsettled()
@@ -135,6 +136,13 @@ class Recorder:
             await self.round_trip()
             heard = len(recording.ears)
             recording.heard_by.extend([heard] * (seen - len(recording.heard_by)))
+
+
+def _give_way() -> None:
+    """End here what was cancelled: the driver swallows a cancellation that comes as it has just sent a command."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 @asynccontextmanager
