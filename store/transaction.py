@@ -44,8 +44,8 @@ class Bulk:
 class Look:
     """Documents that a transaction reads before it writes them; `check` raises if they are not as they should be.
 
-    Whoever else writes one of them from then on is a conflict. For many documents this costs the server half of
-    what updates take that look for themselves: it plans every filter but a bare `_id`.
+    Whoever else writes one of them from then on is a conflict. For many documents this costs the server less
+    than updates that look for themselves: it plans every filter but a bare `_id`.
     """
 
     collection: str

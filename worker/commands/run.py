@@ -17,7 +17,7 @@ from worker.settings import read_settings
 COLLECT_AFTER: Final = (50_000, 20, 50)
 """How many new objects a collection of cycles waits for: a batch makes thousands, none of them in a cycle.
 
-With the defaults (700, 10, 10) a quarter of a backlog's time goes into looking for cycles among them.
+With the defaults (700, 10, 10) much of a backlog's time goes into looking for cycles among them.
 """
 
 
