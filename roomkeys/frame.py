@@ -1,4 +1,4 @@
-r"""Frames: a page of recipients as the protocol's own bytes, built by one join; and one message.
+r"""Frames: a page of recipients as the protocol's own bytes, built by one replacement; and one message.
 
 Within one fan-out only the account varies from one `PUB` line to the next, so everything between two
 accounts is one separator. `split` lets through only what may stand in a subject: an account such as
@@ -58,11 +58,9 @@ def frame(accounts: Sequence[str], payload: bytes) -> bytes:
         return b""
     head = f"PUB {KEY_PREFIX}".encode()
     tail = f"{KEY_SUFFIX} {len(payload)}\r\n".encode() + payload + b"\r\n"
-    lines = list(map(str.encode, accounts))
-    # What comes first and last goes into the join as well: added to the page, it would be copied once more each.
-    lines[0] = head + lines[0]
-    lines[-1] += tail
-    return (tail + head).join(lines)
+    # The accounts are encoded together: one by one takes twice as long as everything else here.
+    lines = _BETWEEN.join(accounts).encode().replace(_BETWEEN.encode(), tail + head)
+    return b"".join((head, lines, tail))
 
 
 def message(subject: str, body: bytes, headers: Mapping[str, str]) -> bytes:

@@ -167,8 +167,8 @@ async def test_a_batch_of_removals_costs_the_same_commands_and_two_barriers_what
     assert cost.total("serialisation") == size, "one for each room's fan-out"
 
 
-def test_a_page_holds_one_copy_of_the_payload_a_recipient_and_is_joined_once() -> None:
-    """A page that was joined and then added to would be there twice for a moment."""
+def test_a_page_holds_one_copy_of_the_payload_a_recipient_and_is_made_in_two_steps() -> None:
+    """What stands between accounts is put there, then what comes first and last: each step makes the page once."""
     accounts = [f"m{number}" for number in range(CHUNK_ACCOUNTS)]
     body = b"x" * 2_000
     tracemalloc.start()
@@ -178,4 +178,4 @@ def test_a_page_holds_one_copy_of_the_payload_a_recipient_and_is_joined_once() -
     finally:
         tracemalloc.stop()
     assert page.count(body) == len(accounts)
-    assert most < 1.5 * len(page), f"{most / len(page):.2f} pages were in memory at once"
+    assert most < 2.5 * len(page), f"{most / len(page):.2f} pages were in memory at once"
