@@ -26,6 +26,7 @@ async def measured(samples: Samples) -> Recording:
         rooms = await fanout.rooms_by_size(made)
         for site in {made.site(peer).name: made.site(peer) for peer in made.workers}.values():
             await removals.prepare(site)
+        await growth.prepare(made.ours)
         say("fan-out and reading")
         async with fanout.peers(made) as peers:
             await fanout.fan_out(made, samples, peers, rooms)

@@ -1,33 +1,44 @@
 """Growth: what an event costs as the backlog grows, and what the largest room costs a worker."""
 
 import time
+from itertools import count, islice
+from typing import Final
 
 from benchmarks.accounts import REQUESTER
 from benchmarks.child import cpu_seconds, forget_peak, peak_mib, resident_mib
 from benchmarks.progress import say
-from benchmarks.removals import NANOSECONDS, ROOMS_OF_TEN
+from benchmarks.removals import NANOSECONDS
 from benchmarks.samples import Samples
-from benchmarks.site import OURS, Bench
+from benchmarks.site import OURS, Bench, Site
 from benchmarks.sizes import SIZES, TEN
 from benchmarks.workers import Worker, working
+
+_ROOMS: Final = "turn"
+_COUNT: Final = max(SIZES.backlogs)
+
+
+async def prepare(site: Site) -> None:
+    """Make as many rooms as the longest backlog has events."""
+    await site.rooms_of_ten(_ROOMS, _COUNT)
 
 
 async def growth(bench: Bench, samples: Samples) -> None:
     """Measure this worker alone."""
+    # A room that has rotated keeps its old key for a while, and costs more the next time: each has its turn.
+    turns = (f"{_ROOMS}{number % _COUNT}" for number in count())
     async with working(bench, OURS, "growing") as worker:
         for size in SIZES.backlogs:
             say(f"a backlog of {size:,}")
             for _ in range(SIZES.rounds if size < max(SIZES.backlogs) else 1):
-                await _backlog(bench, samples, worker, size)
+                await _backlog(bench, samples, worker, list(islice(turns, size)))
     say("the largest room")
     async with working(bench, OURS, "largest") as worker:
         await _largest(bench, samples, worker)
 
 
-async def _backlog(bench: Bench, samples: Samples, worker: Worker, size: int) -> None:
-    """Rotate keys of rooms of ten, one room after the other, as often as the backlog is long."""
-    recorder = bench.recorder
-    rooms = [f"{ROOMS_OF_TEN}{number % SIZES.rooms_of_ten}" for number in range(size)]
+async def _backlog(bench: Bench, samples: Samples, worker: Worker, rooms: list[str]) -> None:
+    """Rotate the key of each room, of ten members."""
+    recorder, size = bench.recorder, len(rooms)
     worker.hold()
     try:
         bodies = [{"roomId": room_id, "requester": REQUESTER} for room_id in rooms]
