@@ -17,7 +17,7 @@ from store.connect import Database, Document
 from store.cursors import CURSORS, Lease
 from store.undisturbed import done
 
-PAGE: Final = 8_192
+PAGE: Final = 16_384
 """Accounts a page."""
 
 FIRST_PAGE: Final = 2_048

@@ -32,7 +32,7 @@ BIG_ROOM: Final = 50_000
 PASSES: Final = 4
 """The most passes of a replica at once: each holds two pages of accounts in memory."""
 
-WINDOW: Final = 8_192
+WINDOW: Final = 16_384
 """Accounts that are sent before the broker confirms them: what others' messages wait behind is bounded."""
 
 log = logger("drainers")
