@@ -143,7 +143,8 @@ class Reader:
         left = headers.get("Nats-Pending-Messages", "")
         if left.isdecimal():
             self._open_requests -= int(left)
-            await self._ask()
+            if not self._arrived:
+                await self._ask()  # who has not read what has arrived asks for more by reading it
         else:
             self._broken = f"status {status} {headers.get('Description', '')}".strip()
 
