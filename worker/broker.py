@@ -37,13 +37,17 @@ log = logger("broker")
 
 
 class Broker:
-    """One connection, kept for ever: it reconnects by itself, and `closed` is set if it gives up."""
+    """One connection, kept for ever: it reconnects by itself, and `closed` is set if it gives up.
+
+    `breaks` counts how often it broke, `stalls` how often the socket took nothing for `CONFIRM_TIMEOUT`.
+    """
 
     def __init__(self, client: SteadyClient) -> None:
         self.client = client
         self.jetstream: JetStreamContext = client.jetstream(timeout=5)
         self.closed = asyncio.Event()
         self.breaks = 0
+        self.stalls = 0
         self.on_break: set[Callable[[], None]] = set()
         self._connected = asyncio.Event()
         client.on_connection = self._broke
@@ -66,9 +70,10 @@ class Broker:
         """Hand framed protocol bytes to the socket; `Passing` while there is no connection."""
         if not self.connected:
             raise Passing("the broker is away")
+        stalls = self.stalls
         await self.client.write(framed)
         _give_way()
-        if self.client.pending_data_size > _PENDING_BYTES:
+        if self.stalls != stalls:
             raise Passing("the broker takes nothing any more")
 
     async def publish(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> bool:
@@ -173,6 +178,8 @@ async def connect(settings: Settings, name: str, on_close: Callable[[], None] = 
     broker = Broker(SteadyClient())
 
     async def failed(error: Exception) -> None:
+        # What waits for the socket says nothing: many who send at once are many bytes, and all of them move.
+        broker.stalls += isinstance(error, nats.errors.FlushTimeoutError)
         metrics.BROKER_ERRORS.labels(type(error).__name__).inc()
         log.warning("broker", error=_complaint(error), servers=[_without_user(url) for url in settings.nats_url])
 
