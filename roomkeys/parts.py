@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import zip_longest
+from itertools import chain, repeat, zip_longest
 from typing import Final, TypeVar
 
 from roomkeys.decision import Outcome, Owed
@@ -21,8 +21,9 @@ def in_parts(owed: Owed, most: int = PART_ACCOUNTS) -> Iterator[Owed]:
     if len(owed.joiners) + sum(_weight(outcome, most) for outcome in owed.outcomes) <= most:
         yield owed
         return
-    outcomes = _packed([piece for outcome in owed.outcomes for piece in _pieces(outcome, most)], most)
-    joiners = _slices(owed.joiners, most)
+    outcomes = list(_packed([piece for outcome in owed.outcomes for piece in _pieces(outcome, most)], most))
+    # Recovery pays part by part: who joins is told of it before, or in, the part that brings the key.
+    joiners = chain(repeat((), len(outcomes) - 1), _slices(owed.joiners, most))
     for some, accounts in zip_longest(outcomes, joiners):
         yield replace(owed, outcomes=tuple(some or ()), joiners=tuple(accounts or ()))
 

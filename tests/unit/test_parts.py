@@ -46,6 +46,14 @@ def test_joiners_are_spread_over_the_entries_and_none_is_lost() -> None:
     assert sum(len(part.outcomes) for part in parts) == 1
 
 
+def test_nobody_joins_in_a_part_before_the_one_that_tells_of_it() -> None:
+    """Recovery pays part by part, and whoever is brought a key must have been told of the room."""
+    joiners = tuple(f"a{number}" for number in range(4))
+    parts = list(in_parts(Owed("r1", (outcome(1, 5), outcome(2, 1)), joiners), most=2))
+    assert [(len(part.outcomes), len(part.joiners)) for part in parts] == [(1, 0), (1, 0), (2, 2), (0, 2)]
+    assert tuple(account for part in parts for account in part.joiners) == joiners
+
+
 def test_an_outcome_without_members_is_one_final_part() -> None:
     assert [part.outcomes for part in in_parts(Owed(None, (outcome(1, 0),)))] == [(outcome(1, 0),)]
 
