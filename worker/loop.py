@@ -121,7 +121,8 @@ class Loop:
         if not records:
             return
         await self._settle(records)
-        settled = ((room_id, record.staged) for room_id, record in records.items())
+        # Where somebody else's key is in use above the settled one, results wait for the key that follows.
+        settled = ((room_id, record.staged) for room_id, record in records.items() if not record.overtaken)
         due = [self._debts.release(room_id, staged.version) for room_id, staged in settled if staged is not None]
         await self._announce([entry for of_room in due for entry in of_room])
 
