@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from roomkeys.keys import KeyRecord
 from roomkeys.tokens import is_bot
@@ -73,9 +73,12 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What a decision needs to know of a membership that exists already."""
+    """What a decision needs to know of a membership that exists already.
 
-    id: str
+    `id` is the document's `_id` as it is stored: other systems make other ones than ours.
+    """
+
+    id: Any
     user_id: str
     account: str
     roles: tuple[str, ...] | None = MEMBER

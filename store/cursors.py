@@ -124,14 +124,12 @@ async def take(database: Database, cursor: Document, owner: str) -> tuple[Lease,
     document's lock for more than a minute. (pitfalls.md, item 29)
     """
     session = await database.start_session()
-    document = None
-    try:
-        with translated():
-            document = await _take(database, cursor, owner, session)
-    finally:
-        if document is None:
-            await session.end_session()
+    # After an error the document may name the session all the same. Ended, its id would go to somebody else, and
+    # the next `take` kill their transaction; left alone, the server forgets it after half an hour.
+    with translated():
+        document = await _take(database, cursor, owner, session)
     if document is None:
+        await session.end_session()
         raise LostLease
     lease = Lease(document["site"], document["partition"], owner, document["epoch"], session)
     return lease, place(document)

@@ -116,7 +116,7 @@ def member(document: Document) -> Member | None:
     who, roles = document.get("u"), document.get("roles")
     if not isinstance(who, dict) or not isinstance(who.get("account"), str):
         return None
-    known = tuple(roles) if isinstance(roles, list) else None
+    known = tuple(role for role in roles if isinstance(role, str)) if isinstance(roles, list) else None
     return Member(document["_id"], str(who.get("_id", "")), who["account"], known)
 
 

@@ -7,6 +7,7 @@ until its last one, so that it is finished although the stream may have lost it.
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final
 
 from pydantic import TypeAdapter
@@ -45,8 +46,8 @@ def entries(lease: Lease, owed: Sequence[Owed], first_sequence: int, before: Pla
 
 
 def entry_document(entry: Entry) -> Document:
-    """Return an entry as a document."""
-    return {"_id": entry.id, "owed": _OWED.dump_python(entry.owed)}
+    """Return an entry as a document; an error where it could not be read back, for recovery never gives up."""
+    return {"_id": entry.id, "owed": _OWED.dump_python(entry.owed, warnings="error")}
 
 
 def kept_id(lease: Lease) -> str:
@@ -66,15 +67,15 @@ async def kept(database: Database, lease: Lease) -> Incoming | None:
 
 
 async def unpaid(database: Database, lease: Lease) -> AsyncIterator[list[Entry]]:
-    """Yield what the partition owes, in the order in which it came to owe it."""
+    """Yield what the partition owes, in the order in which it came to owe it, never of two leases at once."""
     prefix = _prefix(lease)
     # Digits sort before letters: the kept event stands after all entries.
     after, end = prefix, kept_id(lease)
     while True:
         query = {"_id": {"$gt": after, "$lt": end}}
         found = await database.find(OUTBOX, query, {"owed": 1}, lease.session, sort="_id", limit=PAGE)
-        if found:
-            yield [Entry(document["_id"], _OWED.validate_python(document["owed"])) for document in found]
+        for _, of_lease in groupby(found, key=_lease_of):
+            yield [Entry(document["_id"], _OWED.validate_python(document["owed"])) for document in of_lease]
         if len(found) < PAGE:
             return
         after = found[-1]["_id"]
@@ -102,6 +103,12 @@ async def rooms_owed(database: Database, site: str) -> list[str]:
     query = {"_id": {"$gte": f"{site}.", "$lt": f"{site}/"}, "owed.room_id": {"$type": "string"}}
     found = await database.find(OUTBOX, query, {"owed.room_id": 1})
     return sorted({item["owed"]["room_id"] for item in found})
+
+
+def _lease_of(document: Document) -> str:
+    """Return the part of an entry's `_id` that names the lease: under another one sequences may begin anew."""
+    lease: str = document["_id"].rsplit(".", 3)[0]
+    return lease
 
 
 def _prefix(lease: Lease) -> str:

@@ -194,7 +194,7 @@ class _Reader:
         found = await self._find(
             "apps", {"assistant.name": {"$in": sorted(bots)}}, {"name": 1, "assistant.name": 1}
         )
-        return {item["assistant"]["name"]: item["name"] for item in found if item.get("name")}
+        return {item["assistant"]["name"]: str(item["name"]) for item in found if item.get("name")}
 
     async def _find(self, collection: str, query: Document, fields: Document, limit: int = 0) -> list[Document]:
         return await self.database.find(collection, query, fields, self.session, limit=limit)

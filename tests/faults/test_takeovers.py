@@ -9,8 +9,13 @@ from typing import Any
 
 import pytest
 
-from store import survivors
+from roomkeys.errors import Passing, Unexpected
+from roomkeys.subjects import events_stream, events_subjects
+from store import cursors, survivors
+from store.connect import Driver, connect, session_id
+from store.cursors import Place
 from tests.rig import Rig
+from worker.servers import MongoServer
 
 MEMBERS = [f"m{number}" for number in range(8)]
 BIG: dict[str, Any] = {"roomId": "big", "name": "Big", "users": MEMBERS, "requesterAccount": "alice"}
@@ -94,3 +99,83 @@ async def test_a_pass_of_who_had_the_partition_brings_no_key_to_who_joined_since
         await asyncio.wait_for(held.over.wait(), 30)
     await site_rig.nc.flush()
     assert [version for version, _ in site_rig.keys("zed")] == []
+
+
+async def test_whose_removal_is_older_than_the_stream_is_told_last_that_they_came_back(
+    site_rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entries of two leases wait for one pass: the second stream's sequences are lower than the first one's."""
+    async with site_rig.worker(partitions=1) as stop:
+        await founded(site_rig)
+        for number in range(3):
+            await site_rig.ask("create", {"roomId": f"r{number}", "name": "r", "requesterAccount": "alice"})
+        held = Held(monkeypatch)
+        asked = [await remove(site_rig, "m7")]
+        await asyncio.wait_for(held.reached.wait(), 30)
+        held.reached.clear()
+        jetstream = site_rig.nc.jetstream()
+        await jetstream.delete_stream(events_stream(site_rig.site))
+        await jetstream.add_stream(name=events_stream(site_rig.site), subjects=[events_subjects(site_rig.site)])
+        await asyncio.wait_for(held.reached.wait(), 30)  # taken anew: the pass begins again
+        told = len(updates(site_rig, "m7"))
+        body = {"roomId": "big", "users": ["m7"], "requesterAccount": "alice"}
+        asked.append(await site_rig.publish("member.add", body))
+        await site_rig.until(lambda: len(updates(site_rig, "m7")) > told, "the notice")
+        stop.set()
+    site_rig.received.clear()
+    held.released.set()
+    async with site_rig.worker(partitions=1):
+        for one in asked:
+            assert (await site_rig.result(one))["status"] == "ok"
+    assert updates(site_rig, "m7")[-1] == "added"
+
+
+async def test_a_removal_is_no_success_before_the_key_above_a_strangers_is_in_use(
+    site_rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program uses a key above the staged one; the partition changes hands under the next one's pass."""
+    async with site_rig.worker(partitions=1) as stop:
+        await founded(site_rig)
+        held = Held(monkeypatch)
+        asked = await remove(site_rig, "m7")
+        await asyncio.wait_for(held.reached.wait(), 30)
+        await site_rig.db.rooms.update_one({"_id": "big"}, {"$set": {"encKey": {"priv": b"f" * 32, "ver": 50}}})
+        held.released.set()
+        await asyncio.wait_for(held.over.wait(), 30)
+        held.reached.clear()
+        held.released.clear()
+        await asyncio.wait_for(held.reached.wait(), 30)
+        stop.set()
+    held.released.set()
+    async with site_rig.worker(partitions=1):
+        assert (await site_rig.result(asked))["status"] == "ok"
+        in_use = (await site_rig.room("big"))["encKey"]
+        assert in_use["ver"] == 51
+        holders = {account for account in ("alice", *MEMBERS) if (51, in_use["priv"]) in site_rig.keys(account)}
+        assert holders == {"alice", *MEMBERS} - {"m7"}
+
+
+@pytest.mark.parametrize("driver", ["motor", "pymongo"])
+async def test_who_is_not_told_that_a_lease_was_taken_gives_its_session_to_nobody(
+    own_mongo: MongoServer, driver: Driver
+) -> None:
+    database = connect(own_mongo.uri, "chat", driver)
+    await cursors.ensure_cursors(database, "s", 1, Place(0, 0, 0))
+    (seen,) = await cursors.cursors(database, "s")
+    late = {"code": 64, "errmsg": "waiting for replication timed out"}
+    hindrance = {"failCommands": ["findAndModify"], "writeConcernError": late}
+    await database.client.admin.command(
+        {"configureFailPoint": "failCommand", "mode": {"times": 1}, "data": hindrance}
+    )
+    with pytest.raises((Passing, Unexpected)):
+        await cursors.take(database, seen, "me")
+    await database["later"].insert_one({})  # once the majority has this, it has that too
+    (taken,) = await cursors.cursors(database, "s")
+    assert taken["owner"] == "me"
+    others = [await database.start_session() for _ in range(3)]
+    for other in others:
+        await database.find("rooms", {}, {}, other)
+    assert bytes(taken["session"]) not in {session_id(other).bytes for other in others}
+    for other in others:
+        await other.end_session()
+    await database.close()

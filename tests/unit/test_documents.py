@@ -4,9 +4,14 @@ import math
 from typing import Any
 
 import pytest
+from pydantic_core import PydanticSerializationError
 
+from roomkeys.decision import Outcome, Owed
 from roomkeys.keys import KeyRecord, RoomKey
+from roomkeys.people import Member
+from roomkeys.subjects import Operation
 from store import documents
+from store.outbox import Entry, entry_document
 
 SECRET = bytes(range(32))
 
@@ -64,3 +69,17 @@ def test_a_foreign_key_of_a_version_that_is_still_to_be_staged_is_not_kept_besid
     rotation = {"high": 5, "current": ours, "staged": {"ver": 4, "priv": SECRET[::-1]}}
     record = documents.key_record({"_id": "r1", "encKey": foreign, "keyRotation": rotation})
     assert record.replaced == (RoomKey(3, SECRET),)
+
+
+def test_a_membership_with_another_systems_id_and_roles_is_one() -> None:
+    stored = {"_id": 5, "u": {"_id": "u-bob", "account": "bob"}, "roles": [None, "owner", 7]}
+    assert documents.member(stored) == Member(5, "u-bob", "bob", ("owner",))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_entry_that_could_not_be_read_back_is_not_written() -> None:
+    """Where it is written one event is given up; where it is read nothing ever is."""
+    odd: Any = Member("s1", "u1", account=5)  # type: ignore[arg-type]  # as from a document
+    outcome = Outcome(1, Operation.REMOVE, 0, removed=(odd,))
+    with pytest.raises(PydanticSerializationError):
+        entry_document(Entry("x", Owed("r1", (outcome,))))
