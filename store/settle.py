@@ -61,12 +61,15 @@ def _as_read(records: Mapping[str, KeyRecord]) -> Look:
 
 
 def _is_as_read(room: Document, record: KeyRecord) -> bool:
-    """Tell whether the key is still staged, and no other one in use above it that was not when it was read."""
+    """Tell whether the key is still staged, and in use what was when it was read.
+
+    Where that was above the staged key it is left alone, whatever it is by now.
+    """
     rotation, in_use = room.get("keyRotation"), key_version(room.get("encKey"))
     staged = key_version(rotation.get("staged")) if isinstance(rotation, dict) else None
     if staged is None or record.staged is None or staged != record.staged.version:
         return False
-    return record.overtaken or in_use is None or in_use <= staged
+    return record.overtaken or in_use == record.in_use
 
 
 def promotion(record: KeyRecord, staged: RoomKey, following: RoomKey | None, *, until_ms: int) -> Document:

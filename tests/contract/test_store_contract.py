@@ -229,6 +229,22 @@ async def test_a_key_put_in_use_by_another_program_after_the_look_is_a_conflict(
     assert (await room(store))["encKey"] == theirs
 
 
+async def test_a_key_put_in_use_by_another_program_before_the_look_is_not_lost(store: Store) -> None:
+    """It is below the staged one, so that one follows it; members may ask for it until its grace is over."""
+    lease, place = await founded(store, "bob")
+    applied = await apply_batch(store, lease, place, [rotate(2, "r1"), rotate(3, "r1")])
+    theirs = {"priv": bytes(32), "ver": 1}
+    await store.database["rooms"].update_one({"_id": "r1"}, {"$set": {"encKey": theirs}})
+    with pytest.raises(Passing):
+        await settle_batch(store, lease, applied)
+    assert (await room(store))["encKey"] == theirs
+    rooms = await snapshot.load_rooms(store.database, ["r1"], lease.session)
+    await settle.settle(store.database, lease, {"r1": rooms["r1"].keys}, {}, paid=(), now_ms=AT, grace_ms=DAY)
+    found = await room(store)
+    assert (found["encKey"]["ver"], found["encKey"]["prevVer"]) == (2, 1)
+    assert {key["ver"]: key["priv"] for key in found["keyRotation"]["past"]}[1] == bytes(32)
+
+
 async def test_who_is_named_in_one_room_is_not_found_in_another(store: Store) -> None:
     """Many rooms are asked about at once, and the server answers for all accounts in all of them."""
     await store.members("r1", "alice", "bob")
