@@ -113,7 +113,7 @@ def read_sync(account: str, body: bytes) -> Sync:
 def read_status(body: bytes) -> tuple[str, ...]:
     """Read `status.batch`: each room once, in the order of the request."""
     room_ids = _items(_object(body), "roomIds")
-    if not all(_is_room_id(room_id) for room_id in room_ids):
+    if not all(isinstance(room_id, str) for room_id in room_ids):
         raise _invalid("roomIds must be texts")
     return tuple(dict.fromkeys(room_ids))
 

@@ -15,7 +15,7 @@ import pymongo
 from roomkeys.answers import RoomState, States
 from roomkeys.keys import RoomKey
 from store.connect import Database, Document
-from store.documents import date, key_version, room_key
+from store.documents import VERSIONS, date, key_version, room_key
 
 READ_SECONDS: Final = 3.0
 """How long the database may take: whoever waits for a reply does not wait much longer."""
@@ -173,4 +173,4 @@ def _list(value: object) -> list[Any]:
 
 
 def _count(value: object) -> int:
-    return int(value) if isinstance(value, int | float) else 0
+    return int(value) if isinstance(value, int | float) and 0 <= value < VERSIONS else 0

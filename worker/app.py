@@ -72,11 +72,10 @@ async def run(settings: Settings, stop: asyncio.Event, only: Half | None = None)
             await _until(stop, "mongodb", health, lambda: ensure_indexes(database))
             if only != "service":
                 await _prepare(settings, database, broker, stop, health)
+            await _serve(settings, database, broker, stop, health, only)
         except _Stopped:
             log.info("stopped before everything was up")
-            return
-        await _serve(settings, database, broker, stop, health, only)
-        if broker.closed.is_set():
+        if health.broker is not None and health.broker.closed.is_set():
             raise BrokerClosed("the connection to NATS is closed for good")
     log.info("stopped")
 

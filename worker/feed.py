@@ -19,7 +19,7 @@ from worker.ending import ended
 from worker.inbox import Inbox
 from worker.logs import logger
 from worker.reader import FeedBroken, Reader
-from worker.stream import resume_after
+from worker.stream import expired, resume_after
 
 _RETRY_SECONDS: Final = 0.5
 
@@ -105,10 +105,17 @@ class Feed:
             return
         if await resume_after(self._broker, self._stream, place) != place:
             raise StreamChanged("re-made or shortened")
+        await self._note_expired(place)
         async with Reader(self._broker, self._stream, place.sequence + 1) as reader:
             while True:
                 for message in await reader.read():
                     await self._route(message, place.created_ns)
+
+    async def _note_expired(self, place: Place) -> None:
+        """Say what the stream's limits took while nothing was read: the reader sees no gap where it begins."""
+        if lost := await expired(self._broker, self._stream, place):
+            metrics.STREAM_FAULTS.inc()
+            log.error("events expired before they were read", after=place.sequence, events=lost)
 
     def _start_over(self, error: StreamChanged) -> None:
         log.error("the stream is not the one that was read so far", cause=str(error))
@@ -181,6 +188,7 @@ class Feed:
         if await resume_after(self._broker, self._stream, inbox.place) != inbox.place:
             inbox.fail(StreamChanged("re-made or shortened"))
             return True
+        await self._note_expired(inbox.place)
         async with Reader(self._broker, self._stream, inbox.place.sequence + 1) as reader:
             while True:
                 for message in await reader.read():

@@ -62,7 +62,7 @@ async def _listen(address: str, routes: list[web.RouteDef]) -> web.AppRunner:
     host, _, port = address.rpartition(":")
     try:
         await web.TCPSite(runner, host.strip("[]") or None, int(port)).start()
-    except OSError:
+    except (OSError, UnicodeError):  # no name of a host can be made of it
         await runner.cleanup()
         raise WrongSetting(f"HEALTH_ADDR and METRICS_ADDR must be free to listen on: {address} is not") from None
     return runner

@@ -108,6 +108,7 @@ class Partition:
             log.info("partition handed over", partition=self.number)
         finally:
             self._inbox = None
+            metrics.LAG.labels(str(self.number)).set(0)
             tools.feed.leave(self.number)
             await loop.close()
             self._former_sessions.append(lease.session)
@@ -150,6 +151,7 @@ class Partition:
                     await loop.finish(work)
                 await self._go_on(loop)
                 inbox.forget(loop.place.sequence)
+                metrics.LAG.labels(str(self.number)).set(len(inbox))
             elif loop.paid:
                 await loop.strike()
             else:

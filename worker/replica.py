@@ -8,6 +8,7 @@ fence does. (design.md, "Partitions")
 import asyncio
 from collections.abc import Sequence
 from socket import gethostname
+from time import monotonic
 from typing import Final
 from uuid import uuid4
 
@@ -66,6 +67,13 @@ class Partitions:
             partition.stop()
         metrics.PARTITIONS.set(len(self._running))
 
+    def stand_back(self) -> None:
+        """Stop every partition and give no sign of life: who cannot reach the broker leaves them to others."""
+        for partition, _ in self._running.values():
+            partition.stop()
+        self._forget_finished()
+        metrics.PARTITIONS.set(len(self._running))
+
     async def hand_over(self) -> None:
         """Finish the batches in hand and hand every partition over."""
         for partition, _ in self._running.values():
@@ -113,12 +121,18 @@ async def serve(settings: Settings, database: Database, broker: Broker, stop: as
 
 
 async def _own_partitions(partitions: Partitions, broker: Broker, stop: asyncio.Event) -> None:
+    reached = monotonic()
     while not stop.is_set():
         if broker.client.is_closed:  # which the client may not live to tell
             broker.closed.set()
             return
+        if broker.connected:
+            reached = monotonic()
         try:
-            await partitions.look()
+            if monotonic() - reached > LEASE_MS / 1_000:
+                partitions.stand_back()
+            else:
+                await partitions.look()
         except (Passing, Unexpected) as error:
             log.warning("database out of reach", cause=str(error))
         try:
@@ -129,8 +143,11 @@ async def _own_partitions(partitions: Partitions, broker: Broker, stop: asyncio.
 
 
 def living(known: Sequence[Replica]) -> list[str]:
-    """Return the ids of the replicas that are alive, in order."""
-    return sorted(replica.id for replica in known if replica.silent_ms < LEASE_MS)
+    """Return the ids of the replicas that are alive, in order.
+
+    A sign of life from the future is a former primary's clock's: whoever lives gives another one at once.
+    """
+    return sorted(replica.id for replica in known if abs(replica.silent_ms) < LEASE_MS)
 
 
 def fair_share(alive: Sequence[str], me: str, partitions: int) -> int:

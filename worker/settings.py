@@ -16,6 +16,8 @@ from roomkeys.tokens import is_token
 
 _DURATION: Final = re.compile(r"(\d+)(ms|s|m|h|d)")
 _MILLISECONDS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_LONGEST: Final = 3_650 * _MILLISECONDS["d"]
+"""The longest duration: what is to be remembered longer has no date."""
 
 
 class WrongSetting(Exception):
@@ -61,9 +63,14 @@ def _duration(value: object) -> object:
     if isinstance(value, int):
         return value
     parts = _DURATION.findall(str(value))
-    if not parts or "".join(f"{number}{unit}" for number, unit in parts) != str(value):
-        raise ValueError("a duration such as 24h, 90m or 30s")
-    return sum(int(number) * _MILLISECONDS[unit] for number, unit in parts)
+    duration = sum(int(number) * _MILLISECONDS[unit] for number, unit in parts)
+    if (
+        "".join(f"{number}{unit}" for number, unit in parts) != str(value)
+        or not 0 <= duration <= _LONGEST
+        or not parts
+    ):
+        raise ValueError("a duration such as 24h, 90m or 30s, at most 3650d")
+    return duration
 
 
 def _start(value: object) -> object:

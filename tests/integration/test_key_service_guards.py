@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import math
 from base64 import b64encode
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from typing import Any
 import nats
 import orjson
 import pytest
+from bson.datetime_ms import DatetimeMS
 from nats.aio.msg import Msg
 from prometheus_client import generate_latest
 
@@ -290,3 +292,23 @@ async def test_requests_in_hand_are_answered_before_the_service_ends(
                     await asyncio.sleep(0.005)
         answers = await asyncio.gather(*asked)
     assert [answer.get("version") for answer in answers] == [7, 7, None]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"userCount": math.nan},
+        {"appCount": math.inf},
+        {"userCount": 1e300},
+        {"encKey.prevExpiresAt": DatetimeMS(2**60)},
+    ],
+    ids=["nan", "inf", "huge", "date"],
+)
+async def test_what_another_program_wrote_in_one_room_fails_no_other(asking: Asking, odd: dict[str, Any]) -> None:
+    await asking.rooms(room("good", 7), room("odd", 3), members=["alice"])
+    await asking.database["rooms"].update_one({"_id": "odd"}, {"$set": odd})
+    both = {"roomIds": ["good", "odd", ""]}
+    batch = await asking.batch("alice", {"requests": [{"roomId": "good"}, {"roomId": "odd"}]})
+    assert [result["version"] for result in batch["results"]] == [7, 3]
+    states = await asking.status("alice", both)
+    assert [states[room_id]["member"] for room_id in both["roomIds"]] == [True, True, False]
