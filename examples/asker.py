@@ -22,7 +22,7 @@ async def ask(nc: Client, account: str, what: str, question: dict[str, Any]) -> 
     subject = f"chat.user.{account}.request.rooms.{SITE}.{what}"
     reply = await nc.request(subject, orjson.dumps(question), timeout=5)
     answer: dict[str, Any] = orjson.loads(reply.data)
-    if "code" in answer:
+    if isinstance(answer.get("code"), str):  # a room's id may be "code", too
         raise SystemExit(f"{what}: {answer['code']} / {answer.get('reason')}")
     return answer
 

@@ -10,9 +10,13 @@ from contextlib import suppress
 
 
 class CatchUp:
-    """Runs a pass when it is called for; `run` returns after how many seconds to try again, or None when done."""
+    """Runs a pass when it is called for.
 
-    def __init__(self, run: Callable[[], Awaitable[float | None]]) -> None:
+    `run` is told whether it was called for or is tried again, and returns after how many seconds to try again, or
+    None when done.
+    """
+
+    def __init__(self, run: Callable[[bool], Awaitable[float | None]]) -> None:
         self._run = run
         self._called = asyncio.Event()
         self._tried = asyncio.Event()
@@ -33,14 +37,13 @@ class CatchUp:
 
     async def serve(self) -> None:
         """Run passes for ever."""
+        again: float | None = None
         while True:
-            await self._called.wait()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._called.wait(), again)
+            called = self._called.is_set()
             self._called.clear()
-            again = await self._run()
+            again = await self._run(called)
             self._tried.set()
-            if again is not None:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._called.wait(), again)
-                self._called.set()
-            elif not self._called.is_set():
+            if again is None and not self._called.is_set():
                 self._done.set()

@@ -80,7 +80,7 @@ class RoomKeys:
         self._tasks = asyncio.TaskGroup()
         self._window = Window(self._questions.several, self._tasks)
         self._searches = Searches(self._window.ask, self._pauses, self._tasks)
-        self._catch_up = CatchUp(lambda: self._questions.everything(nc.max_payload - _SPARE_BYTES))
+        self._catch_up = CatchUp(lambda anew: self._questions.everything(nc.max_payload - _SPARE_BYTES, anew=anew))
         self._changes = Changes()
         self._reconnects = 0
         self._subscription: Subscription | None = None
@@ -155,6 +155,8 @@ class RoomKeys:
     async def caught_up(self) -> None:
         """Wait until all that was missed before this call is held, or the client has ended."""
         self._look()
+        if not self._nc.is_connected:
+            self._catch_up.call()  # what is missed now is missed before it is back
         await self._until_ended_or(self._catch_up.done())
 
     async def _until_ended_or(self, waiting: Coroutine[Any, Any, None]) -> None:

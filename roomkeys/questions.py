@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
 
 from roomkeys import replies, subjects
 from roomkeys.errors import UNAVAILABLE
@@ -9,7 +10,10 @@ from roomkeys.holder import Holder
 from roomkeys.keys import RoomKey
 from roomkeys.missing import KeyMissing, KeyNotAvailable, NotStored, missing
 from roomkeys.pauses import Pauses
-from roomkeys.requests import Item
+from roomkeys.requests import MAX_ITEMS, Item
+
+_UNSEEN: Final = -2
+_NO_VERSION: Final = -1
 
 log = logging.getLogger("roomkeys")
 
@@ -27,7 +31,13 @@ class Questions:
         self._sync = subjects.keys_sync(site, account)
         self._holder = holder
         self._pauses = pauses
+        self._status = subjects.status_batch(site, account)
         self._failures = 0
+        self._looks = 0
+        self._anew = self._unread = True
+        # Rooms whose next key may have been sent before the account listened, and the version in use that was
+        # seen there; `_UNSEEN` until it was looked at.
+        self._unsure: dict[str, int] = {}
 
     async def several(self, items: Sequence[Item]) -> Mapping[Item, RoomKey | KeyMissing]:
         """Ask for several keys; each has its own answer, or its own error."""
@@ -36,18 +46,62 @@ class Questions:
         stored = await self._holder.hold(answer.keys.values())
         return {item: self._outcome(item, answer, stored=stored) for item in items}
 
-    async def everything(self, most_bytes: int) -> float | None:
-        """Ask page by page for every key in use that is not held; return when to try again if that fails."""
+    async def everything(self, most_bytes: int, *, anew: bool) -> float | None:
+        """Ask for every key in use that is not held; return when to ask again: if that fails, or a key is due.
+
+        A key that is on its way to the members of a room is in no answer yet, and whoever began to listen after
+        it was sent to them is not sent it again: rooms that rotate now are asked about until they have settled.
+        `anew`: something may have been missed since the last call.
+        """
+        self._anew, self._unread = self._anew or anew, self._unread or anew
+        if self._unread and (why := await self._pages(most_bytes)) is not None:
+            return self._failed(why)
+        self._unread = False
+        if self._anew:
+            self._unsure = dict.fromkeys(self._holder.ring.in_use(), _UNSEEN)
+            self._anew, self._looks = False, 0
+        if (why := await self._look()) is not None:
+            return self._failed(why)
+        self._failures = 0
+        if not self._unsure:
+            return None
+        self._unread = True
+        self._looks += 1
+        return self._pauses.after(self._looks)
+
+    async def _pages(self, most_bytes: int) -> str | None:
+        """Ask page by page for the keys in use; return why that failed."""
         have = self._holder.ring.in_use()
         cursor: str | None = ""
         while cursor is not None:
             data = await self._request(self._sync, replies.sync_request(have, cursor or None, most_bytes))
             page = replies.Page(code=UNAVAILABLE) if data is None else replies.read_page(data)
             if page.code is not None or not await self._holder.hold(page.keys):
-                return self._failed(page.code or NotStored.why)
+                return page.code or NotStored.why
             cursor = page.cursor
-        self._failures = 0
         return None
+
+    async def _look(self) -> str | None:
+        """Ask how the rooms stand that this is unsure of; return why that failed."""
+        rooms = list(self._unsure)
+        for start in range(0, len(rooms), MAX_ITEMS):
+            some = rooms[start : start + MAX_ITEMS]
+            data = await self._request(self._status, replies.status_request(some))
+            states = UNAVAILABLE if data is None else replies.read_status(data)
+            if isinstance(states, str):
+                return states
+            for room_id in some:
+                self._note(room_id, states.get(room_id))
+        return None
+
+    def _note(self, room_id: str, state: replies.State | None) -> None:
+        """Note how a room stands: a key that is staged after this was sent to who listens now."""
+        seen = self._unsure.pop(room_id)
+        if state is None:
+            return
+        behind = state.version > self._holder.ring.in_use().get(room_id, _NO_VERSION) and seen != state.version
+        if behind or (state.rotating and seen in {_UNSEEN, state.version}):
+            self._unsure[room_id] = state.version
 
     def _outcome(self, item: Item, answer: replies.Answer, *, stored: bool) -> RoomKey | KeyMissing:
         came = answer.keys.get(item)

@@ -38,6 +38,14 @@ class Page:
     code: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """How a room stands: the version in use, -1 where none is named, and whether another is on its way."""
+
+    version: int
+    rotating: bool
+
+
 _REFUSED: Final = "error"
 
 
@@ -97,6 +105,26 @@ def read_page(data: bytes) -> Page:
     keys = [key for result in _results(document) if (key := _key(result, in_use=True)) is not None]
     cursor = document.get("cursor")
     return Page(keys, cursor if isinstance(cursor, str) and cursor else None)
+
+
+def status_request(room_ids: Sequence[str]) -> bytes:
+    """Ask how rooms stand."""
+    return orjson.dumps({"roomIds": room_ids})
+
+
+def read_status(data: bytes) -> Mapping[str, State] | str:
+    """Read how the rooms stand that the account is a member of, or why that was refused."""
+    document = _document(data)
+    if document is None or isinstance(document.get("code"), str):
+        return _code(document)
+    states = {room_id: state for room_id, state in document.items() if isinstance(state, dict)}
+    return {
+        room_id: State(
+            version if is_version(version := state.get("keyVersion")) else -1, state.get("rotating") is True
+        )
+        for room_id, state in states.items()
+        if state.get("member") is True
+    }
 
 
 def _document(data: bytes) -> dict[str, Any] | None:

@@ -19,17 +19,20 @@ async def test_a_replica_that_cannot_reach_the_broker_leaves_its_partitions_to_o
 ) -> None:
     monkeypatch.setattr("worker.replica.LEASE_MS", 2_000)
     await site_rig.users("alice", "bob", "carol")
-    async with proxied(site_rig.settings.nats_url[0]) as proxy:
-        async with site_rig.worker(nats_url=[proxy.url]), site_rig.worker():
-            await until_owners(site_rig, lambda seen: shared(seen, 2), "two replicas own half each")
-            proxy.accepting = False
-            proxy.cut()
-            for number in range(16):
-                body = {**CREATE, "roomId": f"r{number}"}
-                assert (await site_rig.ask("create", body))["status"] == "ok"
-            await until_owners(site_rig, lambda seen: shared(seen, 1), "the other one owns all")
-            proxy.accepting = True
-            await until_owners(site_rig, lambda seen: shared(seen, 2), "it is back")
+    async with (
+        proxied(site_rig.settings.nats_url[0]) as proxy,
+        site_rig.worker(nats_url=[proxy.url]),
+        site_rig.worker(),
+    ):
+        await until_owners(site_rig, lambda seen: shared(seen, 2), "two replicas own half each")
+        proxy.accepting = False
+        proxy.cut()
+        for number in range(16):
+            body = {**CREATE, "roomId": f"r{number}"}
+            assert (await site_rig.ask("create", body))["status"] == "ok"
+        await until_owners(site_rig, lambda seen: shared(seen, 1), "the other one owns all")
+        proxy.accepting = True
+        await until_owners(site_rig, lambda seen: shared(seen, 2), "it is back")
 
 
 async def test_what_expires_while_nothing_can_be_read_is_counted(site_rig: Rig) -> None:

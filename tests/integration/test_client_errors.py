@@ -62,10 +62,10 @@ async def test_without_a_service_keys_that_are_sent_are_held_and_others_missed(n
 async def test_an_account_that_asks_too_often_is_told_so_and_served_later(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.service.RateLimit", lambda: RateLimit(rate=0.5, burst=1))
+    monkeypatch.setattr("worker.service.RateLimit", lambda: RateLimit(rate=0.5, burst=2))
     async with service(site_rig) as asking:
         await asking.rooms(room("r1", 7, past=[6]))
-        async with RoomKeys(asking.client, "bob", asking.site) as keys:  # this is its one request in two seconds
+        async with RoomKeys(asking.client, "bob", asking.site) as keys:  # these are its two requests
             with pytest.raises(TooManyRequests):
                 await keys.key("r1", 6, deadline=0.1)
             assert await keys.key("r1", 6, deadline=PATIENCE) == key("r1", 6)

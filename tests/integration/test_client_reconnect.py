@@ -63,6 +63,26 @@ async def test_keys_that_were_missed_while_the_server_was_away_are_held_after_it
             await asyncio.wait_for(back.wait(), PATIENCE)  # its user's own callback
 
 
+async def test_who_waits_while_the_server_is_away_waits_for_what_is_missed_until_it_is_back(
+    own_nats: NatsServer, mongo_uri: str, database: str, site: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roomkeys.client.REQUEST_SECONDS", 0.5)
+    async with (
+        rig(own_nats.url, mongo_uri, database, site) as made,
+        service(made) as asking,
+        connected(own_nats) as client,
+    ):
+        await asking.rooms(room("r1", 7))
+        async with RoomKeys(client, "bob", site) as keys:
+            await own_nats.kill()
+            await until(lambda: not client.is_connected)
+            await asking.database["rooms"].update_one({"_id": "r1"}, {"$set": {**room("r1", 9, past=[7, 8])}})
+            waiting = asyncio.ensure_future(keys.caught_up())
+            await own_nats.start()
+            await asyncio.wait_for(waiting, PATIENCE)
+            assert keys.held("r1") == [7, 9]
+
+
 def reconnected_since(client: Client, before: int) -> bool:
     return bool(client.stats["reconnects"] > before)
 

@@ -117,6 +117,9 @@ async def test_a_client_of_other_people_receives_fetches_and_opens(node_site: Si
             assert await says(bob, "room r1: ") == "room r1: she was here\n"
             await node_site.say("spoiled", spoiled=True)
             assert await says(bob, "room r1: ") == "room r1: a message that key 1 does not open\n"
+            for nonsense in (b"", b"null", b"hello"):
+                await made.nc.publish("example.room.r1.message", nonsense)
+                assert await says(bob, "room r1: ") == "room r1: something that is no sealed message\n"
             await made.ask("member.remove", {"roomId": "r1", "requester": "alice", "account": "bob"})
             await node_site.say("bob is gone")
             assert await says(bob, "room r1: ") == "room r1: no key 2: not_room_member\n"

@@ -15,10 +15,12 @@ class Passes:
         self.begun = 0
         self.running = 0
         self.together = 0
+        self.anew: list[bool] = []
         self.ends: asyncio.Queue[float | None] = asyncio.Queue()
 
-    async def run(self) -> float | None:
+    async def run(self, anew: bool) -> float | None:
         self.begun += 1
+        self.anew.append(anew)
         self.running += 1
         self.together = max(self.together, self.running)
         again = await self.ends.get()
@@ -72,7 +74,7 @@ async def test_a_pass_that_fails_is_tried_again() -> None:
         await until(lambda: passes.begun == 2)
         passes.ends.put_nowait(None)
         await asyncio.wait_for(catch_up.done(), 20)
-    assert passes.begun == 2
+    assert passes.anew == [True, False]
 
 
 async def test_a_call_ends_the_pause_after_a_failure() -> None:
@@ -85,3 +87,4 @@ async def test_a_call_ends_the_pause_after_a_failure() -> None:
         await until(lambda: passes.begun == 2)
         passes.ends.put_nowait(None)
         await asyncio.wait_for(catch_up.done(), 20)
+    assert passes.anew == [True, True]
