@@ -28,7 +28,7 @@ USER 10001:10001
 EXPOSE 8081 9090
 # Alive, not ready: a replica that waits for its servers must not be killed for it.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
-  CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('HEALTH_ADDR', ':8081').rpartition(':')[2] + '/healthz', timeout=2)"]
+  CMD ["python", "-c", "import os, urllib.request as u; host, _, port = (os.environ.get('HEALTH_ADDR') or ':8081').rpartition(':'); u.urlopen('http://' + (host or '127.0.0.1') + ':' + port + '/healthz', timeout=2)"]
 ENTRYPOINT ["room-worker"]
 CMD ["run"]
 COPY --from=build /opt/room-worker /opt/room-worker

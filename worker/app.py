@@ -11,6 +11,7 @@ from typing import Final, Literal, TypeVar
 import nats.errors
 from nats.js.api import RetentionPolicy, StreamConfig
 from nats.js.errors import APIError, NotFoundError
+from pymongo.errors import PyMongoError
 
 from roomkeys import subjects
 from roomkeys.errors import Passing, Unexpected
@@ -105,14 +106,19 @@ async def _serve(
 
 
 def open_database(settings: Settings) -> Database:
-    """Return the database that the settings name."""
-    return connect(
-        settings.mongo_uri.get_secret_value(),
-        settings.mongo_db,
-        settings.mongo_driver,
-        username=settings.mongo_username,
-        password=settings.mongo_secret,
-    )
+    """Return the database that the settings name; `WrongSetting` where no client can be made of them."""
+    try:
+        return connect(
+            settings.mongo_uri.get_secret_value(),
+            settings.mongo_db,
+            settings.mongo_driver,
+            username=settings.mongo_username,
+            password=settings.mongo_secret,
+        )
+    except (PyMongoError, OSError, ValueError):  # whose texts may quote a password
+        raise WrongSetting(
+            "MONGO_URI must be a URI whose options, files and, for mongodb+srv, name servers are right"
+        ) from None
 
 
 async def bootstrap_streams(broker: Broker, site: str) -> None:

@@ -4,13 +4,16 @@ The files are read before any connection is tried, so that one with nonsense in 
 server that cannot be reached.
 """
 
+import re
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import nkeys
 
 from worker.settings import Settings, WrongSetting
+
+_SEED: Final = re.compile(r"BEGIN USER NKEY SEED-+\s+(\S+)\s+-+END USER NKEY SEED")
 
 
 def credentials(settings: Settings) -> dict[str, Any]:
@@ -38,7 +41,8 @@ def _tls(settings: Settings) -> ssl.SSLContext:
         raise WrongSetting("NATS_TLS_CA must be a file of certificates in PEM form") from None
     try:
         if settings.nats_tls_cert is not None:
-            context.load_cert_chain(settings.nats_tls_cert, settings.nats_tls_key)
+            # Without a password of ours a key that needs one would be asked for on the terminal.
+            context.load_cert_chain(settings.nats_tls_cert, settings.nats_tls_key, password="")
     except (ssl.SSLError, OSError):
         raise WrongSetting(
             "NATS_TLS_CERT and NATS_TLS_KEY must be a certificate and its key in PEM form"
@@ -51,15 +55,24 @@ def _looks_like_credentials(file: Path) -> bool:
         text = file.read_text()
     except (OSError, UnicodeDecodeError):
         return False
-    return "BEGIN NATS USER JWT" in text and "BEGIN USER NKEY SEED" in text
+    seed = _SEED.search(text)
+    return "BEGIN NATS USER JWT" in text and seed is not None and _is_seed(seed[1].encode())
 
 
 def _holds_a_seed(file: Path) -> bool:
     try:
-        nkeys.from_seed(bytearray(file.read_bytes().strip()))
+        return _is_seed(file.read_bytes().strip())
+    except OSError:
+        return False
+
+
+def _is_seed(seed: bytes) -> bool:
+    """Tell whether it is a user's seed: an account's or an operator's is no login."""
+    try:
+        nkeys.from_seed(bytearray(seed))
     except Exception:  # noqa: BLE001 - the library has many ways to say no
         return False
-    return True
+    return seed.startswith(b"SU")
 
 
 def _require(good: bool, variable: str, meaning: str) -> None:

@@ -6,6 +6,7 @@ A wrong or missing one raises `WrongSetting`, which names the variable and what 
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -28,9 +29,18 @@ def _servers(value: object) -> object:
     if isinstance(value, list):
         return value
     servers = [part.strip() for part in str(value).split(",") if part.strip()]
-    if not servers or not all(re.fullmatch(r"(nats|tls|ws|wss)://\S+", server) for server in servers):
-        raise ValueError("comma-separated servers such as nats://localhost:4222")
+    over_websocket = {server.startswith("ws") for server in servers}
+    if len(over_websocket) != 1 or not all(map(_is_server, servers)):
+        raise ValueError("comma-separated servers such as nats://localhost:4222, all of them ws:// or none")
     return servers
+
+
+def _is_server(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"nats", "tls", "ws", "wss"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port is none
+        return False
 
 
 def _site(value: object) -> object:
@@ -50,11 +60,11 @@ def _reply_prefixes(value: object) -> object:
 
 def _mongo_uri(value: object) -> object:
     text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-    complaint = "a URI such as mongodb://localhost:27017/?replicaSet=rs0, user and password percent-encoded"
+    complaint = "a URI such as mongodb://localhost:27017/?replicaSet=rs0, percent-encoded, whose files can be read"
     if not text.startswith("mongodb+srv://"):  # which would ask the name servers
         try:
             parse_uri(text, warn=True)
-        except (PyMongoError, ValueError):  # whose texts may quote a password
+        except (PyMongoError, ValueError, OSError):  # whose texts may quote a password
             raise ValueError(complaint) from None
     return text
 
@@ -145,7 +155,7 @@ class Settings(BaseSettings):
         ):
             if (getattr(self, one) is None) != (getattr(self, other) is None):
                 raise ValueError(f"{one.upper()} and {other.upper()} go together")
-        if self.mongo_username is not None and self.mongo_secret is None:
+        if self.mongo_username is not None and not self.mongo_secret:
             raise ValueError("MONGO_USERNAME needs MONGO_PASSWORD or MONGO_PASSWORD_FILE")
         return self
 
@@ -153,7 +163,10 @@ class Settings(BaseSettings):
     def mongo_secret(self) -> str | None:
         """Return MongoDB's password, from the file where one is named."""
         if self.mongo_password_file is not None:
-            return self.mongo_password_file.read_text().strip()
+            try:
+                return self.mongo_password_file.read_text().strip()
+            except (OSError, UnicodeDecodeError):
+                raise ValueError("MONGO_PASSWORD_FILE must be a file of text that can be read") from None
         return None if self.mongo_password is None else self.mongo_password.get_secret_value()
 
 

@@ -49,5 +49,7 @@ async def test_a_dead_letter_that_was_cut_or_is_no_event_is_refused(site_rig: Ri
     every = await run("deadletters", "replay", "--all", "--json", env=env)
     assert every.code == 1
     assert ["refused" in item for item in every.json()] == [True, True, False]
+    some = await run("deadletters", "replay", "3", "99", "--json", env=env)
+    assert (some.code, ["refused" in item for item in some.json()]) == (1, [False, True])
     unknown = await run("deadletters", "show", "9", env=env)
     assert (unknown.code, unknown.err) == (1, "room-worker: there is no dead letter 9\n")

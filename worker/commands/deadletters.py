@@ -90,8 +90,8 @@ async def _replay(sequences: tuple[int, ...], *, as_json: bool) -> int:
     settings = read_settings()
     outcomes: list[dict[str, Any]] = []
     async with nats_connection(settings) as broker:
-        async for letter in _chosen(broker, settings.site_id, sequences):
-            outcomes.append(await _once_more(broker, settings.site_id, letter))
+        async for sequence, letter in _chosen(broker, settings.site_id, sequences):
+            outcomes.append(await _once_more(broker, settings.site_id, sequence, letter))
             if not as_json:
                 _tell(outcomes[-1])
     if as_json:
@@ -101,12 +101,14 @@ async def _replay(sequences: tuple[int, ...], *, as_json: bool) -> int:
     return AMISS if any("refused" in outcome for outcome in outcomes) else OK
 
 
-async def _chosen(broker: Broker, site: str, sequences: tuple[int, ...]) -> AsyncIterator[DeadLetter]:
+async def _chosen(
+    broker: Broker, site: str, sequences: tuple[int, ...]
+) -> AsyncIterator[tuple[int, DeadLetter | None]]:
     if not sequences:
         async for letter in letters.stored(broker, site, newest_first=False):
-            yield letter
+            yield letter.sequence, letter
     for sequence in sequences:
-        yield await _letter(broker, site, sequence)
+        yield sequence, await letters.read(broker, site, sequence)
 
 
 async def _letter(broker: Broker, site: str, sequence: int) -> DeadLetter:
@@ -116,8 +118,11 @@ async def _letter(broker: Broker, site: str, sequence: int) -> DeadLetter:
     return letter
 
 
-async def _once_more(broker: Broker, site: str, letter: DeadLetter) -> dict[str, Any]:
-    outcome = {"sequence": letter.sequence, "subject": letter.subject}
+async def _once_more(broker: Broker, site: str, sequence: int, letter: DeadLetter | None) -> dict[str, Any]:
+    """Send a letter and return what came of it; those before it have been sent, whatever is wrong with it."""
+    if letter is None:
+        return {"sequence": sequence, "refused": "there is no such dead letter"}
+    outcome = {"sequence": sequence, "subject": letter.subject}
     try:
         return {**outcome, "newSequence": await letters.replay(broker, site, letter)}
     except (Refused, NotTaken) as refusal:

@@ -43,17 +43,23 @@ async def _tail(
     settings = read_settings()
     shown = 0
 
+    def tell(line: dict[str, Any]) -> None:
+        try:
+            out(line)
+        except OSError:  # nobody reads it any more
+            stop.set()
+
     def key(held: HeldKey) -> None:
         nonlocal shown
         if not stop.is_set():
-            out(key_line(held))
+            tell(key_line(held))
             shown += 1
             if shown == count:
                 stop.set()
 
     async def update(message: Msg) -> None:
         if not stop.is_set():
-            out(update_line(message.data))
+            tell(update_line(message.data))
 
     with _warnings_told():
         async with nats_connection(settings, _tell) as broker:
