@@ -7,6 +7,7 @@ answered by a read that began before it asked: a member who is removed is refuse
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final, Generic, TypeVar
 
 from worker import metrics
@@ -24,7 +25,8 @@ _A = TypeVar("_A")
 class Lookups(Generic[_Q, _A]):
     """Collects questions of one kind; `read` answers several at once, in their order.
 
-    `weigh` tells how much a question adds to a read, and `most` how much one may carry.
+    `weigh` tells how much a question adds to a read, and `most` how much one may carry; `names` what it asks by
+    name, of which a read may carry `most_names` different ones: each of them is looked for in all that is read.
     """
 
     def __init__(
@@ -34,10 +36,14 @@ class Lookups(Generic[_Q, _A]):
         *,
         most: int,
         weigh: Callable[[_Q], int] = lambda _: 1,
+        most_names: int = 0,
+        names: Callable[[_Q], AbstractSet[int]] = lambda _: frozenset(),
     ) -> None:
         self._read = read
         self._weigh = weigh
         self._most = most
+        self._names = names
+        self._most_names = most_names
         self._waiting: deque[tuple[_Q, asyncio.Future[_A]]] = deque()
         self._arrived = asyncio.Event()
         self._lanes = [tasks.create_task(self._serve()) for _ in range(LANES)]
@@ -64,11 +70,12 @@ class Lookups(Generic[_Q, _A]):
 
     def _take(self) -> list[tuple[_Q, asyncio.Future[_A]]]:
         taken: list[tuple[_Q, asyncio.Future[_A]]] = []
-        weight = 0
+        weight, names = 0, set[int]()
         while self._waiting:
             question, future = self._waiting[0]
             weight += self._weigh(question)
-            if taken and weight > self._most:
+            names |= self._names(question)
+            if taken and (weight > self._most or len(names) > self._most_names):
                 break
             self._waiting.popleft()
             if not future.done():  # it has not waited too long

@@ -42,6 +42,9 @@ MOST_IN_HAND: Final = 16_384
 MOST_BYTES: Final = 64 * 1024 * 1024
 """Bytes of bodies that may."""
 
+MOST_VERSIONS: Final = 1_000
+"""The most different versions in one read: each is looked for among the replaced keys of every room in it."""
+
 MOST_PAIRS: Final = 10_000
 """Rooms, counted once for each account that asks, that one read looks up."""
 
@@ -71,6 +74,8 @@ class KeyService:
             tasks,
             most=MOST_PAIRS,
             weigh=lambda need: len(need.room_ids),
+            most_names=MOST_VERSIONS,
+            names=lambda need: need.versions,
         )
         self._listings: Lookups[Listing, list[str]] = Lookups(
             lambda listings: rooms_of(database, listings), tasks, most=MOST_LISTINGS

@@ -135,6 +135,24 @@ async def test_more_than_one_read_carries_is_read_by_several(
     assert asking.commands.take()["find rooms"] >= 20
 
 
+async def test_a_read_looks_for_few_versions_however_many_ask_for_one_of_them(
+    site_rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.service.MOST_VERSIONS", 5)
+    accounts = [f"user-{number:03d}" for number in range(100)]
+    async with service(site_rig) as asking:
+        await asking.rooms(room("r1", 7, past=[6]), members=accounts)
+        asking.commands.take()
+        same = await asyncio.gather(*(asking.get(account, "r1", {"version": 6}) for account in accounts))
+        together = asking.commands.take()["find rooms"]
+        each = enumerate(accounts, 10)
+        others = await asyncio.gather(*(asking.get(account, "r1", {"version": at}) for at, account in each))
+        apart = asking.commands.take()["find rooms"]
+    assert {answer["version"] for answer in same} == {6}
+    assert {answer["reason"] for answer in others} == {"key_not_available"}
+    assert together < 20 <= apart
+
+
 @pytest.mark.parametrize("driver", ["motor", "pymongo"])
 async def test_while_the_database_is_away_requests_are_answered_unavailable_and_afterwards_again(
     nats_url: str, own_mongo: MongoServer, site: str, driver: Driver, monkeypatch: pytest.MonkeyPatch
