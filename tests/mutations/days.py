@@ -64,16 +64,21 @@ async def crash_after_delivering(town: Town) -> AsyncIterator[None]:
 @asynccontextmanager
 async def a_zombie(town: Town) -> AsyncIterator[None]:
     """Let another replica take over from one that is taken for dead, and that then goes on where it was."""
-    held, released, zombies = asyncio.Event(), asyncio.Event(), list[str]()
+    held, released, over, zombies = asyncio.Event(), asyncio.Event(), asyncio.Event(), list[str]()
     committing, beat = transaction.commit, replicas.beat
 
     async def hold(database: Any, session: Any, bulks: Any) -> None:
-        if armed.is_set() and not held.is_set():
-            found = await cursors.cursors(database, town.made.site)
-            zombies.extend(one["owner"] for one in found if bytes(one["session"]) == session_id(session).bytes)
-            held.set()
-            await asyncio.wait_for(released.wait(), PATIENCE)
-        await committing(database, session, bulks)
+        if not armed.is_set() or held.is_set():
+            await committing(database, session, bulks)
+            return
+        found = await cursors.cursors(database, town.made.site)
+        zombies.extend(one["owner"] for one in found if bytes(one["session"]) == session_id(session).bytes)
+        held.set()
+        await asyncio.wait_for(released.wait(), PATIENCE)
+        try:
+            await committing(database, session, bulks)
+        finally:
+            over.set()
 
     async def die(database: Any, site: str, owner: str) -> None:
         if owner not in zombies:
@@ -92,5 +97,6 @@ async def a_zombie(town: Town) -> AsyncIterator[None]:
             await town.answered(asked)
             await town.until_nothing_is_owed()
             released.set()
+            await asyncio.wait_for(over.wait(), PATIENCE)
             await town.ask("key.rotate", ROTATE)
             yield
