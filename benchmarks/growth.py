@@ -37,7 +37,7 @@ async def growth(bench: Bench, samples: Samples) -> None:
 
 
 def _rounds(size: int) -> int:
-    """Return how often a backlog is measured: the shortest take a fifth of a second, and one more or less is much."""
+    """Return how often a backlog is measured: the shortest take a fifth of a second, and vary the most."""
     return {min(SIZES.backlogs): 5 * SIZES.rounds, max(SIZES.backlogs): 1}.get(size, SIZES.rounds)
 
 
