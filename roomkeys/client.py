@@ -156,7 +156,7 @@ class RoomKeys:
         """Wait until all that was missed before this call is held, or the client has ended."""
         self._look()
         if not self._nc.is_connected:
-            self._catch_up.call()  # what is missed now is missed before it is back
+            self._catch_up.call()  # the reconnect that shows that something is missed is still to come
         await self._until_ended_or(self._catch_up.done())
 
     async def _until_ended_or(self, waiting: Coroutine[Any, Any, None]) -> None:

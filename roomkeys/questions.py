@@ -2,18 +2,14 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final
 
 from roomkeys import replies, subjects
 from roomkeys.errors import UNAVAILABLE
 from roomkeys.holder import Holder
-from roomkeys.keys import RoomKey
+from roomkeys.keys import UNUSED, RoomKey
 from roomkeys.missing import KeyMissing, KeyNotAvailable, NotStored, missing
 from roomkeys.pauses import Pauses
 from roomkeys.requests import MAX_ITEMS, Item
-
-_UNSEEN: Final = -2
-_NO_VERSION: Final = -1
 
 log = logging.getLogger("roomkeys")
 
@@ -36,8 +32,8 @@ class Questions:
         self._looks = 0
         self._anew = self._unread = True
         # Rooms whose next key may have been sent before the account listened, and the version in use that was
-        # seen there; `_UNSEEN` until it was looked at.
-        self._unsure: dict[str, int] = {}
+        # seen there; None until it was looked at.
+        self._unsure: dict[str, int | None] = {}
 
     async def several(self, items: Sequence[Item]) -> Mapping[Item, RoomKey | KeyMissing]:
         """Ask for several keys; each has its own answer, or its own error."""
@@ -58,7 +54,7 @@ class Questions:
             return self._failed(why)
         self._unread = False
         if self._anew:
-            self._unsure = dict.fromkeys(self._holder.ring.in_use(), _UNSEEN)
+            self._unsure = dict.fromkeys(self._holder.ring.in_use())
             self._anew, self._looks = False, 0
         if (why := await self._look()) is not None:
             return self._failed(why)
@@ -99,8 +95,8 @@ class Questions:
         seen = self._unsure.pop(room_id)
         if state is None:
             return
-        behind = state.version > self._holder.ring.in_use().get(room_id, _NO_VERSION) and seen != state.version
-        if behind or (state.rotating and seen in {_UNSEEN, state.version}):
+        behind = state.version > self._holder.ring.in_use().get(room_id, UNUSED) and seen != state.version
+        if behind or (state.rotating and seen in {None, state.version}):
             self._unsure[room_id] = state.version
 
     def _outcome(self, item: Item, answer: replies.Answer, *, stored: bool) -> RoomKey | KeyMissing:

@@ -13,7 +13,7 @@ import orjson
 
 from roomkeys.errors import INTERNAL, UNAVAILABLE
 from roomkeys.keyring import HeldKey
-from roomkeys.keys import KEY_BYTES, RoomKey
+from roomkeys.keys import KEY_BYTES, UNUSED, RoomKey
 from roomkeys.requests import Item, is_version
 
 
@@ -40,7 +40,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How a room stands: the version in use, -1 where none is named, and whether another is on its way."""
+    """How a room stands: the version in use, `UNUSED` where none is named, and whether another is on its way."""
 
     version: int
     rotating: bool
@@ -120,7 +120,7 @@ def read_status(data: bytes) -> Mapping[str, State] | str:
     states = {room_id: state for room_id, state in document.items() if isinstance(state, dict)}
     return {
         room_id: State(
-            version if is_version(version := state.get("keyVersion")) else -1, state.get("rotating") is True
+            version if is_version(version := state.get("keyVersion")) else UNUSED, state.get("rotating") is True
         )
         for room_id, state in states.items()
         if state.get("member") is True

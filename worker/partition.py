@@ -19,7 +19,7 @@ from worker.inbox import Inbox
 from worker.logs import logger, where
 from worker.loop import Loop
 from worker.pace import Pace
-from worker.stream import expired, resume_after
+from worker.stream import resume_after
 from worker.tools import Tools
 
 FOLLOW_SECONDS: Final = 5.0
@@ -131,9 +131,6 @@ class Partition:
                 "stream re-made or shortened", partition=self.number, applied=place.sequence, on=found.sequence
             )
             await self._move(loop, found)
-        elif lost := await expired(tools.broker, stream, place):
-            metrics.STREAM_FAULTS.inc()
-            log.error("events expired before they were read", partition=self.number, events=lost)
 
     async def _serve(self, loop: Loop) -> None:
         inbox = self._inbox = self._tools.feed.join(self.number, loop.place)

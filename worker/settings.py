@@ -74,11 +74,8 @@ def _duration(value: object) -> object:
         return value
     parts = _DURATION.findall(str(value))
     duration = sum(int(number) * _MILLISECONDS[unit] for number, unit in parts)
-    if (
-        "".join(f"{number}{unit}" for number, unit in parts) != str(value)
-        or not 0 <= duration <= _LONGEST
-        or not parts
-    ):
+    whole = "".join(f"{number}{unit}" for number, unit in parts)
+    if not parts or whole != str(value) or duration > _LONGEST:
         raise ValueError("a duration such as 24h, 90m or 30s, at most 3650d")
     return duration
 

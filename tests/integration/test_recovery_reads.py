@@ -21,9 +21,8 @@ def room(room_id: str, *users: str) -> dict[str, Any]:
     return {"roomId": room_id, "name": room_id, "users": list(users), "requesterAccount": "alice"}
 
 
-@pytest.fixture
-def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupt the first announcement, so that the lease is taken anew."""
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupt the next announcement, so that the lease is taken anew."""
     announce, before = Courier.announce, list[str]()
 
     async def interrupting(self: Courier, owed: Iterable[Owed]) -> None:
@@ -37,14 +36,14 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("odd", [{"_id": ObjectId()}, {"roles": [None, "member"]}], ids=["_id", "roles"])
 async def test_a_membership_that_another_system_wrote_stops_no_recovery(
-    site_rig: Rig, odd: dict[str, Any], request: pytest.FixtureRequest
+    site_rig: Rig, odd: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with site_rig.worker(partitions=1):
         await site_rig.users("alice", "bob", "carol")
         await site_rig.ask("create", room("r1", "bob", "carol"))
         theirs = await site_rig.db.subscriptions.find_one_and_delete({"roomId": "r1", "u.account": "bob"})
         await site_rig.db.subscriptions.insert_one({**theirs, **odd})
-        request.getfixturevalue("interrupted")
+        interrupt(monkeypatch)
         asked = [
             await site_rig.publish("member.remove", {"roomId": "r1", "requester": "alice", "account": "bob"}),
             await site_rig.publish("create", room("r2", "carol")),
@@ -55,12 +54,12 @@ async def test_a_membership_that_another_system_wrote_stops_no_recovery(
 
 
 async def test_an_apps_name_that_is_no_text_stops_no_recovery(
-    site_rig: Rig, request: pytest.FixtureRequest
+    site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with site_rig.worker(partitions=1):
         await site_rig.users("alice", "helper.bot")
         await site_rig.db.apps.insert_one({"assistant": {"name": "helper.bot"}, "name": 42})
-        request.getfixturevalue("interrupted")
+        interrupt(monkeypatch)
         body = {"roomId": "dm", "users": ["helper.bot"], "requesterAccount": "alice"}
         assert (await site_rig.ask("create", body))["status"] == "ok"
     (update,) = {body["roomName"] for body in site_rig.of("chat.user.alice.event.subscription.update")}
