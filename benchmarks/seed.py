@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from benchmarks.sizes import FIRST
-from roomkeys.people import FLAGS
+from roomkeys.membership import FLAGS
 
 _STEP: Final = 1_000
 _AT: Final = datetime(2025, 5, 11, tzinfo=UTC)

@@ -7,7 +7,7 @@ for every member. (design.md, invariants 3 and 4)
 
 from dataclasses import dataclass, field, replace
 from secrets import token_bytes
-from typing import Final
+from typing import Final, TypeGuard
 
 KEY_BYTES: Final = 32
 """An AES-256-GCM key."""
@@ -94,3 +94,12 @@ class KeyRecord:
             in_use=self.in_use if self.overtaken else staged.version,
         )
         return settled if following is None else settled.staging(following)
+
+
+_VERSIONS: Final = 2**53
+"""Beyond this a number in JSON is not exact, and no version."""
+
+
+def is_version(value: object) -> TypeGuard[int]:
+    """Tell whether it is a version: a whole number that is not negative."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _VERSIONS

@@ -7,7 +7,6 @@ break in one would name another subject or forge a protocol line. (contract.md, 
 import re
 from collections.abc import Iterable
 from typing import Final, TypeGuard
-from zlib import crc32
 
 MAX_TOKEN_BYTES: Final = 255
 """The longest token in UTF-8 bytes: the broker closes a connection whose control line exceeds 4 KiB."""
@@ -16,9 +15,12 @@ MAX_REPLY_BYTES: Final = 1024
 """The longest reply address in UTF-8 bytes, for the same reason."""
 
 _BOT_SUFFIX: Final = ".bot"
+
 _PLATFORM_PREFIX: Final = "p_"
+
 # \s covers Unicode's white space; surrogates cannot be encoded and so cannot be sent.
 _FORBIDDEN: Final = re.compile("[\\s.*>\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
 _REQUEST_ID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -62,8 +64,3 @@ def is_dotted_bot(account: object) -> bool:
 def is_request_id(value: object) -> TypeGuard[str]:
     """Tell whether `value` is a hyphenated UUID, the only form of `X-Request-ID` that counts."""
     return isinstance(value, str) and _REQUEST_ID.fullmatch(value) is not None
-
-
-def partition_of(room_id: str | None, partitions: int) -> int:
-    """Return the partition that owns the room; events without a room belong to partition 0."""
-    return 0 if room_id is None else crc32(room_id.encode()) % partitions

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pymongo import DeleteMany, InsertOne, UpdateMany, UpdateOne
 
-from roomkeys.decision import INDIVIDUAL, RoomChange
-from roomkeys.events import Incoming
+from roomkeys.decisions.decision import INDIVIDUAL, RoomChange
+from roomkeys.events.event import Incoming
+from roomkeys.events.position import Place
 from roomkeys.keys import RoomKey
-from roomkeys.people import MEMBER
+from roomkeys.membership import MEMBER
 from store.connect import Database, Document
-from store.cursors import Lease, Place, fence
+from store.cursors import Lease, fence
 from store.documents import date, key_document, membership_document, room_document, row_fields
 from store.outbox import OUTBOX, Entry, entry_document, kept_document, kept_id, struck
 from store.transaction import Bulk, Write, commit

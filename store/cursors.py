@@ -12,13 +12,15 @@ from bson.binary import UUID_SUBTYPE, Binary
 from pymongo import UpdateOne
 
 from roomkeys.errors import LostLease
-from roomkeys.slices import Slice
+from roomkeys.events.position import Place, Slice
 from store.connect import Database, Document, session_id
 from store.failures import translated
 from store.transaction import Bulk
 
 CURSORS: Final = "room_worker_cursors"
+
 SITES: Final = "room_worker_sites"
+
 _TAKE_TIMEOUT_MS: Final = 2_000
 
 
@@ -28,20 +30,6 @@ class OtherPartitions(Exception):
     def __init__(self, stored: int) -> None:
         super().__init__(f"this site was started with {stored} partitions")
         self.stored = stored
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A place in the stream: everything up to `sequence` has been applied.
-
-    `time_ns` is the broker's time of that message and `created_ns` the stream's (epoch nanoseconds): they
-    tell whether it still is the same stream. `slice`: how far the event after it has been applied, if in part.
-    """
-
-    sequence: int
-    time_ns: int
-    created_ns: int
-    slice: Slice | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from typing import Any, Final
 
 from uuid_utils import uuid7
 
-from roomkeys.decision import Founding, Row
+from roomkeys.decisions.decision import Founding, Row
 from roomkeys.keys import KEY_BYTES, UNUSED, KeyRecord, RoomKey
-from roomkeys.people import FLAGS, Kind, Member, Membership, Room, User
+from roomkeys.membership import FLAGS, Kind, Member, Membership, Room, User
 from store.connect import Document
 
 KEYS_PROJECTION: Final = {

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from operator import itemgetter
 from typing import Any, Final
 
-from roomkeys.decision import ORG
+from roomkeys.decisions.decision import ORG
 from store import documents, survivors
 from store.connect import Database, Document
 

@@ -13,10 +13,11 @@ from typing import Final
 from pydantic import TypeAdapter
 from pymongo import DeleteMany
 
-from roomkeys.decision import Owed
-from roomkeys.events import Incoming
+from roomkeys.decisions.decision import Owed
+from roomkeys.events.event import Incoming
+from roomkeys.events.position import Place
 from store.connect import Database, Document
-from store.cursors import Lease, Place, cursor_id, fence
+from store.cursors import Lease, cursor_id, fence
 from store.transaction import Bulk, commit
 
 OUTBOX: Final = "room_worker_outbox"

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import pymongo
 
-from roomkeys.answers import RoomState, States
 from roomkeys.keys import RoomKey
+from roomkeys.membership import RoomState, States
 from store.connect import Database, Document
 from store.documents import VERSIONS, date, key_version, room_key
 

@@ -4,12 +4,13 @@ from typing import Any
 
 from pymongo import DeleteMany
 
-from roomkeys.decision import INDIVIDUAL, ORG
-from roomkeys.events import Remove
-from roomkeys.slices import Sliceable
+from roomkeys.decisions.decision import INDIVIDUAL, ORG
+from roomkeys.decisions.slices import Sliceable
+from roomkeys.events.event import Remove
+from roomkeys.events.position import Place
 from roomkeys.tokens import is_bot
 from store.connect import Database, Document
-from store.cursors import Lease, Place, fence
+from store.cursors import Lease, fence
 from store.transaction import Bulk, commit
 
 

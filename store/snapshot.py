@@ -9,10 +9,11 @@ from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from roomkeys.decide import MAX_ACCOUNTS
-from roomkeys.decision import INDIVIDUAL
-from roomkeys.events import Add, AnyEvent, Create, Poison, Remove, Rotate
-from roomkeys.people import Kind, Member, Room, Snapshot, User
+from roomkeys.decisions.decide import MAX_ACCOUNTS
+from roomkeys.decisions.decision import INDIVIDUAL
+from roomkeys.decisions.snapshot import Snapshot
+from roomkeys.events.event import Add, AnyEvent, Create, Poison, Remove, Rotate
+from roomkeys.membership import Kind, Member, Room, User
 from store import documents
 from store.connect import Database, Document
 from store.named import EVERYBODY, MEMBER_FIELDS, ROOM_FIELDS, USER_FIELDS, memberships_of, only_asked, read_named

@@ -9,7 +9,7 @@ from nats.aio.msg import Msg
 
 from roomkeys import subjects
 from roomkeys.client import HeldKey, RoomKey
-from roomkeys.payload import RoomKeyEvent, marshal
+from roomkeys.messages.room_key import RoomKeyEvent, marshal
 from tests.requests import Asking, secret
 
 

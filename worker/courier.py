@@ -13,12 +13,12 @@ from typing import Final
 import nats.errors
 from nats.js.errors import Error as JetStreamError
 
-from roomkeys.decision import Letter, Outcome, Owed
+from roomkeys.decisions.decision import Letter, Outcome, Owed
 from roomkeys.errors import Passing
-from roomkeys.frame import message
 from roomkeys.keys import RoomKey
-from roomkeys.notices import Notice, notices, result
-from roomkeys.payload import RoomKeyEvent, marshal
+from roomkeys.messages.frame import message
+from roomkeys.messages.notices import Notice, notices, result
+from roomkeys.messages.room_key import RoomKeyEvent, marshal
 from roomkeys.subjects import dead_letter_subject, events_stream
 from store.connect import Database
 from store.cursors import Lease

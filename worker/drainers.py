@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from roomkeys.errors import Passing, Unexpected
 from roomkeys.keys import KeyRecord, RoomKey
-from roomkeys.payload import RoomKeyEvent, marshal
+from roomkeys.messages.room_key import RoomKeyEvent, marshal
 from store.connect import Database
 from store.cursors import Lease
 from store.snapshot import load_rooms

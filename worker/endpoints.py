@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from roomkeys import answers, requests, subjects
-from roomkeys.answers import States
+from roomkeys import subjects
+from roomkeys.membership import States
+from roomkeys.messages import key_replies, key_requests
 from roomkeys.tokens import is_token
 from store.requests import LOOKED_AT, Listing, Need
 from worker.lookups import Lookups
@@ -50,33 +51,33 @@ class Endpoint:
 
 async def key_get(desk: Desk, call: Call) -> bytes:
     """Answer with one room's key."""
-    item = requests.read_get(call.room_id, call.body)
-    return answers.get_answer(item, await desk.rooms.ask(_need(call.account, [item])))
+    item = key_requests.read_get(call.room_id, call.body)
+    return key_replies.get_answer(item, await desk.rooms.ask(_need(call.account, [item])))
 
 
 async def keys_batch(desk: Desk, call: Call) -> bytes:
     """Answer with several rooms' keys."""
-    batch = requests.read_batch(call.body)
+    batch = key_requests.read_batch(call.body)
     states = await desk.rooms.ask(_need(call.account, batch.items))
-    return answers.batch_answer(batch, states, _now_ms())
+    return key_replies.batch_answer(batch, states, _now_ms())
 
 
 async def keys_sync(desk: Desk, call: Call) -> bytes:
     """Answer with the next keys that the account lacks: list its rooms, then look them up like all others."""
-    sync = requests.read_sync(call.account, call.body)
+    sync = key_requests.read_sync(call.account, call.body)
     listed = await desk.listings.ask(Listing(call.account, sync.after))
     rooms, more = listed[:LOOKED_AT], len(listed) > LOOKED_AT
     states = await desk.rooms.ask(Need(call.account, tuple(rooms)))
     most = max(min(PAGE, desk.max_payload() // _RESULT_BYTES), 1)
-    page, cursor = answers.sync_page(call.account, sync, rooms, states, most=most, more=more)
-    return answers.sync_answer(page, states, _now_ms(), cursor)
+    page, cursor = key_replies.sync_page(call.account, sync, rooms, states, most=most, more=more)
+    return key_replies.sync_answer(page, states, _now_ms(), cursor)
 
 
 async def status_batch(desk: Desk, call: Call) -> bytes:
     """Answer how several rooms stand."""
-    room_ids = requests.read_status(call.body)
+    room_ids = key_requests.read_status(call.body)
     need = Need(call.account, tuple(room_id for room_id in room_ids if is_token(room_id)))
-    return answers.status_answer(room_ids, await desk.rooms.ask(need))
+    return key_replies.status_answer(room_ids, await desk.rooms.ask(need))
 
 
 ENDPOINTS: Final = (
@@ -87,7 +88,7 @@ ENDPOINTS: Final = (
 )
 
 
-def _need(account: str, items: Iterable[requests.Item]) -> Need:
+def _need(account: str, items: Iterable[key_requests.Item]) -> Need:
     """Return what the items need to know; an id that is no token is no room's."""
     named = [item for item in items if is_token(item.room_id)]
     versions = frozenset(item.version for item in named if item.version is not None)

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from roomkeys.frame import frame, split
+from roomkeys.messages.frame import frame, split
 from worker import metrics
 from worker.broker import Broker
 from worker.logs import logger

@@ -9,10 +9,10 @@ import asyncio
 from typing import Final
 
 from roomkeys.errors import Passing
-from roomkeys.events import AnyEvent, Incoming, decode, parse, room_of
+from roomkeys.events.decode import decode, parse, room_of
+from roomkeys.events.event import AnyEvent, Incoming
+from roomkeys.events.position import Place, partition_of
 from roomkeys.subjects import operation_of
-from roomkeys.tokens import partition_of
-from store.cursors import Place
 from worker import metrics
 from worker.broker import Broker
 from worker.ending import ended

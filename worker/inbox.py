@@ -6,8 +6,8 @@ from contextlib import suppress
 from typing import Final
 
 from roomkeys.errors import Passing
-from roomkeys.events import AnyEvent
-from store.cursors import Place
+from roomkeys.events.event import AnyEvent
+from roomkeys.events.position import Place
 
 INBOX_EVENTS: Final = 1_024
 INBOX_BYTES: Final = 8 * 1024 * 1024

@@ -14,11 +14,12 @@ from itertools import count
 from math import inf
 from typing import Final
 
-from roomkeys.decide import MAX_ACCOUNTS
+from roomkeys.decisions.decide import MAX_ACCOUNTS
 from roomkeys.errors import Conflict, LostLease, Passing
+from roomkeys.events.position import Place
 from roomkeys.keys import KeyRecord, RoomKey
-from roomkeys.people import Room
-from store.cursors import Lease, Place
+from roomkeys.membership import Room
+from store.cursors import Lease
 from store.outbox import Entry
 from worker import metrics, recovery
 from worker.courier import joiners_by_room

@@ -17,7 +17,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
 
 from roomkeys.errors import Passing
-from roomkeys.events import Incoming
+from roomkeys.events.event import Incoming
 from roomkeys.tokens import is_request_id
 from worker.broker import Broker
 from worker.logs import logger, where

@@ -3,8 +3,9 @@
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 
-from roomkeys.events import Poison, Rotate, decode, parse
-from roomkeys.slices import Sliceable
+from roomkeys.decisions.slices import Sliceable
+from roomkeys.events.decode import decode, parse
+from roomkeys.events.event import Poison, Rotate
 from store import outbox
 from store.connect import Database
 from store.cursors import Lease

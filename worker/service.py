@@ -20,9 +20,10 @@ from nats.aio.subscription import Subscription
 from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER
 from nats.micro.service import ServiceVerb
 
-from roomkeys import requests
-from roomkeys.answers import States, error_document
 from roomkeys.errors import Fault, Passing, Rejection
+from roomkeys.membership import States
+from roomkeys.messages import key_requests
+from roomkeys.messages.key_replies import error_document
 from roomkeys.tokens import is_reply, is_token
 from store.connect import Database
 from store.requests import Listing, Need, look_up, rooms_of
@@ -134,11 +135,11 @@ class KeyService:
 
     def _refusal(self, call: Call) -> Fault | None:
         if not is_token(call.account) or _REPLACEMENT in call.account:
-            return requests.INVALID_ACCOUNT
+            return key_requests.INVALID_ACCOUNT
         if not self._limit.allows(call.account, time.monotonic()):
-            return requests.RATE_LIMITED
+            return key_requests.RATE_LIMITED
         if len(self._in_hand) >= MOST_IN_HAND or self._bytes + len(call.body) > MOST_BYTES:
-            return requests.OVERLOADED
+            return key_requests.OVERLOADED
         return None
 
     async def _serve(self, endpoint: Endpoint, call: Call, reply: str, since: int) -> None:
@@ -149,10 +150,10 @@ class KeyService:
         except Rejection as error:
             answer = error.fault
         except (Passing, TimeoutError):
-            answer = requests.DATABASE_UNAVAILABLE
+            answer = key_requests.DATABASE_UNAVAILABLE
         except Exception as error:  # noqa: BLE001 - one request's trouble is not the others'
             log.warning("request failed", endpoint=endpoint.name, error=where(error))
-            answer = requests.REQUEST_FAILED
+            answer = key_requests.REQUEST_FAILED
         finally:
             self._bytes -= len(call.body)
         await self._answer(endpoint, reply, answer, since)
@@ -160,7 +161,7 @@ class KeyService:
     async def _answer(self, endpoint: Endpoint, reply: str, answer: bytes | Fault, since: int) -> None:
         if isinstance(answer, bytes) and not self._broker.fits(answer):
             log.error("answer larger than the server takes", endpoint=endpoint.name, bytes=len(answer))
-            answer = requests.REQUEST_FAILED
+            answer = key_requests.REQUEST_FAILED
         if isinstance(answer, bytes):
             outcome, error = "ok", None
             await self._send(reply, answer)

@@ -12,7 +12,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
 from nats.js.errors import APIError, NotFoundError
 
 from roomkeys.errors import Passing
-from store.cursors import Place
+from roomkeys.events.position import Place
 from worker.broker import Broker
 from worker.logs import where
 

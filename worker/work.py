@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from roomkeys.decision import Decision, Owed, RoomChange
+from roomkeys.decisions.decision import Decision, Owed, RoomChange
+from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.keys import RoomKey
-from roomkeys.people import Member, Room, Snapshot
+from roomkeys.membership import Member, Room
 from store.outbox import Entry
 
 

@@ -10,16 +10,17 @@ from dataclasses import replace
 from itertools import takewhile
 from typing import Final
 
-from roomkeys.decide import MAX_ACCOUNTS, decide, reject, touches
-from roomkeys.decision import Decision, Owed
+from roomkeys.decisions.decide import MAX_ACCOUNTS, decide, reject, touches
+from roomkeys.decisions.decision import Decision, Owed
+from roomkeys.decisions.slices import Sliceable, among, decide_slice
+from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.errors import INTERNAL_FAULT, Fault
-from roomkeys.events import AnyEvent, Incoming, Poison, Remove, Rotate
+from roomkeys.events.event import AnyEvent, Incoming, Poison, Remove, Rotate
+from roomkeys.events.position import Place, Slice
 from roomkeys.keys import KeyRecord, RoomKey
-from roomkeys.people import Snapshot
-from roomkeys.slices import Slice, Sliceable, among, decide_slice
 from store import outbox
 from store.apply import apply
-from store.cursors import Lease, Place
+from store.cursors import Lease
 from store.documents import new_id
 from store.settle import settle
 from store.slices import all_known, clear_rows, next_accounts, rows_to_clear

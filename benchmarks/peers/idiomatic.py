@@ -10,7 +10,7 @@ from nats.aio.client import Client
 
 from benchmarks.accounts import accounts
 from roomkeys.keys import RoomKey
-from roomkeys.payload import RoomKeyEvent, marshal
+from roomkeys.messages.room_key import RoomKeyEvent, marshal
 from roomkeys.subjects import room_key
 from store.connect import connect
 from worker.settings import read_settings

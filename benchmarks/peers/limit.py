@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from benchmarks import wire
 from benchmarks.accounts import accounts
-from roomkeys.frame import frame
 from roomkeys.keys import RoomKey
-from roomkeys.payload import RoomKeyEvent, marshal
+from roomkeys.messages.frame import frame
+from roomkeys.messages.room_key import RoomKeyEvent, marshal
 from store.connect import connect
 from store.survivors import START, page_pipeline
 from worker.settings import read_settings

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from benchmarks.accounts import accounts
+from roomkeys.events.position import Place
 from roomkeys.keys import RoomKey
-from roomkeys.payload import RoomKeyEvent, marshal
+from roomkeys.messages.room_key import RoomKeyEvent, marshal
 from store import cursors
 from store.connect import Database, connect
-from store.cursors import Lease, Place
+from store.cursors import Lease
 from store.documents import key_document
 from store.snapshot import load_rooms
 from store.survivors import pages

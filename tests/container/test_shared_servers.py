@@ -6,13 +6,6 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.conftest import MONGO_IMAGE, NATS_IMAGE, Addresses
-from tests.integration.test_main_job import (  # noqa: F401 - they run here too, against containers
-    test_a_removal_reaches_every_survivor_and_not_the_one_removed,
-)
-from tests.integration.test_servers import (  # noqa: F401 - likewise
-    test_the_shared_mongo_commits_a_transaction,
-    test_the_shared_nats_stores_a_message_in_a_stream,
-)
 
 pytestmark = pytest.mark.container
 

@@ -9,15 +9,17 @@ from typing import Any
 import orjson
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
-from roomkeys.decide import decide
-from roomkeys.decision import Decision
-from roomkeys.events import AnyEvent, Incoming, decode, parse
+from roomkeys.decisions.decide import decide
+from roomkeys.decisions.decision import Decision
+from roomkeys.decisions.snapshot import Snapshot
+from roomkeys.events.decode import decode, parse
+from roomkeys.events.event import AnyEvent, Incoming
+from roomkeys.events.position import Place
 from roomkeys.keys import KeyRecord, RoomKey
-from roomkeys.people import Snapshot
 from store import cursors, outbox, settle, snapshot
 from store.apply import apply
 from store.connect import Database, Driver, connect
-from store.cursors import Lease, Place
+from store.cursors import Lease
 from store.documents import new_id
 from store.failures import translated
 from store.indexes import ensure_indexes

@@ -10,9 +10,9 @@ import pytest
 from pymongo import AsyncMongoClient
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
-from roomkeys.answers import RoomState
 from roomkeys.errors import Passing
 from roomkeys.keys import RoomKey
+from roomkeys.membership import RoomState
 from store.connect import Driver, connect
 from store.requests import Listing, Need, look_up, members_query, rooms_of, rooms_pipeline
 from tests.contract.stores import AT, DAY, Store, apply_batch, event, opened, settle_batch

@@ -11,15 +11,16 @@ from typing import Any, get_args
 import pytest
 from pymongo import MongoClient
 
-from roomkeys.decision import Letter, MembersNotice, Outcome, Owed
+from roomkeys.decisions.decision import Letter, MembersNotice, Outcome, Owed
 from roomkeys.errors import Conflict, Fault, LostLease, Passing
-from roomkeys.events import AnyEvent
+from roomkeys.events.event import AnyEvent
+from roomkeys.events.position import Place
 from roomkeys.keys import KeyRecord
-from roomkeys.people import Member, Membership
+from roomkeys.membership import Member, Membership
 from roomkeys.subjects import Operation
 from store import cursors, outbox, settle, snapshot, survivors
 from store.connect import Database, Document, Driver
-from store.cursors import Lease, OtherPartitions, Place
+from store.cursors import Lease, OtherPartitions
 from store.named import named_pipeline
 from store.outbox import Entry
 from store.settle import PAST_KEYS

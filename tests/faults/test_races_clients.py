@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from roomkeys import answers, replies, requests, subjects
-from roomkeys.answers import RoomState
-from roomkeys.client import RoomKeys
-from roomkeys.envelope import EncryptedMessage, seal
-from roomkeys.holder import Holder
-from roomkeys.keyring import HeldKey, KeyRing
+from roomkeys import subjects
+from roomkeys.client import RoomKeys, protocol
+from roomkeys.client.envelope import EncryptedMessage, seal
+from roomkeys.client.keyring import HeldKey, Holder, KeyRing
 from roomkeys.keys import RoomKey
-from roomkeys.payload import RoomKeyEvent, marshal
-from roomkeys.requests import Item
+from roomkeys.membership import RoomState
+from roomkeys.messages import key_replies, key_requests
+from roomkeys.messages.key_requests import Item
+from roomkeys.messages.room_key import RoomKeyEvent, marshal
 from store.connect import connect
 from tests.contract.stores import Commands
 from tests.requests import room, secret
@@ -47,7 +47,7 @@ def state(room_id: str, version: int) -> RoomState:
 
 def live(room_id: str, version: int) -> list[HeldKey]:
     """Read a key message as the worker writes it."""
-    held = replies.read_key(marshal(RoomKeyEvent(room_id, key(room_id, version)), 5))
+    held = protocol.read_key(marshal(RoomKeyEvent(room_id, key(room_id, version)), 5))
     assert held is not None
     return [held]
 
@@ -55,15 +55,15 @@ def live(room_id: str, version: int) -> list[HeldKey]:
 def sync(versions: Sequence[int]) -> list[HeldKey]:
     """Read a page of `keys.sync` from when the rooms were at these versions."""
     states = {room_id: state(room_id, version) for room_id, version in zip(ROOMS, versions, strict=True)}
-    return list(replies.read_page(answers.sync_answer([Item(one) for one in ROOMS], states, 5, None)).keys)
+    return list(protocol.read_page(key_replies.sync_answer([Item(one) for one in ROOMS], states, 5, None)).keys)
 
 
 def batch(asked: Sequence[tuple[str, int]]) -> list[HeldKey]:
     """Read the answer to a batch."""
     items = [Item(room_id, version) for room_id, version in asked]
-    read = requests.read_batch(replies.batch_request(items))
-    answer = answers.batch_answer(read, {room_id: state(room_id, max(VERSIONS)) for room_id in ROOMS}, 5)
-    return list(replies.read_batch(items, answer).keys.values())
+    read = key_requests.read_batch(protocol.batch_request(items))
+    answer = key_replies.batch_answer(read, {room_id: state(room_id, max(VERSIONS)) for room_id in ROOMS}, 5)
+    return list(protocol.read_batch(items, answer).keys.values())
 
 
 PLACES = st.tuples(st.sampled_from(ROOMS), st.sampled_from(VERSIONS))
@@ -164,7 +164,7 @@ async def test_n_10_000_clients_that_miss_one_version_few_reads_jittered_retries
     """They ask before the version is in use, so that many of them have to ask again."""
     commands, asked = Commands(), Asked()
     crowd = Crowd(site, seal(key("r1", 8), b"hello"))
-    monkeypatch.setattr("roomkeys.client.LOOK_SECONDS", PATIENCE)  # no connection is lost, and they are many
+    monkeypatch.setattr("roomkeys.client.room_keys.LOOK_SECONDS", PATIENCE)  # no connection is lost
     monkeypatch.setattr("worker.app.connect", partial(connect, listeners=[commands]))
     with uncollected():
         async with (

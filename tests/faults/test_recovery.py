@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from roomkeys.decide import decide
+from roomkeys.decisions.decide import decide
 from roomkeys.errors import Unexpected
 from store import replicas
 from tests.rig import Rig

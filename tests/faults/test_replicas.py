@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from roomkeys.tokens import partition_of
+from roomkeys.events.position import partition_of
 from tests.command import child, ends_well
 from tests.faults.wire import Place, Stall
 from tests.proxy import proxied

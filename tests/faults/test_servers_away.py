@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from nats.js.api import StreamConfig
 
-from roomkeys import decide, subjects
+from roomkeys import subjects
+from roomkeys.decisions import decide
 from tests.faults.story import caught_up
 from tests.rig import Rig, rig
 from worker.metrics import STREAM_FAULTS

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from roomkeys.errors import Passing, Unexpected
+from roomkeys.events.position import Place
 from roomkeys.subjects import events_stream, events_subjects
 from store import cursors, survivors
 from store.connect import Driver, connect, session_id
-from store.cursors import Place
 from tests.rig import Rig
 from worker.servers import MongoServer
 

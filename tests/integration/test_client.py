@@ -10,12 +10,8 @@ from nats.aio.msg import Msg
 
 from roomkeys import subjects
 from roomkeys.client import RoomKey, RoomKeys
-from roomkeys.envelope import seal
-from roomkeys.missing import (
-    NotAnEnvelope,
-    NotOpened,
-    NotRoomMember,
-)
+from roomkeys.client.envelope import seal
+from roomkeys.client.errors import NotAnEnvelope, NotOpened, NotRoomMember
 from tests.requests import Asking, room, secret, service
 from tests.rig import Rig
 from tests.subscribers import key, listened, send

@@ -9,7 +9,7 @@ from nats.aio.client import Client
 
 from roomkeys import subjects
 from roomkeys.client import RoomKey, RoomKeys
-from roomkeys.missing import (
+from roomkeys.client.errors import (
     KeyMissing,
     KeyNotAvailable,
     NotAsked,
@@ -18,7 +18,7 @@ from roomkeys.missing import (
     ServiceAway,
     TooManyRequests,
 )
-from roomkeys.payload import RoomKeyEvent, marshal
+from roomkeys.messages.room_key import RoomKeyEvent, marshal
 from tests.requests import Asking, room, service
 from tests.rig import Rig
 from tests.subscribers import key, send

@@ -7,11 +7,8 @@ import pytest
 
 from roomkeys import subjects
 from roomkeys.client import HeldKey, RoomKeys
-from roomkeys.envelope import seal
-from roomkeys.missing import (
-    Ended,
-    NotStored,
-)
+from roomkeys.client.envelope import seal
+from roomkeys.client.errors import Ended, NotStored
 from tests.requests import Asking, room, service
 from tests.rig import Rig
 from tests.subscribers import Store, key, listened, send

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from roomkeys.client import EncryptedMessage, RoomKeys
-from roomkeys.envelope import seal
+from roomkeys.client.envelope import seal
+from roomkeys.client.errors import NotRoomMember
 from roomkeys.keys import RoomKey
-from roomkeys.missing import NotRoomMember
 from tests.rig import Rig
 from tests.waiting import PATIENCE, until
 

@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 
 from roomkeys import subjects
 from roomkeys.client import RoomKeys
-from roomkeys.missing import Ended
+from roomkeys.client.errors import Ended
 from tests.requests import room, secret, service
 from tests.rig import rig
 from tests.waiting import PATIENCE, until
@@ -22,7 +22,7 @@ from worker.servers import NatsServer
 
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("roomkeys.client.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("roomkeys.client.room_keys.LOOK_SECONDS", 0.05)
 
 
 @asynccontextmanager
@@ -43,7 +43,7 @@ async def connected(server: NatsServer, back: asyncio.Event | None = None) -> As
 async def test_keys_that_were_missed_while_the_server_was_away_are_held_after_it(
     own_nats: NatsServer, mongo_uri: str, database: str, site: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roomkeys.client.REQUEST_SECONDS", 0.5)  # the service comes back later than the client
+    monkeypatch.setattr("roomkeys.client.room_keys.REQUEST_SECONDS", 0.5)  # the service comes back last
     back = asyncio.Event()
     async with (
         rig(own_nats.url, mongo_uri, database, site) as made,
@@ -66,7 +66,7 @@ async def test_keys_that_were_missed_while_the_server_was_away_are_held_after_it
 async def test_who_waits_while_the_server_is_away_waits_for_what_is_missed_until_it_is_back(
     own_nats: NatsServer, mongo_uri: str, database: str, site: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roomkeys.client.REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr("roomkeys.client.room_keys.REQUEST_SECONDS", 0.5)
     async with (
         rig(own_nats.url, mongo_uri, database, site) as made,
         service(made) as asking,
@@ -103,7 +103,7 @@ class Service:
 async def test_reconnects_during_a_catch_up_cause_one_pass_after_it_and_none_beside_it(
     own_nats: NatsServer, site: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roomkeys.client.REQUEST_SECONDS", 8.0)
+    monkeypatch.setattr("roomkeys.client.room_keys.REQUEST_SECONDS", 8.0)
     hanging = Service()
     async with connected(own_nats) as client, connected(own_nats) as other:
         await other.subscribe(subjects.keys_sync(site), cb=hanging.hear)

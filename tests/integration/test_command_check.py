@@ -12,8 +12,8 @@ import pytest
 from nats.js.api import RetentionPolicy
 
 from roomkeys import subjects
+from roomkeys.events.position import Place
 from store import cursors
-from store.cursors import Place
 from tests.command import ROOM_WORKER, Ended, run, variables
 from tests.rig import Rig
 from worker.app import open_database

@@ -6,8 +6,8 @@ import aiohttp
 import pytest
 
 from roomkeys import subjects
+from roomkeys.events.position import Place
 from store import cursors
-from store.cursors import Place
 from tests.command import ended, run, running, says, variables
 from tests.rig import Rig
 from worker.app import open_database

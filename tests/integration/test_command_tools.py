@@ -8,7 +8,7 @@ import pytest
 
 from roomkeys import subjects
 from roomkeys.keys import RoomKey
-from roomkeys.payload import RoomKeyEvent, marshal
+from roomkeys.messages.room_key import RoomKeyEvent, marshal
 from tests.command import child, ended, run, running, says, variables
 from tests.rig import Rig
 from worker.ports import free_port

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
-from roomkeys.frame import frame
+from roomkeys.messages.frame import frame
 from store.connect import connect
 from tests.rig import AT, PATIENCE, Rig
 from worker import app, metrics

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import orjson
 
-from roomkeys.envelope import seal
+from roomkeys.client.envelope import seal
 from roomkeys.keys import RoomKey
 from tests.command import run, running, says, variables
 from tests.rig import Rig

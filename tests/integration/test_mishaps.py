@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from roomkeys.decision import Outcome, Owed
+from roomkeys.decisions.decision import Outcome, Owed
 from roomkeys.errors import Unexpected
 from roomkeys.subjects import Operation, events_stream, events_subjects
 from store import survivors

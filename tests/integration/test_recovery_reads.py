@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from roomkeys.decision import Owed
+from roomkeys.decisions.decision import Owed
 from roomkeys.errors import Passing
 from tests.rig import Rig
 from worker.courier import Courier

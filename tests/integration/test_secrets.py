@@ -16,12 +16,12 @@ from prometheus_client import generate_latest
 from pydantic import SecretStr
 from pymongo import AsyncMongoClient, InsertOne
 
-from roomkeys.answers import RoomState
-from roomkeys.decision import Decision, Owed, RoomChange
+from roomkeys.decisions.decision import Decision, Owed, RoomChange
+from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.errors import Passing, Rejection, Unexpected
 from roomkeys.keys import KeyRecord, RoomKey
-from roomkeys.payload import RoomKeyEvent, Sender
-from roomkeys.people import Kind, Room, Snapshot
+from roomkeys.membership import Kind, Room, RoomState
+from roomkeys.messages.room_key import RoomKeyEvent, Sender
 from store.connect import connect
 from store.cursors import Lease
 from store.outbox import Entry

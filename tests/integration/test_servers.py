@@ -12,13 +12,7 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import AutoReconnect
 
 from store.replica_set import answers as mongo_answers
-from worker.servers import (
-    MongoServer,
-    NatsServer,
-    ServerUnavailable,
-    local_servers,
-    nats_answers,
-)
+from worker.servers import MongoServer, NatsServer, ServerUnavailable, local_servers, nats_answers
 
 if TYPE_CHECKING:
     from pathlib import Path

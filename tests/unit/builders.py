@@ -5,12 +5,13 @@ from itertools import count
 
 import orjson
 
-from roomkeys import events
-from roomkeys.decide import decide
-from roomkeys.decision import Decision, Outcome, RoomChange
-from roomkeys.events import AnyEvent, Incoming
+from roomkeys.decisions.decide import decide
+from roomkeys.decisions.decision import Decision, Outcome, RoomChange
+from roomkeys.decisions.snapshot import Snapshot
+from roomkeys.events.decode import decode, parse
+from roomkeys.events.event import AnyEvent, Incoming
 from roomkeys.keys import KeyRecord, RoomKey
-from roomkeys.people import MEMBER, OWNER, Kind, Member, Room, Snapshot, User
+from roomkeys.membership import MEMBER, OWNER, Kind, Member, Room, User
 
 SITE = "site-a"
 AT = 1_747_000_000_000
@@ -38,7 +39,7 @@ def incoming(suffix: str, body: bytes = b"{}", *, sequence: int = 1, request_id:
 
 def decode_body(suffix: str, body: bytes, *, sequence: int = 1) -> AnyEvent | None:
     """Decode the bytes as the feed does."""
-    return events.decode(incoming(suffix, body, sequence=sequence), events.parse(body))
+    return decode(incoming(suffix, body, sequence=sequence), parse(body))
 
 
 def event(suffix: str, /, **fields: object) -> AnyEvent:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 
-from roomkeys.people import Member, Room
+from roomkeys.membership import Member, Room
 
 from .builders import AT, SITE, user
 from .model import Body, ModelRoom

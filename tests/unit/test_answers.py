@@ -6,11 +6,11 @@ from typing import Any
 import orjson
 import pytest
 
-from roomkeys import answers, requests
-from roomkeys.answers import RoomState
 from roomkeys.errors import Fault, Rejection
 from roomkeys.keys import RoomKey
-from roomkeys.requests import Batch, Item, Sync
+from roomkeys.membership import RoomState
+from roomkeys.messages import key_replies, key_requests
+from roomkeys.messages.key_requests import Batch, Item, Sync
 
 OLD, NOW = RoomKey(3, b"o" * 32), RoomKey(4, b"n" * 32)
 ROOM = RoomState(NOW, (OLD,), users=5, apps=1, rotating=True)
@@ -23,9 +23,9 @@ def text(key: RoomKey) -> str:
 
 
 def test_a_key_is_exactly_three_fields_in_order() -> None:
-    in_use = answers.get_answer(Item("r1"), {"r1": ROOM})
+    in_use = key_replies.get_answer(Item("r1"), {"r1": ROOM})
     assert in_use == f'{{"roomId":"r1","version":4,"privateKey":"{text(NOW)}"}}'.encode()
-    replaced = answers.get_answer(Item("r1", 3), {"r1": ROOM})
+    replaced = key_replies.get_answer(Item("r1", 3), {"r1": ROOM})
     assert replaced == f'{{"roomId":"r1","version":3,"privateKey":"{text(OLD)}"}}'.encode()
 
 
@@ -43,14 +43,14 @@ def test_a_key_is_exactly_three_fields_in_order() -> None:
 )
 def test_membership_is_asked_first_the_shape_next_the_key_last(item: Item, states: Any, reason: str) -> None:
     with pytest.raises(Rejection) as caught:
-        answers.get_answer(item, states)
+        key_replies.get_answer(item, states)
     assert caught.value.fault.reason == reason
 
 
 def test_a_batch_answers_each_item_in_order_with_its_totals() -> None:
     items = (Item("r1"), Item("r2"), Item("r1", 3), Item("r1", fault=WRONG))
     assert (
-        answers.batch_answer(Batch(items), {"r1": ROOM}, AT)
+        key_replies.batch_answer(Batch(items), {"r1": ROOM}, AT)
         == (
             f'{{"results":[{{"roomId":"r1","status":"ok","version":4,"privateKey":"{text(NOW)}"}},'
             '{"roomId":"r2","status":"error","error":"not a member of this room","code":"forbidden",'
@@ -67,12 +67,12 @@ def test_a_batch_answers_each_item_in_order_with_its_totals() -> None:
     [(("version",), ["roomId", "status", "version"]), (("privateKey",), ["roomId", "status", "privateKey"])],
 )
 def test_a_batch_tells_only_the_fields_that_were_asked_for(fields: tuple[str, ...], keys: list[str]) -> None:
-    answer = orjson.loads(answers.batch_answer(Batch((Item("r1"),), fields), {"r1": ROOM}, AT))
+    answer = orjson.loads(key_replies.batch_answer(Batch((Item("r1"),), fields), {"r1": ROOM}, AT))
     assert list(answer["results"][0]) == keys
 
 
 def test_a_status_is_five_fields_for_members_and_one_for_others() -> None:
-    answer = answers.status_answer(["r2", "r1", "dm"], {"r1": ROOM, "dm": RoomState(users=2)})
+    answer = key_replies.status_answer(["r2", "r1", "dm"], {"r1": ROOM, "dm": RoomState(users=2)})
     assert answer == (
         b'{"r2":{"member":false},'
         b'"r1":{"member":true,"keyVersion":4,"userCount":5,"appCount":1,"rotating":true},'
@@ -83,8 +83,8 @@ def test_a_status_is_five_fields_for_members_and_one_for_others() -> None:
 def page(have: dict[str, int], rooms: list[str], *, most: int = 10, more: bool = False) -> tuple[list[str], Any]:
     """Return the rooms of a page, and the room after which the next one begins."""
     states = {room_id: ROOM for room_id in rooms if room_id != "gone"} | {"keyless": RoomState()}
-    items, cursor = answers.sync_page("alice", Sync(have), rooms, states, most=most, more=more)
-    after = None if cursor is None else requests.read_sync("alice", orjson.dumps({"cursor": cursor})).after
+    items, cursor = key_replies.sync_page("alice", Sync(have), rooms, states, most=most, more=more)
+    after = None if cursor is None else key_requests.read_sync("alice", orjson.dumps({"cursor": cursor})).after
     return [item.room_id for item in items], after
 
 
@@ -105,15 +105,15 @@ def test_a_page_that_is_full_ends_with_a_cursor_only_if_there_are_more() -> None
 def test_a_page_of_the_longest_rooms_fits_a_message() -> None:
     rooms = [f"{number:03d}{chr(34) * 252}" for number in range(500)]
     states = dict.fromkeys(rooms, ROOM)
-    items, _ = answers.sync_page("a" * 255, Sync({}), rooms, states, most=500, more=True)
-    answer = answers.sync_answer(items, states, AT, requests.cursor_after("alice", rooms[-1]))
+    items, _ = key_replies.sync_page("a" * 255, Sync({}), rooms, states, most=500, more=True)
+    answer = key_replies.sync_answer(items, states, AT, key_requests.cursor_after("alice", rooms[-1]))
     assert len(items) == 500
     assert len(answer) / 500 < 700
     assert len(answer) < 1024 * 1024
 
 
 def test_an_error_is_three_fields_in_order() -> None:
-    assert list(answers.error_document(WRONG).items()) == [
+    assert list(key_replies.error_document(WRONG).items()) == [
         ("error", "wrong"),
         ("code", "bad_request"),
         ("reason", "invalid_request"),

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roomkeys.events import Poison
+from roomkeys.events.event import Poison
 from roomkeys.keys import RoomKey
-from roomkeys.payload import RoomKeyEvent, marshal
+from roomkeys.messages.room_key import RoomKeyEvent, marshal
 from tests.asyncapi import Node, Sent, document, place
 
 from .asyncapi_rules import broken_rules

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from roomkeys.catchup import CatchUp
+from roomkeys.client.resync import CatchUp
 from tests.waiting import until
 
 

@@ -6,8 +6,9 @@ import orjson
 import pytest
 from nats.js.api import RawStreamMsg
 
-from roomkeys.events import Add, Create, Incoming, Remove, Rotate, decode
-from roomkeys.keyring import HeldKey
+from roomkeys.client.keyring import HeldKey
+from roomkeys.events.decode import decode
+from roomkeys.events.event import Add, Create, Incoming, Remove, Rotate
 from roomkeys.keys import RoomKey
 from roomkeys.subjects import event_subject
 from worker import producer

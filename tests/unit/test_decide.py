@@ -2,8 +2,8 @@
 
 import pytest
 
-from roomkeys.events import AnyEvent
-from roomkeys.people import MEMBER, OWNER, Kind, Room
+from roomkeys.events.event import AnyEvent
+from roomkeys.membership import MEMBER, OWNER, Kind, Room
 
 from .builders import (
     ALICE,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from roomkeys.people import Kind, Membership, User
+from roomkeys.membership import Kind, Membership, User
 
 from .builders import change, create, decided, joined, room, snapshot, user
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from roomkeys.events import AnyEvent
+from roomkeys.events.event import AnyEvent
 from roomkeys.keys import KeyRecord, RoomKey
 
 from .builders import AT, add, change, create, decided, outcome, remove, room, rotate, settled, snapshot, user

@@ -7,9 +7,9 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roomkeys.decide import decide
-from roomkeys.decision import Outcome
-from roomkeys.events import AnyEvent
+from roomkeys.decisions.decide import decide
+from roomkeys.decisions.decision import Outcome
+from roomkeys.events.event import AnyEvent
 
 from .builders import NOW, SITE, STREAM_MS, decode_body
 from .model import Model, ModelRoom, Told

@@ -2,7 +2,7 @@
 
 import pytest
 
-from roomkeys.people import MEMBER
+from roomkeys.membership import MEMBER
 
 from .builders import add, change, create, decided, joined, member, outcome, remove, room, rows, snapshot, user
 

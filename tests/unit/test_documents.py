@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic_core import PydanticSerializationError
 
-from roomkeys.decision import Outcome, Owed
+from roomkeys.decisions.decision import Outcome, Owed
 from roomkeys.keys import KeyRecord, RoomKey
-from roomkeys.people import Member
+from roomkeys.membership import Member
 from roomkeys.subjects import Operation
 from store import documents
 from store.outbox import Entry, entry_document

@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roomkeys.envelope import EncryptedMessage, read_envelope, seal, unseal
+from roomkeys.client.envelope import EncryptedMessage, read_envelope, seal, unseal
+from roomkeys.client.errors import NotAnEnvelope, NotOpened
 from roomkeys.keys import RoomKey
-from roomkeys.missing import NotAnEnvelope, NotOpened
 
 KEY = RoomKey(7, bytes(range(32)))
 

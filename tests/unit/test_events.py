@@ -3,11 +3,13 @@
 import orjson
 import pytest
 
-from roomkeys.events import Add, Create, Poison, Remove, Rotate, parse, room_of
-from roomkeys.events import decode as decode_event
-from roomkeys.people import Kind
+from roomkeys.events.decode import decode as decode_event
+from roomkeys.events.decode import parse, room_of
+from roomkeys.events.event import Add, Create, Poison, Remove, Rotate
+from roomkeys.events.position import partition_of
+from roomkeys.membership import Kind
 from roomkeys.subjects import Operation
-from roomkeys.tokens import is_request_id, partition_of
+from roomkeys.tokens import is_request_id
 
 from .builders import (
     ALICE,

@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 import pytest
 
-from roomkeys.frame import frame
 from roomkeys.keys import RoomKey
-from roomkeys.payload import RoomKeyEvent, marshal
+from roomkeys.messages.frame import frame
+from roomkeys.messages.room_key import RoomKeyEvent, marshal
 from worker import metrics
 from worker.courier import Courier
 from worker.fanout import CHUNK_ACCOUNTS, CHUNK_BYTES, Fanout, chunks
@@ -61,7 +61,7 @@ async def test_one_fanout_serialises_once_and_frames_one_payload_object(monkeypa
         assert list(room_ids) == ["r1"]
         yield page
 
-    monkeypatch.setattr("roomkeys.payload.orjson.dumps", dumps)
+    monkeypatch.setattr("roomkeys.messages.room_key.orjson.dumps", dumps)
     monkeypatch.setattr("worker.fanout.frame", framing)
     monkeypatch.setattr("worker.courier.pages", pages)
     wire = Wire()

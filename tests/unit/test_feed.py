@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from roomkeys.events import Rotate
-from store.cursors import Place
+from roomkeys.events.event import Rotate
+from roomkeys.events.position import Place
 from worker.feed import Feed, StreamChanged
 from worker.inbox import INBOX_EVENTS, Inbox
 

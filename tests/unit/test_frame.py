@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roomkeys.events import Incoming
-from roomkeys.frame import Recipients, frame, message, split
+from roomkeys.events.event import Incoming
 from roomkeys.keys import KeyRecord, RoomKey
-from roomkeys.payload import RoomKeyEvent
+from roomkeys.messages.frame import Recipients, frame, message, split
+from roomkeys.messages.room_key import RoomKeyEvent
 from roomkeys.tokens import is_token
 
 PAYLOAD = b'{"roomId":"r1","version":3}'

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
-from roomkeys.changes import Changes
-from roomkeys.holder import Holder
-from roomkeys.keyring import HeldKey, KeyRing
+from roomkeys.client.keyring import HeldKey, Holder, KeyRing
+from roomkeys.client.listeners import Changes
 from roomkeys.keys import RoomKey
 
 

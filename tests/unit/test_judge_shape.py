@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roomkeys.events import Poison
+from roomkeys.events.event import Poison
 from tests.judge.recording import Event
 from tests.judge.shape import Asked, read
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roomkeys.keyring import HeldKey, KeyRing, Verdict
+from roomkeys.client.keyring import HeldKey, KeyRing, Verdict
 from roomkeys.keys import RoomKey
 
 

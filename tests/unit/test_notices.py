@@ -6,9 +6,9 @@ import orjson
 import pytest
 
 from roomkeys import errors
-from roomkeys.decision import MembersNotice, Outcome
-from roomkeys.notices import NOTICE_ACCOUNTS_BYTES, Notice, notices, result
-from roomkeys.people import Kind, Member, Membership
+from roomkeys.decisions.decision import MembersNotice, Outcome
+from roomkeys.membership import Kind, Member, Membership
+from roomkeys.messages.notices import NOTICE_ACCOUNTS_BYTES, Notice, notices, result
 from roomkeys.subjects import Operation
 
 from .builders import AT, NOW, REQUEST, SITE, add, create, decided, member, outcome, remove, room, snapshot, user

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from roomkeys.decide import reject
-from roomkeys.decision import Letter, Outcome, Owed
+from roomkeys.decisions.chunks import PART_BYTES, in_parts
+from roomkeys.decisions.decide import reject
+from roomkeys.decisions.decision import Letter, Outcome, Owed
 from roomkeys.errors import Fault
-from roomkeys.events import decode, parse
-from roomkeys.parts import PART_BYTES, in_parts
-from roomkeys.people import Member
+from roomkeys.events.decode import decode, parse
+from roomkeys.membership import Member
 from roomkeys.subjects import Operation
 
 from .builders import incoming

@@ -5,10 +5,10 @@ from base64 import b64decode
 import orjson
 import pytest
 
-from roomkeys import payload as payload_module
 from roomkeys.errors import Rejection
 from roomkeys.keys import RoomKey
-from roomkeys.payload import RoomKeyEvent, Sender, marshal
+from roomkeys.messages import room_key as payload_module
+from roomkeys.messages.room_key import RoomKeyEvent, Sender, marshal
 
 AT = 1_747_000_000_000
 EVENT = RoomKeyEvent("r1", RoomKey(3, bytes(range(32))))

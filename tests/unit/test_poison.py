@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from roomkeys.events import AnyEvent, Poison
+from roomkeys.events.event import AnyEvent, Poison
 
 from .builders import ALICE, BODIES, changed, decode_body
 

@@ -2,15 +2,14 @@
 
 import pytest
 
-from roomkeys import answers, requests
-from roomkeys.answers import RoomState
-from roomkeys.holder import Holder
-from roomkeys.keyring import HeldKey, KeyRing
+from roomkeys.client.errors import KeyNotAvailable, ServiceAway
+from roomkeys.client.fetcher import Questions
+from roomkeys.client.keyring import HeldKey, Holder, KeyRing
+from roomkeys.client.resync import Pauses
 from roomkeys.keys import RoomKey
-from roomkeys.missing import KeyNotAvailable, ServiceAway
-from roomkeys.pauses import Pauses
-from roomkeys.questions import Questions
-from roomkeys.requests import Item
+from roomkeys.membership import RoomState
+from roomkeys.messages import key_replies, key_requests
+from roomkeys.messages.key_requests import Item
 
 OURS, THEIRS, OLD = RoomKey(7, b"o" * 32), RoomKey(7, b"t" * 32), RoomKey(3, b"3" * 32)
 STATES = {"r1": RoomState(THEIRS, (OLD,))}
@@ -28,7 +27,7 @@ class Service:
     async def request(self, subject: str, body: bytes) -> bytes | None:
         self.subjects.append(subject)
         await self.holder.hold(self.meanwhile)
-        return None if self.away else answers.batch_answer(requests.read_batch(body), STATES, 5)
+        return None if self.away else key_replies.batch_answer(key_requests.read_batch(body), STATES, 5)
 
 
 def asking(ring: KeyRing, *meanwhile: HeldKey, away: bool = False) -> tuple[Service, Questions]:

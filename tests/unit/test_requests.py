@@ -5,9 +5,9 @@ from typing import Any
 import orjson
 import pytest
 
-from roomkeys import requests
 from roomkeys.errors import Rejection
-from roomkeys.requests import Item
+from roomkeys.messages import key_requests
+from roomkeys.messages.key_requests import Item
 from roomkeys.tokens import is_reply
 
 WRONG_BODIES = [b"", b"null", b"[]", b"7", b"{", b'{"a":"\xff"}', b"[" * 100_000, b'"\\ud800"']
@@ -23,17 +23,17 @@ def reason(read: Any, *args: Any) -> str:
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"version":null}', b'{"unknown":1}'])
 def test_a_get_without_a_version_asks_for_the_key_in_use(body: bytes) -> None:
-    assert requests.read_get("r1", body) == Item("r1")
+    assert key_requests.read_get("r1", body) == Item("r1")
 
 
 @pytest.mark.parametrize("version", [0, 7, 2**53 - 1])
 def test_a_get_may_name_a_version(version: int) -> None:
-    assert requests.read_get("r1", orjson.dumps({"version": version})) == Item("r1", version)
+    assert key_requests.read_get("r1", orjson.dumps({"version": version})) == Item("r1", version)
 
 
 @pytest.mark.parametrize("body", [body for body in WRONG_BODIES if body])
 def test_a_get_with_a_wrong_body_carries_what_is_wrong(body: bytes) -> None:
-    fault = requests.read_get("r1", body).fault
+    fault = key_requests.read_get("r1", body).fault
     assert fault is not None
     assert (fault.code, fault.reason) == ("bad_request", "invalid_request")
 
@@ -41,20 +41,20 @@ def test_a_get_with_a_wrong_body_carries_what_is_wrong(body: bytes) -> None:
 @pytest.mark.parametrize("version", WRONG_VERSIONS)
 def test_a_wrong_version_is_the_items_fault_alone(version: Any) -> None:
     asked = [{"roomId": "r1", "version": version}, {"roomId": "r2", "version": 2}]
-    wrong, right = requests.read_batch(orjson.dumps({"requests": asked})).items
+    wrong, right = key_requests.read_batch(orjson.dumps({"requests": asked})).items
     assert (wrong.room_id, wrong.fault is None, right) == ("r1", False, Item("r2", 2))
-    assert requests.read_get("r1", orjson.dumps({"version": version})).fault == wrong.fault
+    assert key_requests.read_get("r1", orjson.dumps({"version": version})).fault == wrong.fault
 
 
 @pytest.mark.parametrize("value", [None, 7, "r1", [], {}, {"roomId": None}, {"roomId": ""}, {"roomId": "x" * 256}])
 def test_an_item_that_names_no_room_carries_what_is_wrong(value: Any) -> None:
-    wrong, right = requests.read_batch(orjson.dumps({"requests": [value, {"roomId": "r2"}]})).items
+    wrong, right = key_requests.read_batch(orjson.dumps({"requests": [value, {"roomId": "r2"}]})).items
     assert (wrong.room_id, wrong.fault is None, right) == ("", False, Item("r2"))
 
 
 def test_a_batch_keeps_its_order_and_its_repetitions() -> None:
     asked = [{"roomId": "b"}, {"roomId": "a", "version": 1}, {"roomId": "b"}, {"roomId": "a", "version": 0}]
-    batch = requests.read_batch(orjson.dumps({"requests": asked}))
+    batch = key_requests.read_batch(orjson.dumps({"requests": asked}))
     assert batch.items == (Item("b"), Item("a", 1), Item("b"), Item("a", 0))
 
 
@@ -70,57 +70,57 @@ def test_a_batch_keeps_its_order_and_its_repetitions() -> None:
 )
 def test_a_batch_may_name_the_fields_it_wants(fields: Any, read: tuple[str, ...]) -> None:
     body = {"requests": [{"roomId": "r1"}], "fields": fields}
-    assert requests.read_batch(orjson.dumps(body)).fields == read
+    assert key_requests.read_batch(orjson.dumps(body)).fields == read
 
 
 @pytest.mark.parametrize("fields", ["version", {"version": 1}, [1], ["priv"], ["version", None]])
 def test_fields_that_there_are_not_are_refused(fields: Any) -> None:
     body = orjson.dumps({"requests": [{"roomId": "r1"}], "fields": fields})
-    assert reason(requests.read_batch, body) == "invalid_request"
+    assert reason(key_requests.read_batch, body) == "invalid_request"
 
 
 @pytest.mark.parametrize("items", [None, [], {}, "r1", [{"roomId": "r1"}] * 101])
 def test_a_batch_is_1_to_100_items(items: Any) -> None:
-    assert reason(requests.read_batch, orjson.dumps({"requests": items})) == "invalid_request"
-    assert reason(requests.read_status, orjson.dumps({"roomIds": items})) == "invalid_request"
-    assert len(requests.read_batch(orjson.dumps({"requests": [{"roomId": "r1"}] * 100})).items) == 100
+    assert reason(key_requests.read_batch, orjson.dumps({"requests": items})) == "invalid_request"
+    assert reason(key_requests.read_status, orjson.dumps({"roomIds": items})) == "invalid_request"
+    assert len(key_requests.read_batch(orjson.dumps({"requests": [{"roomId": "r1"}] * 100})).items) == 100
 
 
 @pytest.mark.parametrize("body", WRONG_BODIES)
 def test_a_batch_with_a_wrong_body_is_refused(body: bytes) -> None:
-    assert reason(requests.read_batch, body) == "invalid_request"
-    assert reason(requests.read_status, body) == "invalid_request"
+    assert reason(key_requests.read_batch, body) == "invalid_request"
+    assert reason(key_requests.read_status, body) == "invalid_request"
 
 
 def test_a_status_names_each_room_once_in_order() -> None:
     body = orjson.dumps({"roomIds": ["b", "a", "b", "a b"]})
-    assert requests.read_status(body) == ("b", "a", "a b")
+    assert key_requests.read_status(body) == ("b", "a", "a b")
 
 
 def test_a_status_of_what_can_be_no_room_fails_no_other() -> None:
-    assert requests.read_status(orjson.dumps({"roomIds": ["r1", "", "x" * 256]})) == ("r1", "", "x" * 256)
+    assert key_requests.read_status(orjson.dumps({"roomIds": ["r1", "", "x" * 256]})) == ("r1", "", "x" * 256)
 
 
 @pytest.mark.parametrize("room_ids", [[7], [None], ["r1", {}]])
 def test_a_status_of_what_is_no_text_is_refused(room_ids: Any) -> None:
-    assert reason(requests.read_status, orjson.dumps({"roomIds": room_ids})) == "invalid_request"
+    assert reason(key_requests.read_status, orjson.dumps({"roomIds": room_ids})) == "invalid_request"
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"have":null}', b'{"have":{},"cursor":null}'])
 def test_a_sync_of_somebody_who_has_nothing_begins_at_the_first_room(body: bytes) -> None:
-    assert requests.read_sync("alice", body) == requests.Sync({}, "")
+    assert key_requests.read_sync("alice", body) == key_requests.Sync({}, "")
 
 
 @pytest.mark.parametrize("have", [[], "x", 7, {"r1": None}, *({"r1": version} for version in WRONG_VERSIONS)])
 def test_a_sync_that_has_no_versions_is_refused(have: Any) -> None:
-    assert reason(requests.read_sync, "alice", orjson.dumps({"have": have})) == "invalid_request"
+    assert reason(key_requests.read_sync, "alice", orjson.dumps({"have": have})) == "invalid_request"
 
 
 @pytest.mark.parametrize("room_id", ["r1", "zoë", "a.b", "x" * 255])
 def test_a_cursor_leads_back_to_its_room(room_id: str) -> None:
-    cursor = requests.cursor_after("alice", room_id)
+    cursor = key_requests.cursor_after("alice", room_id)
     body = orjson.dumps({"have": {"r0": 3}, "cursor": cursor})
-    assert requests.read_sync("alice", body) == requests.Sync({"r0": 3}, room_id)
+    assert key_requests.read_sync("alice", body) == key_requests.Sync({"r0": 3}, room_id)
 
 
 @pytest.mark.parametrize(
@@ -134,13 +134,13 @@ def test_a_cursor_leads_back_to_its_room(room_id: str) -> None:
         7,
         [],
         {},
-        requests.cursor_after("bob", "r1"),
+        key_requests.cursor_after("bob", "r1"),
         "AAAA",
         "A" * 10_000,
     ],
 )
 def test_a_cursor_that_this_account_was_not_given_is_refused(cursor: Any) -> None:
-    assert reason(requests.read_sync, "alice", orjson.dumps({"cursor": cursor})) == "invalid_cursor"
+    assert reason(key_requests.read_sync, "alice", orjson.dumps({"cursor": cursor})) == "invalid_cursor"
 
 
 @pytest.mark.parametrize("address", ["_INBOX.a", "_INBOX.abc.def", "_INBOX.x-y_z.1"])

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
+from roomkeys.client.errors import Ended, KeyMissing, KeyNotAvailable, NotInTime, NotRoomMember, ServiceAway
+from roomkeys.client.pending import Searches
+from roomkeys.client.resync import Pauses
 from roomkeys.keys import RoomKey
-from roomkeys.missing import Ended, KeyMissing, KeyNotAvailable, NotInTime, NotRoomMember, ServiceAway
-from roomkeys.pauses import Pauses
-from roomkeys.requests import Item
-from roomkeys.searches import Searches
+from roomkeys.messages.key_requests import Item
 from tests.waiting import until
 
 KEY = RoomKey(3, bytes(32))

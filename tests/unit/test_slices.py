@@ -8,12 +8,13 @@ import orjson
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from roomkeys.decide import decide
-from roomkeys.decision import MEMBER_LEFT, MEMBER_REMOVED, Decision, MembersNotice, Outcome
+from roomkeys.decisions.decide import decide
+from roomkeys.decisions.decision import MEMBER_LEFT, MEMBER_REMOVED, Decision, MembersNotice, Outcome
+from roomkeys.decisions.slices import Sliceable, SliceDecision, decide_slice
 from roomkeys.errors import INTERNAL_FAULT
-from roomkeys.events import AnyEvent, Poison, Remove, Rotate
-from roomkeys.people import Kind
-from roomkeys.slices import Slice, Sliceable, SliceDecision, decide_slice
+from roomkeys.events.event import AnyEvent, Poison, Remove, Rotate
+from roomkeys.events.position import Slice
+from roomkeys.membership import Kind
 from roomkeys.tokens import is_bot
 
 from .builders import NOW, SITE, add, decode_body, remove

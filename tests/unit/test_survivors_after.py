@@ -8,9 +8,10 @@ from bson.code import Code
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roomkeys.decide import decide
-from roomkeys.decision import Decision, RoomChange
-from roomkeys.people import Member, Room, Snapshot
+from roomkeys.decisions.decide import decide
+from roomkeys.decisions.decision import Decision, RoomChange
+from roomkeys.decisions.snapshot import Snapshot
+from roomkeys.membership import Member, Room
 from store.snapshot import wanted
 from tests.unit.builders import NOW, SITE
 from tests.unit.scripts import USERS, Initial, Step, rooms_before, streams

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from roomkeys.window import Window
+from roomkeys.client.pending import Window
 from tests.waiting import until
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from roomkeys.decision import Decision, Owed, RoomChange
-from roomkeys.events import Add, AnyEvent, Create, Poison, Remove
+from roomkeys.decisions.decision import Decision, Owed, RoomChange
+from roomkeys.decisions.snapshot import Snapshot
+from roomkeys.events.event import Add, AnyEvent, Create, Poison, Remove
 from roomkeys.keys import UNUSED, KeyRecord, RoomKey
-from roomkeys.people import Member, Room, Snapshot, User
+from roomkeys.membership import Member, Room, User
 
 
 @dataclass

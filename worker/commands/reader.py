@@ -8,8 +8,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from roomkeys.client import HeldKey, KeyMissing, RoomKeys
-from roomkeys.envelope import read_envelope
-from roomkeys.missing import NotOpened
+from roomkeys.client.envelope import read_envelope
+from roomkeys.client.errors import NotOpened
 from worker.commands.connecting import nats_connection
 from worker.commands.story import Reading
 from worker.settings import Settings

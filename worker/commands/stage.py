@@ -5,7 +5,7 @@ from typing import Final
 
 import orjson
 
-from roomkeys.envelope import seal
+from roomkeys.client.envelope import seal
 from roomkeys.keys import RoomKey
 from store.connect import Database
 from worker import producer

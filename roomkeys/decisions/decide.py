@@ -7,13 +7,13 @@ would have come to one at a time, however the log is cut. (design.md, "The loop"
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from roomkeys.decision import Decision, Letter, Outcome, Owed
-from roomkeys.draft import Draft
+from roomkeys.decisions.chunks import PART_BYTES, in_parts
+from roomkeys.decisions.decision import Decision, Letter, Outcome, Owed
+from roomkeys.decisions.draft import Draft
+from roomkeys.decisions.rules import Desk, Effect, take_effect
+from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.errors import Fault, Rejection
-from roomkeys.events import Add, AnyEvent, Create, Remove
-from roomkeys.parts import PART_BYTES, in_parts
-from roomkeys.people import Snapshot
-from roomkeys.rules import Desk, Effect, take_effect
+from roomkeys.events.event import Add, AnyEvent, Create, Remove
 
 MAX_ACCOUNTS: Final = 5_000
 """The most accounts that one batch touches, unless a single event touches more. (design.md, rule e)"""

@@ -23,31 +23,18 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from roomkeys import replies, subjects
-from roomkeys.catchup import CatchUp
-from roomkeys.changes import Changes
-from roomkeys.envelope import EncryptedMessage, read_envelope, seal, unseal
-from roomkeys.holder import Holder, KeyStore
-from roomkeys.keyring import VERSIONS, HeldKey, KeyRing
-from roomkeys.keys import RoomKey
-from roomkeys.missing import KeyMissing, NotAsked, RoomKeysError
-from roomkeys.pauses import Pauses
-from roomkeys.questions import Questions
-from roomkeys.requests import Item, is_version
-from roomkeys.searches import Searches
+from roomkeys import subjects
+from roomkeys.client import protocol
+from roomkeys.client.envelope import EncryptedMessage, read_envelope, seal, unseal
+from roomkeys.client.errors import NotAsked
+from roomkeys.client.fetcher import Questions
+from roomkeys.client.keyring import VERSIONS, HeldKey, Holder, KeyRing, KeyStore
+from roomkeys.client.listeners import Changes
+from roomkeys.client.pending import Searches, Window
+from roomkeys.client.resync import CatchUp, Pauses
+from roomkeys.keys import RoomKey, is_version
+from roomkeys.messages.key_requests import Item
 from roomkeys.tokens import is_token
-from roomkeys.window import Window
-
-__all__ = [
-    "DEADLINE_SECONDS",
-    "EncryptedMessage",
-    "HeldKey",
-    "KeyMissing",
-    "KeyStore",
-    "RoomKey",
-    "RoomKeys",
-    "RoomKeysError",
-]
 
 DEADLINE_SECONDS: Final = 10.0
 """How long a message waits for its key, unless its reader says otherwise."""
@@ -201,7 +188,7 @@ class RoomKeys:
 
     async def _take(self, message: Msg) -> None:
         """Take a key that was sent."""
-        key = replies.read_key(message.data)
+        key = protocol.read_key(message.data)
         if key is None:
             log.warning("a message to %s is no room key", self.account)
         elif not await self._holder.hold([key]):

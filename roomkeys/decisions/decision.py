@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from roomkeys.errors import Fault
-from roomkeys.people import Member, Membership, Room
+from roomkeys.membership import Member, Membership, Room
 from roomkeys.subjects import Operation
 
 INDIVIDUAL: Final = "individual"

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import chain, repeat, zip_longest
 from typing import Final, TypeVar
 
-from roomkeys.decision import Outcome, Owed
+from roomkeys.decisions.decision import Outcome, Owed
 
 PART_ACCOUNTS: Final = 1_000
 """The most accounts in one part: with the longest names and accounts that is less than 10 MiB."""

@@ -31,6 +31,7 @@ from roomkeys.errors import (
     Fault,
     Rejection,
 )
+from roomkeys.keys import is_version
 from roomkeys.tokens import MAX_TOKEN_BYTES
 
 MAX_ITEMS: Final = 100
@@ -40,15 +41,18 @@ FIELDS: Final = ("version", "privateKey")
 """What a batch may ask for of each room, in the order of the reply."""
 
 NOT_ROOM_MEMBER: Final = Fault(FORBIDDEN, "not_room_member", "not a member of this room")
-KEY_NOT_AVAILABLE: Final = Fault(NOT_FOUND, "key_not_available", "this version of the room's key is not available")
-INVALID_ACCOUNT: Final = Fault(BAD_REQUEST, "invalid_account", "the account is not a token")
-RATE_LIMITED: Final = Fault(TOO_MANY_REQUESTS, "rate_limited", "this account asks too often")
-DATABASE_UNAVAILABLE: Final = Fault(UNAVAILABLE, "database_unavailable", "the database does not answer; try again")
-OVERLOADED: Final = Fault(UNAVAILABLE, "overloaded", "too many requests are waiting; try again")
-REQUEST_FAILED: Final = Fault(INTERNAL, "internal", "the request could not be answered")
 
-_VERSIONS: Final = 2**53
-"""Beyond this a number in JSON is not exact, and no version."""
+KEY_NOT_AVAILABLE: Final = Fault(NOT_FOUND, "key_not_available", "this version of the room's key is not available")
+
+INVALID_ACCOUNT: Final = Fault(BAD_REQUEST, "invalid_account", "the account is not a token")
+
+RATE_LIMITED: Final = Fault(TOO_MANY_REQUESTS, "rate_limited", "this account asks too often")
+
+DATABASE_UNAVAILABLE: Final = Fault(UNAVAILABLE, "database_unavailable", "the database does not answer; try again")
+
+OVERLOADED: Final = Fault(UNAVAILABLE, "overloaded", "too many requests are waiting; try again")
+
+REQUEST_FAILED: Final = Fault(INTERNAL, "internal", "the request could not be answered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +78,6 @@ class Sync:
 
     have: Mapping[str, int]
     after: str = ""
-
-
-def is_version(value: object) -> TypeGuard[int]:
-    """Tell whether it is a version: a whole number that is not negative."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _VERSIONS
 
 
 def read_get(room_id: str, body: bytes) -> Item:

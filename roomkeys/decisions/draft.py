@@ -8,8 +8,8 @@ membership.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from roomkeys.decision import INDIVIDUAL, ORG, Founding, RoomChange, Row
-from roomkeys.people import MEMBER, OWNER, Kind, Member, Membership, Room, User
+from roomkeys.decisions.decision import INDIVIDUAL, ORG, Founding, RoomChange, Row
+from roomkeys.membership import MEMBER, OWNER, Kind, Member, Membership, Room, User
 from roomkeys.tokens import is_bot
 
 

@@ -1,6 +1,6 @@
 """What a subscriber is sent and answered, read with mistrust: whatever is amiss in it is left out.
 
-The counterpart of `roomkeys/requests.py` and `answers.py`, which read and answer requests.
+The counterpart of `roomkeys/messages/key_requests.py` and `answers.py`, which read and answer requests.
 (contract.md, sections 2 and 6)
 """
 
@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import orjson
 
+from roomkeys.client.keyring import HeldKey
 from roomkeys.errors import INTERNAL, UNAVAILABLE
-from roomkeys.keyring import HeldKey
-from roomkeys.keys import KEY_BYTES, UNUSED, RoomKey
-from roomkeys.requests import Item, is_version
+from roomkeys.keys import KEY_BYTES, UNUSED, RoomKey, is_version
+from roomkeys.messages.key_requests import Item
 
 
 @dataclass(frozen=True, slots=True)

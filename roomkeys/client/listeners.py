@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Final
 from weakref import WeakSet
 
-from roomkeys.keyring import HeldKey
+from roomkeys.client.keyring import HeldKey
 
 MOST_UNREAD: Final = 10_000
 """Keys that wait for one iterator; beyond it the oldest are left out."""

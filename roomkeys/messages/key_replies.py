@@ -1,41 +1,23 @@
 """Answers: what the key service replies, with exactly the fields of the contract, in its order. (section 6)"""
 
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
 
 from roomkeys.errors import Fault, Rejection
 from roomkeys.keys import RoomKey
-from roomkeys.requests import FIELDS, KEY_NOT_AVAILABLE, NOT_ROOM_MEMBER, Batch, Item, Sync, cursor_after
-
-
-@dataclass(frozen=True, slots=True)
-class RoomState:
-    """What a member may know of a room.
-
-    `current` is the key in use, `others` those of other versions that were asked for and may still be fetched.
-    A staged key is none of them: it shows as `rotating` only.
-    """
-
-    current: RoomKey | None = None
-    others: tuple[RoomKey, ...] = ()
-    users: int = 0
-    apps: int = 0
-    rotating: bool = False
-
-    def key(self, version: int | None) -> RoomKey | None:
-        """Return the key of this version, or the one in use; None: it is not to be had."""
-        if version is None:
-            return self.current
-        known = (self.current, *self.others)
-        return next((key for key in known if key is not None and key.version == version), None)
-
-
-States = Mapping[str, RoomState]
-"""The rooms that an account is a member of, by id: whoever is not in here is told nothing."""
+from roomkeys.membership import RoomState, States
+from roomkeys.messages.key_requests import (
+    FIELDS,
+    KEY_NOT_AVAILABLE,
+    NOT_ROOM_MEMBER,
+    Batch,
+    Item,
+    Sync,
+    cursor_after,
+)
 
 
 def key_of(item: Item, states: States) -> RoomKey:

@@ -11,8 +11,8 @@ from typing import Final
 import orjson
 
 from roomkeys import subjects
-from roomkeys.decision import MEMBER_ADDED, MembersNotice, Outcome
-from roomkeys.people import FLAGS, Kind, Member, Membership
+from roomkeys.decisions.decision import MEMBER_ADDED, MembersNotice, Outcome
+from roomkeys.membership import FLAGS, Kind, Member, Membership
 from roomkeys.tokens import is_bot, is_token
 
 NOTICE_ACCOUNTS_BYTES: Final = 256 * 1024

@@ -14,9 +14,8 @@ import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from roomkeys.keys import RoomKey
-from roomkeys.missing import NotAnEnvelope, NotOpened
-from roomkeys.requests import is_version
+from roomkeys.client.errors import NotAnEnvelope, NotOpened
+from roomkeys.keys import RoomKey, is_version
 
 NONCE_BYTES: Final = 12
 

@@ -1,15 +1,17 @@
 """Who is who: users, rooms, and the memberships between them, as far as a batch of events needs them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from roomkeys.keys import KeyRecord
+from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.tokens import is_bot
 
 OWNER: Final = ("owner",)
+
 MEMBER: Final = ("member",)
+
 FLAGS: Final = ("hasMention", "alert", "muted", "favorite", "hasGroupMention", "hasUnread")
 """What a new membership has none of, in its document and in its notice."""
 
@@ -101,21 +103,26 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What the database holds of everything a batch of events touches.
+class RoomState:
+    """What a member may know of a room.
 
-    `members` has, by room and account, those of the batch's accounts that are members (all members of a
-    room that may need a backfill); `individuals` the user ids that hold an individual row, by room; `orgs`
-    each org's users without bots; `apps` the display names of bots; `everybody` the accounts, as they are stored,
-    of all members of small rooms that may rotate. `partial`: an org, a backfill or the rows of a room were too
-    many to be read at once, and part of them is missing.
+    `current` is the key in use, `others` those of other versions that were asked for and may still be fetched.
+    A staged key is none of them: it shows as `rotating` only.
     """
 
-    rooms: Mapping[str, Room] = field(default_factory=dict)
-    members: Mapping[str, Mapping[str, Member]] = field(default_factory=dict)
-    individuals: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    users: Mapping[str, User] = field(default_factory=dict)
-    orgs: Mapping[str, tuple[User, ...]] = field(default_factory=dict)
-    apps: Mapping[str, str] = field(default_factory=dict)
-    everybody: Mapping[str, Sequence[object]] = field(default_factory=dict)
-    partial: bool = False
+    current: RoomKey | None = None
+    others: tuple[RoomKey, ...] = ()
+    users: int = 0
+    apps: int = 0
+    rotating: bool = False
+
+    def key(self, version: int | None) -> RoomKey | None:
+        """Return the key of this version, or the one in use; None: it is not to be had."""
+        if version is None:
+            return self.current
+        known = (self.current, *self.others)
+        return next((key for key in known if key is not None and key.version == version), None)
+
+
+States = Mapping[str, RoomState]
+"""The rooms that an account is a member of, by id: whoever is not in here is told nothing."""

@@ -8,30 +8,16 @@ version rises once. (design.md, rule e)
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from roomkeys.decide import open_draft, outcome_of, reject
-from roomkeys.decision import ORG, Decision, Owed, RoomChange
+from roomkeys.decisions.chunks import in_parts
+from roomkeys.decisions.decide import open_draft, outcome_of, reject
+from roomkeys.decisions.decision import ORG, Decision, Owed, RoomChange
+from roomkeys.decisions.rules import Desk, Portion
+from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.errors import Fault
-from roomkeys.events import Add, Create, Remove
-from roomkeys.parts import in_parts
-from roomkeys.people import Snapshot
-from roomkeys.rules import Desk, Portion
+from roomkeys.events.event import Add, Create, Remove
+from roomkeys.events.position import Slice
 
 Sliceable = Create | Add | Remove
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """How far an event has been applied, and what its last slice has to do.
-
-    `number` slices are written, up to the account `after`. `rotates`: one of them rotates the room; `founded`:
-    the event has created the room; `told`: the room has been sent a notice.
-    """
-
-    number: int = 0
-    after: str = ""
-    rotates: bool = False
-    founded: bool = False
-    told: bool = False
 
 
 def among(event: Sliceable, accounts: Collection[str]) -> Sliceable:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from roomkeys import errors
-from roomkeys.decision import MEMBER_ADDED, MEMBER_LEFT, MEMBER_REMOVED, Founding, MembersNotice
-from roomkeys.draft import Draft
-from roomkeys.events import Add, AnyEvent, Create, Poison, Remove, Rotate
-from roomkeys.people import MEMBER, OWNER, Kind, Member, Membership, Room, Snapshot, User
+from roomkeys.decisions.decision import MEMBER_ADDED, MEMBER_LEFT, MEMBER_REMOVED, Founding, MembersNotice
+from roomkeys.decisions.draft import Draft
+from roomkeys.decisions.snapshot import Snapshot
+from roomkeys.events.event import Add, AnyEvent, Create, Poison, Remove, Rotate
+from roomkeys.membership import MEMBER, OWNER, Kind, Member, Membership, Room, User
 from roomkeys.tokens import is_bot
 
 

@@ -3,13 +3,14 @@
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from roomkeys import replies, subjects
+from roomkeys import subjects
+from roomkeys.client import protocol
+from roomkeys.client.errors import KeyMissing, KeyNotAvailable, NotStored, missing
+from roomkeys.client.keyring import Holder
+from roomkeys.client.resync import Pauses
 from roomkeys.errors import UNAVAILABLE
-from roomkeys.holder import Holder
 from roomkeys.keys import UNUSED, RoomKey
-from roomkeys.missing import KeyMissing, KeyNotAvailable, NotStored, missing
-from roomkeys.pauses import Pauses
-from roomkeys.requests import MAX_ITEMS, Item
+from roomkeys.messages.key_requests import MAX_ITEMS, Item
 
 log = logging.getLogger("roomkeys")
 
@@ -37,8 +38,8 @@ class Questions:
 
     async def several(self, items: Sequence[Item]) -> Mapping[Item, RoomKey | KeyMissing]:
         """Ask for several keys; each has its own answer, or its own error."""
-        data = await self._request(self._batch, replies.batch_request(items))
-        answer = replies.Answer({}, {}, UNAVAILABLE) if data is None else replies.read_batch(items, data)
+        data = await self._request(self._batch, protocol.batch_request(items))
+        answer = protocol.Answer({}, {}, UNAVAILABLE) if data is None else protocol.read_batch(items, data)
         stored = await self._holder.hold(answer.keys.values())
         return {item: self._outcome(item, answer, stored=stored) for item in items}
 
@@ -70,8 +71,8 @@ class Questions:
         have = self._holder.ring.in_use()
         cursor: str | None = ""
         while cursor is not None:
-            data = await self._request(self._sync, replies.sync_request(have, cursor or None, most_bytes))
-            page = replies.Page(code=UNAVAILABLE) if data is None else replies.read_page(data)
+            data = await self._request(self._sync, protocol.sync_request(have, cursor or None, most_bytes))
+            page = protocol.Page(code=UNAVAILABLE) if data is None else protocol.read_page(data)
             if page.code is not None or not await self._holder.hold(page.keys):
                 return page.code or NotStored.why
             cursor = page.cursor
@@ -82,15 +83,15 @@ class Questions:
         rooms = list(self._unsure)
         for start in range(0, len(rooms), MAX_ITEMS):
             some = rooms[start : start + MAX_ITEMS]
-            data = await self._request(self._status, replies.status_request(some))
-            states = UNAVAILABLE if data is None else replies.read_status(data)
+            data = await self._request(self._status, protocol.status_request(some))
+            states = UNAVAILABLE if data is None else protocol.read_status(data)
             if isinstance(states, str):
                 return states
             for room_id in some:
                 self._note(room_id, states.get(room_id))
         return None
 
-    def _note(self, room_id: str, state: replies.State | None) -> None:
+    def _note(self, room_id: str, state: protocol.State | None) -> None:
         """Note how a room stands: a key that is staged after this was sent to who listens now."""
         seen = self._unsure.pop(room_id)
         if state is None:
@@ -99,7 +100,7 @@ class Questions:
         if behind or (state.rotating and seen in {None, state.version}):
             self._unsure[room_id] = state.version
 
-    def _outcome(self, item: Item, answer: replies.Answer, *, stored: bool) -> RoomKey | KeyMissing:
+    def _outcome(self, item: Item, answer: protocol.Answer, *, stored: bool) -> RoomKey | KeyMissing:
         came = answer.keys.get(item)
         if came is None:
             error = missing(item.room_id, item.version, answer.code or answer.codes.get(item, UNAVAILABLE))

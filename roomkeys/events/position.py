@@ -1,0 +1,38 @@
+"""Where a reader of the events stream stands: its position, its partition, and its progress in a sliced event."""
+
+from dataclasses import dataclass
+from zlib import crc32
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """How far an event has been applied, and what its last slice has to do.
+
+    `number` slices are written, up to the account `after`. `rotates`: one of them rotates the room; `founded`:
+    the event has created the room; `told`: the room has been sent a notice.
+    """
+
+    number: int = 0
+    after: str = ""
+    rotates: bool = False
+    founded: bool = False
+    told: bool = False
+
+
+def partition_of(room_id: str | None, partitions: int) -> int:
+    """Return the partition that owns the room; events without a room belong to partition 0."""
+    return 0 if room_id is None else crc32(room_id.encode()) % partitions
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in the stream: everything up to `sequence` has been applied.
+
+    `time_ns` is the broker's time of that message and `created_ns` the stream's (epoch nanoseconds): they
+    tell whether it still is the same stream. `slice`: how far the event after it has been applied, if in part.
+    """
+
+    sequence: int
+    time_ns: int
+    created_ns: int
+    slice: Slice | None = None
