@@ -24,7 +24,7 @@ from benchmarks.accounts import account
 from benchmarks.child import child
 from roomkeys.client import RoomKeys
 from roomkeys.subjects import key_get, keys_batch, keys_sync
-from store.connect import connect
+from store.database import connect
 from store.indexes import ensure_indexes
 from worker.ports import HOST
 from worker.servers import local_servers

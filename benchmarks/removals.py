@@ -11,8 +11,8 @@ from benchmarks.samples import Samples
 from benchmarks.site import GO, OURS, PYMONGO, Bench, Site
 from benchmarks.sizes import SIZES, TEN
 from benchmarks.workers import Worker, removal, working
-from store.connect import IN_TRANSACTIONS
-from store.named import named_pipeline
+from store.database import IN_TRANSACTIONS
+from store.reads.batch_query import named_pipeline
 
 NAMES = {OURS: "ours", PYMONGO: "ours, MONGO_DRIVER=pymongo", GO: "Go"}
 ROOM = "room"

@@ -20,7 +20,7 @@ from benchmarks import seed, wire
 from benchmarks.recording import Recording, recording
 from benchmarks.sizes import TEN
 from roomkeys.subjects import event_subject, events_stream
-from store.connect import connect
+from store.database import connect
 from store.indexes import ensure_indexes
 from worker import broker as brokers
 from worker.app import bootstrap_streams

@@ -8,7 +8,7 @@ from uuid_utils import uuid7
 from roomkeys.decisions.decision import Founding, Row
 from roomkeys.keys import KEY_BYTES, UNUSED, KeyRecord, RoomKey
 from roomkeys.membership import FLAGS, Kind, Member, Membership, Room, User
-from store.connect import Document
+from store.database import Document
 
 KEYS_PROJECTION: Final = {
     "encKey.priv": 1,

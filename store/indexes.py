@@ -5,10 +5,10 @@ from typing import Final
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import OperationFailure
 
-from store.connect import Database
-from store.cursors import CURSORS
-from store.failures import translated
-from store.outbox import OUTBOX
+from store.database import Database
+from store.errors import translated
+from store.leases.lease import CURSORS
+from store.writes.outbox import OUTBOX
 
 # The org indexes are this worker's own: without them an org's people are found by reading every user, and
 # with the account in them they come in its order, page by page. So is the index that begins with a membership's

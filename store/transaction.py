@@ -13,9 +13,8 @@ from typing import Any, Final
 from pymongo import DeleteMany, InsertOne, UpdateMany, UpdateOne
 from pymongo.results import BulkWriteResult
 
-from store.connect import EVERYTHING, IN_TRANSACTIONS, Database, Document
-from store.failures import translated
-from store.undisturbed import done
+from store.database import EVERYTHING, IN_TRANSACTIONS, Database, Document
+from store.errors import translated
 
 Write = InsertOne[Document] | UpdateOne | UpdateMany | DeleteMany
 
@@ -107,3 +106,17 @@ def _write(db: Any, session: Any, steps: Sequence[Step]) -> None:
         session.abort_transaction()
         raise
     session.commit_transaction()
+
+
+async def done(work: asyncio.Future[Any]) -> None:
+    """Wait until the work is done, however it ends; a cancellation meanwhile counts once it is."""
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait({work})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if not work.cancelled():
+        work.exception()  # asyncio tells the log of one that nobody has looked at, and that may quote a key
+    if cancelled is not None:
+        raise cancelled

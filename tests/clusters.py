@@ -13,7 +13,7 @@ from nats.js.errors import APIError
 from pymongo import AsyncMongoClient
 from pymongo.errors import ConnectionFailure
 
-from store.replica_set import BRIEF, NAME
+from worker.local.replica_set import BRIEF, NAME
 from worker.ports import HOST, free_port
 from worker.servers import MongoServer, NatsServer
 

@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 from pymongo import AsyncMongoClient
 
-from store.replica_set import answers as mongo_answers
 from tests.rig import Rig, rig
+from worker.local.replica_set import answers as mongo_answers
 from worker.servers import MongoServer, NatsServer, local_servers, nats_answers
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import orjson
 from nats.aio.client import Client
 
 from roomkeys import subjects
-from store.connect import Database, Driver, connect
+from store.database import Database, Driver, connect
 from store.indexes import ensure_indexes
 from tests.contract.stores import Commands
 from tests.rig import PATIENCE, Rig

@@ -16,9 +16,9 @@ from pymongo.errors import PyMongoError
 from roomkeys import subjects
 from roomkeys.errors import Passing, Unexpected
 from roomkeys.events.position import Place
-from store.connect import Database, connect
-from store.cursors import OtherPartitions, ensure_cursors
+from store.database import Database, connect
 from store.indexes import ensure_indexes
+from store.leases.lease import OtherPartitions, ensure_cursors
 from worker import broker as brokers
 from worker.broker import Broker
 from worker.ending import ended

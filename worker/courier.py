@@ -20,9 +20,9 @@ from roomkeys.messages.frame import message
 from roomkeys.messages.notices import Notice, notices, result
 from roomkeys.messages.room_key import RoomKeyEvent, marshal
 from roomkeys.subjects import dead_letter_subject, events_stream
-from store.connect import Database
-from store.cursors import Lease
-from store.survivors import pages
+from store.database import Database
+from store.leases.lease import Lease
+from store.reads.members import pages
 from worker import metrics
 from worker.broker import Broker
 from worker.fanout import CHUNK_BYTES, Fanout

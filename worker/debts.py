@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import takewhile
 from typing import Final
 
-from store.outbox import Entry
+from store.writes.outbox import Entry
 
 MOST_HELD: Final = 20_000
 """Results that may wait for drained rooms; beyond that the loop waits too. (design.md, invariant 8)"""

@@ -15,10 +15,10 @@ from typing import Any, Final
 from roomkeys.errors import Passing, Unexpected
 from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.messages.room_key import RoomKeyEvent, marshal
-from store.connect import Database
-from store.cursors import Lease
-from store.snapshot import load_rooms
-from store.survivors import START, pages
+from store.database import Database
+from store.leases.lease import Lease
+from store.reads.members import START, pages
+from store.reads.snapshot import load_rooms
 from worker import metrics
 from worker.broker import Broker
 from worker.ending import ended

@@ -12,7 +12,7 @@ from roomkeys import subjects
 from roomkeys.membership import States
 from roomkeys.messages import key_replies, key_requests
 from roomkeys.tokens import is_token
-from store.requests import LOOKED_AT, Listing, Need
+from store.reads.key_lookups import LOOKED_AT, Listing, Need
 from worker.lookups import Lookups
 
 PAGE: Final = 500

@@ -19,8 +19,8 @@ from roomkeys.errors import Conflict, LostLease, Passing
 from roomkeys.events.position import Place
 from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.membership import Room
-from store.cursors import Lease
-from store.outbox import Entry
+from store.leases.lease import Lease
+from store.writes.outbox import Entry
 from worker import metrics, recovery
 from worker.courier import joiners_by_room
 from worker.debts import light

@@ -12,8 +12,8 @@ from typing import Any, Final
 from roomkeys.errors import LostLease, Passing, Unexpected
 from roomkeys.events.position import Place
 from roomkeys.subjects import events_stream
-from store import cursors
-from store.connect import Document
+from store.database import Document
+from store.leases import lease as cursors
 from worker import metrics
 from worker.inbox import Inbox
 from worker.logs import logger, where

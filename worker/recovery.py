@@ -6,12 +6,12 @@ from dataclasses import replace
 from roomkeys.decisions.slices import Sliceable
 from roomkeys.events.decode import decode, parse
 from roomkeys.events.event import Poison, Rotate
-from store import outbox
-from store.connect import Database
-from store.cursors import Lease
-from store.outbox import Entry
-from store.snapshot import load_rooms
-from store.survivors import still_members
+from store.database import Database
+from store.leases.lease import Lease
+from store.reads.members import still_members
+from store.reads.snapshot import load_rooms
+from store.writes import outbox
+from store.writes.outbox import Entry
 from worker.courier import joiners_by_room
 from worker.work import Work
 

@@ -14,9 +14,9 @@ from uuid import uuid4
 
 from roomkeys.errors import Passing, Unexpected
 from roomkeys.subjects import events_stream
-from store import cursors, replicas
-from store.connect import Database, Document
-from store.replicas import Replica
+from store.database import Database, Document
+from store.leases import heartbeats, lease
+from store.leases.heartbeats import Replica
 from worker import metrics
 from worker.broker import Broker
 from worker.courier import Courier
@@ -51,9 +51,9 @@ class Partitions:
     async def look(self) -> None:
         """Give a sign of life, take what is free while below the fair share, hand over what is above it."""
         database, site, me = self._tools.database, self._tools.site, self._tools.owner
-        await replicas.beat(database, site, me)
-        alive = living(await replicas.replicas(database, site))
-        documents = await cursors.cursors(database, site)
+        await heartbeats.beat(database, site, me)
+        alive = living(await heartbeats.replicas(database, site))
+        documents = await lease.cursors(database, site)
         self._forget_finished()
         share = fair_share(alive, me, len(documents))
         idle = [document for document in documents if document["partition"] not in self._running]
@@ -62,7 +62,7 @@ class Partitions:
             self._start(document)
         for document in available[room:]:
             if document["owner"] == me:  # interrupted while it was to be handed over
-                await cursors.give_up(database, document)
+                await lease.give_up(database, document)
         for partition, _ in list(self._running.values())[share:]:
             partition.stop()
         metrics.PARTITIONS.set(len(self._running))
@@ -114,8 +114,8 @@ async def serve(settings: Settings, database: Database, broker: Broker, stop: as
             await feed.close()
             await ended(feeding)
     try:
-        await replicas.leave(database, me)
-        await replicas.bury(database, settings.site_id, _FORGET_MS)
+        await heartbeats.leave(database, me)
+        await heartbeats.bury(database, settings.site_id, _FORGET_MS)
     except (Passing, Unexpected) as error:
         log.warning("left without a word", cause=str(error))
 

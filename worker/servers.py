@@ -18,8 +18,8 @@ from asyncio.subprocess import DEVNULL, STDOUT, Process
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from store.replica_set import NAME as REPLICA_SET
-from store.replica_set import answers as mongo_answers
+from worker.local.replica_set import NAME as REPLICA_SET
+from worker.local.replica_set import answers as mongo_answers
 from worker.ports import HOST, free_port, is_free
 
 if TYPE_CHECKING:

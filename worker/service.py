@@ -25,8 +25,8 @@ from roomkeys.membership import States
 from roomkeys.messages import key_requests
 from roomkeys.messages.key_replies import error_document
 from roomkeys.tokens import is_reply, is_token
-from store.connect import Database
-from store.requests import Listing, Need, look_up, rooms_of
+from store.database import Database
+from store.reads.key_lookups import Listing, Need, look_up, rooms_of
 from worker import metrics
 from worker.broker import Broker
 from worker.discovery import Counts, Identity

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from store.connect import Database
+from store.database import Database
 from worker.broker import Broker
 from worker.courier import Courier
 from worker.drainers import Passes

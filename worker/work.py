@@ -7,7 +7,7 @@ from roomkeys.decisions.decision import Decision, Owed, RoomChange
 from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.keys import RoomKey
 from roomkeys.membership import Member, Room
-from store.outbox import Entry
+from store.writes.outbox import Entry
 
 
 @dataclass(frozen=True, slots=True)

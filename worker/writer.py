@@ -18,13 +18,13 @@ from roomkeys.errors import INTERNAL_FAULT, Fault
 from roomkeys.events.event import AnyEvent, Incoming, Poison, Remove, Rotate
 from roomkeys.events.position import Place, Slice
 from roomkeys.keys import KeyRecord, RoomKey
-from store import outbox
-from store.apply import apply
-from store.cursors import Lease
 from store.documents import new_id
-from store.settle import settle
-from store.slices import all_known, clear_rows, next_accounts, rows_to_clear
-from store.snapshot import load
+from store.leases.lease import Lease
+from store.reads.slices import all_known, next_accounts, rows_to_clear
+from store.reads.snapshot import load
+from store.writes import outbox
+from store.writes.apply import apply, clear_rows
+from store.writes.settle import settle
 from worker import metrics
 from worker.debts import Debts
 from worker.drainers import Drainers

@@ -12,7 +12,7 @@ from benchmarks.accounts import accounts
 from roomkeys.keys import RoomKey
 from roomkeys.messages.room_key import RoomKeyEvent, marshal
 from roomkeys.subjects import room_key
-from store.connect import connect
+from store.database import connect
 from worker.settings import read_settings
 
 _AT_ONCE: Final = 32

@@ -11,8 +11,8 @@ from benchmarks.accounts import accounts
 from roomkeys.keys import RoomKey
 from roomkeys.messages.frame import frame
 from roomkeys.messages.room_key import RoomKeyEvent, marshal
-from store.connect import connect
-from store.survivors import START, page_pipeline
+from store.database import connect
+from store.reads.members import START, page_pipeline
 from worker.settings import read_settings
 
 _WRITE: Final = 256 * 1024

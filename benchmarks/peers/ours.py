@@ -10,12 +10,12 @@ from benchmarks.accounts import accounts
 from roomkeys.events.position import Place
 from roomkeys.keys import RoomKey
 from roomkeys.messages.room_key import RoomKeyEvent, marshal
-from store import cursors
-from store.connect import Database, connect
-from store.cursors import Lease
+from store.database import Database, connect
 from store.documents import key_document
-from store.snapshot import load_rooms
-from store.survivors import pages
+from store.leases import lease as cursors
+from store.leases.lease import Lease
+from store.reads.members import pages
+from store.reads.snapshot import load_rooms
 from worker import broker as brokers
 from worker.broker import Broker
 from worker.courier import Courier

@@ -14,11 +14,11 @@ import pytest_asyncio
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
-from store.replica_set import answers as mongo_answers
 from tests.conftest import MONGO_IMAGE, NATS_IMAGE, until
 from tests.container.conftest import PYTHON_IMAGE
 from tests.container.running import run_once, running
 from tests.rig import Rig, rig
+from worker.local.replica_set import answers as mongo_answers
 from worker.servers import nats_answers
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(600)]  # an image takes a minute to build

@@ -16,15 +16,17 @@ from roomkeys.events.decode import decode, parse
 from roomkeys.events.event import AnyEvent, Incoming
 from roomkeys.events.position import Place
 from roomkeys.keys import KeyRecord, RoomKey
-from store import cursors, outbox, settle, snapshot
-from store.apply import apply
-from store.connect import Database, Driver, connect
-from store.cursors import Lease
+from store.database import Database, Driver, connect
 from store.documents import new_id
-from store.failures import translated
+from store.errors import translated
 from store.indexes import ensure_indexes
-from store.outbox import Entry
+from store.leases import lease as cursors
+from store.leases.lease import Lease
+from store.reads import snapshot
 from store.transaction import Bulk
+from store.writes import outbox, settle
+from store.writes.apply import apply
+from store.writes.outbox import Entry
 
 SITE = "site-a"
 AT = 1_747_000_000_000

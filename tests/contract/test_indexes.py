@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from store.connect import Driver, connect
+from store.database import Driver, connect
 from store.indexes import INDEXES, ensure_indexes
 
 

@@ -13,8 +13,8 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 from roomkeys.errors import Passing
 from roomkeys.keys import RoomKey
 from roomkeys.membership import RoomState
-from store.connect import Driver, connect
-from store.requests import Listing, Need, look_up, members_query, rooms_of, rooms_pipeline
+from store.database import Driver, connect
+from store.reads.key_lookups import Listing, Need, look_up, members_query, rooms_of, rooms_pipeline
 from tests.contract.stores import AT, DAY, Store, apply_batch, event, opened, settle_batch
 from worker.servers import MongoServer
 
@@ -128,7 +128,7 @@ async def test_an_accounts_rooms_are_listed_from_an_index_alone(store: Store) ->
 async def test_rooms_are_listed_for_all_who_ask_by_one_query_and_at_most_a_page_of_each(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("store.requests.LOOKED_AT", 3)
+    monkeypatch.setattr("store.reads.key_lookups.LOOKED_AT", 3)
     for number in range(9):
         await store.members(f"r{number}", "alice", *(["bob"] if number > 6 else []))
     store.commands.take()
@@ -242,7 +242,7 @@ async def test_memberships_that_others_filled_with_garbage_are_nobodys_and_spoil
 async def test_a_database_that_is_slow_is_a_passing_cause(
     own_mongo: MongoServer, driver: Driver, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("store.requests.READ_SECONDS", 0.3)
+    monkeypatch.setattr("store.reads.key_lookups.READ_SECONDS", 0.3)
     slow = {"failCommands": [command], "blockConnection": True, "blockTimeMS": 2_000, "appName": "room-worker"}
     async with AsyncMongoClient[dict[str, Any]](own_mongo.uri, serverMonitoringMode="poll") as client:
         await client.admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=slow)

@@ -18,13 +18,16 @@ from roomkeys.events.position import Place
 from roomkeys.keys import KeyRecord
 from roomkeys.membership import Member, Membership
 from roomkeys.subjects import Operation
-from store import cursors, outbox, settle, snapshot, survivors
-from store.connect import Database, Document, Driver
-from store.cursors import Lease, OtherPartitions
-from store.named import named_pipeline
-from store.outbox import Entry
-from store.settle import PAST_KEYS
-from store.snapshot import load_rooms
+from store.database import Database, Document, Driver
+from store.leases import lease as cursors
+from store.leases.lease import Lease, OtherPartitions
+from store.reads import members as survivors
+from store.reads import snapshot
+from store.reads.batch_query import named_pipeline
+from store.reads.snapshot import load_rooms
+from store.writes import outbox, settle
+from store.writes.outbox import Entry
+from store.writes.settle import PAST_KEYS
 from tests.contract.stores import AT, DAY, SITE, START, Store, apply_batch, begun, event, opened, settle_batch
 
 Pages = list[dict[str, list[Any]]]

@@ -5,9 +5,9 @@ from typing import get_args
 
 import pytest
 
-from store import named, survivors
-from store.connect import Driver
-from store.snapshot import load
+from store.database import Driver
+from store.reads import batch_query, members
+from store.reads.snapshot import load
 from tests.contract.stores import Store, opened
 from tests.contract.test_store_contract import all_pages, rotate, together
 
@@ -32,8 +32,8 @@ async def test_a_room_comes_whole_or_not_at_all(store: Store, monkeypatch: pytes
     events = [rotate(sequence, room_id) for sequence, room_id in enumerate(rooms, 1)]
     found: set[int] = set()
     for small, page in ((small, page) for small in (1, 3, 4, 6, 100) for page in (1, 5, 17, 40, 8_192)):
-        monkeypatch.setattr(named, "_SMALL_ROOM", small)
-        monkeypatch.setattr(survivors, "PAGE", page)
+        monkeypatch.setattr(batch_query, "_SMALL_ROOM", small)
+        monkeypatch.setattr(members, "PAGE", page)
         everybody = (await load(store.database, events, lease.session)).everybody
         found.add(len(everybody))
         for room_id, present in everybody.items():
@@ -42,7 +42,7 @@ async def test_a_room_comes_whole_or_not_at_all(store: Store, monkeypatch: pytes
 
 
 async def test_pages_that_grow_bring_everybody_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survivors, "FIRST_PAGE", 1)
+    monkeypatch.setattr(members, "FIRST_PAGE", 1)
     rooms = {f"r{number}": [f"p{other:02}" for other in range(number * 5)] for number in range(1, 6)}
     for room_id, accounts in rooms.items():
         await store.members(room_id, *accounts)

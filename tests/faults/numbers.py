@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 NUMBERS = {
     "worker.loop.BIG_ROOM": 4,
-    "store.survivors.PAGE": 3,
+    "store.reads.members.PAGE": 3,
     "worker.drainers.WINDOW": 2,
     "worker.writer.SLICE": 3,
 }

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from store import survivors
+from store.reads import members
 from tests.faults.story import ROOM, Story, story
 from tests.rig import Rig
 
@@ -100,7 +100,7 @@ async def test_a_failure_on_the_way_back_from_a_failure_is_one_more(hindered: Ri
 async def test_recipients_whose_second_page_cannot_be_read_are_all_sent_the_key_before_it_is_used(
     hindered: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(survivors, "PAGE", 2)
+    monkeypatch.setattr(members, "PAGE", 2)
     async with story(hindered) as told, hindered.worker(partitions=1):
         await told.begin()
         await hinder(hindered, {"skip": 1}, {"failCommands": ["aggregate"], "errorCode": 175})

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
-from store import survivors
-from store.connect import connect
+from store.database import connect
+from store.reads import members as survivors
 from tests.command import child
 from tests.faults.wire import Swallow
 from tests.proxy import proxied
@@ -169,7 +169,7 @@ async def test_g_members_and_keys_are_read_from_the_primary_as_the_majority_has_
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the URL says."""
-    monkeypatch.setattr("store.survivors.PAGE", 2)
+    monkeypatch.setattr("store.reads.members.PAGE", 2)
     reads = Reads()
     monkeypatch.setattr(app, "connect", lambda *args, **kwargs: connect(*args, **kwargs, listeners=[reads]))
     uri = site_rig.settings.mongo_uri.get_secret_value()
@@ -206,7 +206,7 @@ async def test_h_healthy_events_flow_beside_a_flood_of_poison(site_rig: Rig) -> 
 async def test_i_recipients_are_the_members_and_a_page_that_fails_fails_the_fan_out(
     nats_url: str, own_mongo: MongoServer, site: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("store.survivors.PAGE", 2)
+    monkeypatch.setattr("store.reads.members.PAGE", 2)
     async with rig(nats_url, own_mongo.uri, "chat", site) as made, channel(made):
         admin = made.db.client.admin
         # One page is skipped; the second one breaks.
@@ -274,7 +274,7 @@ async def test_k_a_stalled_room_delays_no_other(site_rig: Rig, monkeypatch: pyte
 async def test_l_an_event_whose_broker_is_killed_in_mid_fan_out_is_not_finished(
     own_nats: NatsServer, mongo_uri: str, database: str, site: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("store.survivors.PAGE", 2)
+    monkeypatch.setattr("store.reads.members.PAGE", 2)
     async with rig(own_nats.url, mongo_uri, database, site) as made, channel(made):
         stalled = Stalled(monkeypatch, "worker.courier.pages", "r1")
         asked = await made.publish(*removal("bob"))

@@ -23,7 +23,7 @@ from roomkeys.membership import RoomState
 from roomkeys.messages import key_replies, key_requests
 from roomkeys.messages.key_requests import Item
 from roomkeys.messages.room_key import RoomKeyEvent, marshal
-from store.connect import connect
+from store.database import connect
 from tests.contract.stores import Commands
 from tests.requests import room, secret
 from tests.rig import Rig, rig

@@ -8,7 +8,7 @@ import pytest
 
 from roomkeys.decisions.decide import decide
 from roomkeys.errors import Unexpected
-from store import replicas
+from store.leases import heartbeats
 from tests.rig import Rig
 from worker.courier import Courier
 from worker.loop import Loop
@@ -133,7 +133,7 @@ async def test_an_unexpected_database_error_while_looking_around_does_not_end_th
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await site_rig.users("alice", "bob", "carol")
-    look, failed = replicas.replicas, asyncio.Event()
+    look, failed = heartbeats.replicas, asyncio.Event()
 
     async def stumble(*args: Any, **kwargs: Any) -> Any:
         if not failed.is_set():
@@ -141,7 +141,7 @@ async def test_an_unexpected_database_error_while_looking_around_does_not_end_th
             raise Unexpected("OperationFailure 134")
         return await look(*args, **kwargs)
 
-    monkeypatch.setattr(replicas, "replicas", stumble)
+    monkeypatch.setattr(heartbeats, "replicas", stumble)
     async with site_rig.worker():
         assert (await site_rig.ask("create", CREATE))["status"] == "ok"
     assert failed.is_set()

@@ -12,8 +12,9 @@ import pytest
 from roomkeys.errors import Passing, Unexpected
 from roomkeys.events.position import Place
 from roomkeys.subjects import events_stream, events_subjects
-from store import cursors, survivors
-from store.connect import Driver, connect, session_id
+from store.database import Driver, connect, session_id
+from store.leases import lease
+from store.reads import members
 from tests.rig import Rig
 from worker.servers import MongoServer
 
@@ -25,7 +26,7 @@ BIG: dict[str, Any] = {"roomId": "big", "name": "Big", "users": MEMBERS, "reques
 def small_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a room of four big, and pages and slices three accounts long."""
     monkeypatch.setattr("worker.loop.BIG_ROOM", 4)
-    monkeypatch.setattr("store.survivors.PAGE", 3)
+    monkeypatch.setattr("store.reads.members.PAGE", 3)
     monkeypatch.setattr("worker.writer.SLICE", 3)
 
 
@@ -34,7 +35,7 @@ class Held:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reached, self.released, self.over = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._pages: Callable[..., AsyncIterator[Any]] = survivors.pages
+        self._pages: Callable[..., AsyncIterator[Any]] = members.pages
         monkeypatch.setattr("worker.drainers.pages", self.pages)
 
     async def pages(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
@@ -160,17 +161,17 @@ async def test_who_is_not_told_that_a_lease_was_taken_gives_its_session_to_nobod
     own_mongo: MongoServer, driver: Driver
 ) -> None:
     database = connect(own_mongo.uri, "chat", driver)
-    await cursors.ensure_cursors(database, "s", 1, Place(0, 0, 0))
-    (seen,) = await cursors.cursors(database, "s")
+    await lease.ensure_cursors(database, "s", 1, Place(0, 0, 0))
+    (seen,) = await lease.cursors(database, "s")
     late = {"code": 64, "errmsg": "waiting for replication timed out"}
     hindrance = {"failCommands": ["findAndModify"], "writeConcernError": late}
     await database.client.admin.command(
         {"configureFailPoint": "failCommand", "mode": {"times": 1}, "data": hindrance}
     )
     with pytest.raises((Passing, Unexpected)):
-        await cursors.take(database, seen, "me")
+        await lease.take(database, seen, "me")
     await database["later"].insert_one({})  # once the majority has this, it has that too
-    (taken,) = await cursors.cursors(database, "s")
+    (taken,) = await lease.cursors(database, "s")
     assert taken["owner"] == "me"
     others = [await database.start_session() for _ in range(3)]
     for other in others:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from store import survivors
+from store.reads import members
 from tests.rig import Rig
 from worker.courier import Courier
 
@@ -20,7 +20,7 @@ SMALL: dict[str, Any] = {"roomId": "small", "name": "Small", "users": ["bob"], "
 def small_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a room of five be big: a page has three accounts and a window two."""
     monkeypatch.setattr("worker.loop.BIG_ROOM", 4)
-    monkeypatch.setattr("store.survivors.PAGE", 3)
+    monkeypatch.setattr("store.reads.members.PAGE", 3)
     monkeypatch.setattr("worker.drainers.WINDOW", 2)
 
 
@@ -30,7 +30,7 @@ class Held:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, before_page: int = 2) -> None:
         self.reached, self.released = asyncio.Event(), asyncio.Event()
         self.versions: list[int] = []
-        self._pages: Callable[..., AsyncIterator[Any]] = survivors.pages
+        self._pages: Callable[..., AsyncIterator[Any]] = members.pages
         self._before_page = before_page
         monkeypatch.setattr("worker.drainers.pages", self.pages)
 

@@ -26,7 +26,7 @@ async def test_who_listens_after_a_key_was_sent_and_asks_before_it_is_used_holds
     await site_rig.users("alice", "bob", "carol")
     async with site_rig.worker():
         assert (await site_rig.ask("create", ROOM))["status"] == "ok"
-        monkeypatch.setattr("store.settle.commit", held)
+        monkeypatch.setattr("store.writes.settle.commit", held)
         body = {"roomId": "r1", "requester": "alice", "account": "carol"}
         removed = await site_rig.publish("member.remove", body)
         await asyncio.wait_for(sent.wait(), PATIENCE)

@@ -13,7 +13,7 @@ from nats.js.api import RetentionPolicy
 
 from roomkeys import subjects
 from roomkeys.events.position import Place
-from store import cursors
+from store.leases import lease
 from tests.command import ROOM_WORKER, Ended, run, variables
 from tests.rig import Rig
 from worker.app import open_database
@@ -100,7 +100,7 @@ async def test_a_stream_that_forgets_events_is_amiss(site_rig: Rig) -> None:
 
 async def test_other_partitions_than_the_stored_ones_are_amiss(site_rig: Rig) -> None:
     database = open_database(site_rig.settings)
-    await cursors.ensure_cursors(database, site_rig.site, 3, Place(0, 0, 0))
+    await lease.ensure_cursors(database, site_rig.site, 3, Place(0, 0, 0))
     await database.close()
     stopped, findings = await check(variables(site_rig))
     assert stopped.code == 1

@@ -7,7 +7,7 @@ import pytest
 
 from roomkeys import subjects
 from roomkeys.events.position import Place
-from store import cursors
+from store.leases import lease
 from tests.command import ended, run, running, says, variables
 from tests.rig import Rig
 from worker.app import open_database
@@ -61,13 +61,13 @@ async def test_it_serves_until_sigterm_and_exits_0(site_rig: Rig) -> None:
         stopped = await ended(process, signal.SIGTERM)
     assert stopped.code == 0
     assert '"stopped"' in stopped.err
-    owners = await site_rig.db[cursors.CURSORS].distinct("owner")
+    owners = await site_rig.db[lease.CURSORS].distinct("owner")
     assert owners == [None]
 
 
 async def test_another_number_of_partitions_ends_it_with_2_and_names_the_stored_one(site_rig: Rig) -> None:
     database = open_database(site_rig.settings)
-    await cursors.ensure_cursors(database, site_rig.site, 3, Place(0, 0, 0))
+    await lease.ensure_cursors(database, site_rig.site, 3, Place(0, 0, 0))
     await database.close()
     stopped = await run("run", env=variables(site_rig))
     assert stopped.code == 2

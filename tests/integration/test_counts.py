@@ -12,7 +12,7 @@ import pytest
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from roomkeys.messages.frame import frame
-from store.connect import connect
+from store.database import connect
 from tests.rig import AT, PATIENCE, Rig
 from worker import app, metrics
 from worker.broker import Broker

@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 from prometheus_client import generate_latest
 
 from roomkeys import subjects
-from store.connect import Driver
+from store.database import Driver
 from tests.requests import Asking, room, secret, service
 from tests.rig import PATIENCE, Rig, rig
 from worker import logs, metrics
@@ -157,7 +157,7 @@ async def test_a_read_looks_for_few_versions_however_many_ask_for_one_of_them(
 async def test_while_the_database_is_away_requests_are_answered_unavailable_and_afterwards_again(
     nats_url: str, own_mongo: MongoServer, site: str, driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("store.requests.READ_SECONDS", 0.3)
+    monkeypatch.setattr("store.reads.key_lookups.READ_SECONDS", 0.3)
     async with rig(nats_url, own_mongo.uri, "chat", site) as made, service(made, driver) as asking:
         await asking.rooms(room("r1", 7))
         away = {"failCommands": ["find", "aggregate"], "closeConnection": True, "appName": "room-worker"}
@@ -171,7 +171,7 @@ async def test_while_the_database_is_away_requests_are_answered_unavailable_and_
         ):
             assert (answer["code"], answer["reason"]) == ("unavailable", "database_unavailable")
         await fail("configureFailPoint", "failCommand", mode="off")
-        monkeypatch.setattr("store.requests.READ_SECONDS", PATIENCE)
+        monkeypatch.setattr("store.reads.key_lookups.READ_SECONDS", PATIENCE)
         assert (await asking.get("bob", "r1"))["version"] == 7
 
 
@@ -196,7 +196,7 @@ async def test_what_nobody_foresaw_is_internal_and_says_no_more(
 
     log = io.StringIO()
     logs.configure("debug", "json", log)
-    monkeypatch.setattr("store.requests.room_state", stumble)
+    monkeypatch.setattr("store.reads.key_lookups.room_state", stumble)
     reply = await asking.client.request(subjects.key_get(asking.site, "bob", "r1"), timeout=PATIENCE)
     answer = orjson.loads(reply.data)
     assert (answer["code"], answer["reason"]) == ("internal", "internal")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from store.connect import Database
+from store.database import Database
 from tests.conftest import until
 from tests.requests import Asker
 from tests.rig import Rig

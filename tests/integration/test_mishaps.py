@@ -11,10 +11,10 @@ import pytest
 from roomkeys.decisions.decision import Outcome, Owed
 from roomkeys.errors import Unexpected
 from roomkeys.subjects import Operation, events_stream, events_subjects
-from store import survivors
-from store.outbox import Entry
-from store.settle import settle
-from store.slices import rows_to_clear
+from store.reads import members
+from store.reads.slices import rows_to_clear
+from store.writes.outbox import Entry
+from store.writes.settle import settle
 from tests.rig import Rig
 from worker import metrics
 from worker.debts import MOST_HELD, Debts
@@ -34,7 +34,7 @@ def rotate(room_id: str) -> dict[str, Any]:
 @pytest.fixture
 def small_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.loop.BIG_ROOM", 4)
-    monkeypatch.setattr("store.survivors.PAGE", 3)
+    monkeypatch.setattr("store.reads.members.PAGE", 3)
     monkeypatch.setattr("worker.drainers.WINDOW", 2)
 
 
@@ -44,7 +44,7 @@ class Held:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *rooms: str) -> None:
         self.reached = {room: asyncio.Event() for room in rooms}
         self.released = {room: asyncio.Event() for room in rooms}
-        self._pages: Callable[..., AsyncIterator[Any]] = survivors.pages
+        self._pages: Callable[..., AsyncIterator[Any]] = members.pages
         monkeypatch.setattr("worker.drainers.pages", self.pages)
 
     async def pages(self, database: Any, lease: Any, rooms: list[str], **kwargs: Any) -> AsyncIterator[Any]:
@@ -88,7 +88,7 @@ async def test_a_membership_without_an_account_ends_no_pass(site_rig: Rig, who: 
 async def test_a_membership_without_an_account_ends_no_page_of_small_rooms(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("store.survivors.PAGE", 3)
+    monkeypatch.setattr("store.reads.members.PAGE", 3)
     async with site_rig.worker(partitions=1):
         await site_rig.users("alice", *MEMBERS)
         await site_rig.ask("create", room("r1", *MEMBERS))

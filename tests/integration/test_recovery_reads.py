@@ -70,7 +70,7 @@ async def test_whoever_joins_is_told_before_the_key_also_by_recovery(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Entries are read a page at a time, and what two adds owe is cut by the end of a page."""
-    monkeypatch.setattr("store.outbox.PAGE", 1)
+    monkeypatch.setattr("store.writes.outbox.PAGE", 1)
     crowds = [[f"{letter}{number:04}" for number in range(CROWD)] for letter in "ab"]
     await site_rig.users("alice", *crowds[0], *crowds[1])
     async with site_rig.worker(partitions=1):

@@ -22,10 +22,10 @@ from roomkeys.errors import Passing, Rejection, Unexpected
 from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.membership import Kind, Room, RoomState
 from roomkeys.messages.room_key import RoomKeyEvent, Sender
-from store.connect import connect
-from store.cursors import Lease
-from store.outbox import Entry
+from store.database import connect
+from store.leases.lease import Lease
 from store.transaction import Bulk, commit
+from store.writes.outbox import Entry
 from tests.conftest import until
 from tests.rig import Received, Rig, rig
 from worker import logs, metrics
@@ -279,7 +279,7 @@ async def test_a_refused_send_does_not_say_what_it_would_have_sent() -> None:
 async def test_the_drivers_error_texts_do_quote_keys_so_none_may_be_told(
     mongo_uri: str, database: str, log: io.StringIO
 ) -> None:
-    """What `store/failures.py` is for; and what it lets through names no key."""
+    """What `store/errors.py` is for; and what it lets through names no key."""
     over = connect(mongo_uri, database)
     client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongo_uri, serverMonitoringMode="poll")
     try:

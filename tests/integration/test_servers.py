@@ -11,7 +11,7 @@ import pytest
 from pymongo import AsyncMongoClient
 from pymongo.errors import AutoReconnect
 
-from store.replica_set import answers as mongo_answers
+from worker.local.replica_set import answers as mongo_answers
 from worker.servers import MongoServer, NatsServer, ServerUnavailable, local_servers, nats_answers
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from store import survivors
+from store.reads import members
 from tests.mutations.town import ADD, CREATE, PATIENCE, REMOVE, Town
 from worker.courier import Courier
 
@@ -15,10 +15,10 @@ class HeldPass:
 
     def __init__(self, town: Town) -> None:
         self.armed, self.reached, self.released = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._pages = survivors._one_by_one
+        self._pages = members._one_by_one
         town.monkeypatch.setattr("worker.loop.BIG_ROOM", 2)
-        town.monkeypatch.setattr("store.survivors.PAGE", 2)
-        town.monkeypatch.setattr("store.survivors._one_by_one", self.pages)
+        town.monkeypatch.setattr("store.reads.members.PAGE", 2)
+        town.monkeypatch.setattr("store.reads.members._one_by_one", self.pages)
 
     async def pages(self, *args: Any) -> AsyncIterator[Any]:
         async for page in self._pages(*args):

@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from store import cursors, replicas, transaction
-from store.connect import session_id
+from store import transaction
+from store.database import session_id
+from store.leases import heartbeats, lease
 from tests.mutations.town import ADD, CREATE, PATIENCE, REMOVE, ROTATE, Town
 
 
@@ -36,7 +37,7 @@ async def one_batch(town: Town) -> AsyncIterator[None]:
 @asynccontextmanager
 async def several_pages(town: Town) -> AsyncIterator[None]:
     """Let a room have more members than a page."""
-    town.monkeypatch.setattr("store.survivors.PAGE", 2)
+    town.monkeypatch.setattr("store.reads.members.PAGE", 2)
     async with a_day(town):
         yield
 
@@ -65,13 +66,13 @@ async def crash_after_delivering(town: Town) -> AsyncIterator[None]:
 async def a_zombie(town: Town) -> AsyncIterator[None]:
     """Let another replica take over from one that is taken for dead, and that then goes on where it was."""
     held, released, over, zombies = asyncio.Event(), asyncio.Event(), asyncio.Event(), list[str]()
-    committing, beat = transaction.commit, replicas.beat
+    committing, beat = transaction.commit, heartbeats.beat
 
     async def hold(database: Any, session: Any, bulks: Any) -> None:
         if not armed.is_set() or held.is_set():
             await committing(database, session, bulks)
             return
-        found = await cursors.cursors(database, town.made.site)
+        found = await lease.cursors(database, town.made.site)
         zombies.extend(one["owner"] for one in found if bytes(one["session"]) == session_id(session).bytes)
         held.set()
         await asyncio.wait_for(released.wait(), PATIENCE)
@@ -86,8 +87,8 @@ async def a_zombie(town: Town) -> AsyncIterator[None]:
 
     armed = asyncio.Event()
     town.monkeypatch.setattr("worker.replica.LEASE_MS", 1_500)
-    town.monkeypatch.setattr("store.apply.commit", hold)
-    town.monkeypatch.setattr("store.replicas.beat", die)
+    town.monkeypatch.setattr("store.writes.apply.commit", hold)
+    town.monkeypatch.setattr("store.leases.heartbeats.beat", die)
     async with town.worker():
         await town.ask("create", CREATE)
         armed.set()

@@ -6,7 +6,7 @@ from typing import Any
 
 from roomkeys import subjects
 from roomkeys.keys import RoomKey
-from store import survivors
+from store.reads import members
 
 
 def those_of_before(_survivors_after: Any) -> Callable[..., Any]:
@@ -68,7 +68,7 @@ def one_stamp_each(_hand: Any) -> Callable[..., Any]:
     number = iter(range(1_000_000))
 
     async def sent(self: Any, keys: Any, _known: Any, lease: Any, now_ms: int) -> None:
-        async for page in survivors.pages(self.database, lease, keys):
+        async for page in members.pages(self.database, lease, keys):
             for room_id, accounts in page.items():
                 await self.hand({room_id: keys[room_id]}, {room_id: accounts}, now_ms + next(number))
 

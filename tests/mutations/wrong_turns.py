@@ -9,7 +9,7 @@ from nats.aio.client import Client
 from pymongo import UpdateOne
 
 from roomkeys.errors import LostLease
-from store.cursors import CURSORS
+from store.leases.lease import CURSORS
 from store.transaction import Bulk
 from tests.judge.verdict import CLOCK_MS
 
@@ -55,7 +55,7 @@ class OnlyReads:
 
 def only_reading() -> Mapping[str, Any]:
     reads = OnlyReads()
-    return {"store.apply:fence": reads.fencing, "worker.writer:apply": reads.applying}
+    return {"store.writes.apply:fence": reads.fencing, "worker.writer:apply": reads.applying}
 
 
 def without_joiners(_for_members: Any) -> Callable[..., Any]:

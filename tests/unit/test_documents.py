@@ -11,7 +11,7 @@ from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.membership import Member
 from roomkeys.subjects import Operation
 from store import documents
-from store.outbox import Entry, entry_document
+from store.writes.outbox import Entry, entry_document
 
 SECRET = bytes(range(32))
 

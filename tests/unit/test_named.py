@@ -1,6 +1,6 @@
 """The clauses that find memberships: many rooms to one, but never too much to look for."""
 
-from store.named import _LOOKS_A_CLAUSE, memberships_of
+from store.reads.batch_query import _LOOKS_A_CLAUSE, memberships_of
 
 
 def test_many_rooms_with_few_accounts_each_share_a_clause() -> None:

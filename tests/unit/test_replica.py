@@ -2,7 +2,7 @@
 
 import pytest
 
-from store.replicas import Replica
+from store.leases.heartbeats import Replica
 from worker.replica import LEASE_MS, living
 
 

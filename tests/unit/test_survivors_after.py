@@ -12,7 +12,7 @@ from roomkeys.decisions.decide import decide
 from roomkeys.decisions.decision import Decision, RoomChange
 from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.membership import Member, Room
-from store.snapshot import wanted
+from store.reads.snapshot import wanted
 from tests.unit.builders import NOW, SITE
 from tests.unit.scripts import USERS, Initial, Step, rooms_before, streams
 from tests.unit.test_decide_model import batches

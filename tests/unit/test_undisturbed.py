@@ -10,9 +10,9 @@ import pytest
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
-from store import survivors
-from store.connect import Database
-from store.cursors import Lease
+from store.database import Database
+from store.leases.lease import Lease
+from store.reads import members
 from store.transaction import Bulk, commit
 
 SECRET = b"\xca\xfe" * 16
@@ -114,7 +114,7 @@ async def test_nobody_reads_when_a_pass_is_over(*, sending: bool) -> None:
     database = Pages(Held())
 
     async def one_pass() -> None:
-        async with aclosing(survivors.pages(database, LEASE, ["r1"], most=1)) as found:  # type: ignore[arg-type]
+        async with aclosing(members.pages(database, LEASE, ["r1"], most=1)) as found:  # type: ignore[arg-type]
             async for _ in found:
                 if sending:
                     await asyncio.Event().wait()

@@ -9,9 +9,9 @@ from pymongo import DeleteMany, IndexModel
 from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeoutError
 
 from roomkeys.errors import Passing, Unexpected
-from store.connect import Database
-from store.cursors import CURSORS, stored_partitions
+from store.database import Database
 from store.indexes import INDEXES
+from store.leases.lease import CURSORS, stored_partitions
 from store.transaction import Bulk, commit
 from worker.app import open_database
 from worker.commands.connecting import without_user

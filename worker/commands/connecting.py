@@ -9,7 +9,7 @@ import nats.errors
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError, ServiceUnavailableError
 
 from roomkeys.errors import Passing, Unexpected
-from store.connect import Database
+from store.database import Database
 from worker.app import open_database
 from worker.broker import Broker
 from worker.client import SteadyClient

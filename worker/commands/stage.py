@@ -7,7 +7,7 @@ import orjson
 
 from roomkeys.client.envelope import seal
 from roomkeys.keys import RoomKey
-from store.connect import Database
+from store.database import Database
 from worker import producer
 from worker.broker import Broker
 from worker.commands.printing import safe, show

@@ -7,10 +7,10 @@ import click
 from nats.js.errors import NotFoundError
 
 from roomkeys import subjects
-from store.connect import Database, Document
-from store.cursors import cursors, stored_partitions
-from store.outbox import rooms_owed
-from store.replicas import replicas
+from store.database import Database, Document
+from store.leases.heartbeats import replicas
+from store.leases.lease import cursors, stored_partitions
+from store.writes.outbox import rooms_owed
 from worker.broker import Broker
 from worker.commands.connecting import database_connection, nats_connection
 from worker.commands.printing import example, json_option, safe, show, show_json, show_table

@@ -13,9 +13,9 @@ from collections.abc import AsyncGenerator, Iterable
 from typing import Any, Final
 
 from roomkeys.errors import LostLease
-from store.connect import Database, Document
-from store.cursors import CURSORS, Lease
-from store.undisturbed import done
+from store.database import Database, Document
+from store.leases.lease import CURSORS, Lease
+from store.transaction import done
 
 PAGE: Final = 16_384
 """Accounts a page."""

@@ -16,8 +16,8 @@ from pymongo import DeleteMany
 from roomkeys.decisions.decision import Owed
 from roomkeys.events.event import Incoming
 from roomkeys.events.position import Place
-from store.connect import Database, Document
-from store.cursors import Lease, cursor_id, fence
+from store.database import Database, Document
+from store.leases.lease import Lease, cursor_id, fence
 from store.transaction import Bulk, commit
 
 OUTBOX: Final = "room_worker_outbox"

@@ -15,8 +15,16 @@ from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.events.event import Add, AnyEvent, Create, Poison, Remove, Rotate
 from roomkeys.membership import Kind, Member, Room, User
 from store import documents
-from store.connect import Database, Document
-from store.named import EVERYBODY, MEMBER_FIELDS, ROOM_FIELDS, USER_FIELDS, memberships_of, only_asked, read_named
+from store.database import Database, Document
+from store.reads.batch_query import (
+    EVERYBODY,
+    MEMBER_FIELDS,
+    ROOM_FIELDS,
+    USER_FIELDS,
+    memberships_of,
+    only_asked,
+    read_named,
+)
 
 
 @dataclass(frozen=True, slots=True)

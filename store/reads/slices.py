@@ -2,16 +2,11 @@
 
 from typing import Any
 
-from pymongo import DeleteMany
-
 from roomkeys.decisions.decision import INDIVIDUAL, ORG
 from roomkeys.decisions.slices import Sliceable
 from roomkeys.events.event import Remove
-from roomkeys.events.position import Place
 from roomkeys.tokens import is_bot
-from store.connect import Database, Document
-from store.cursors import Lease, fence
-from store.transaction import Bulk, commit
+from store.database import Database, Document
 
 
 async def all_known(database: Database, event: Sliceable, session: Any, most: int) -> bool:
@@ -56,12 +51,6 @@ async def rows_to_clear(database: Database, event: Sliceable, session: Any, most
         return []
     query = {"rid": event.room_id, "member.type": INDIVIDUAL}
     return [row["_id"] for row in await database.find("room_members", query, {"_id": 1}, session, limit=most)]
-
-
-async def clear_rows(database: Database, lease: Lease, place: Place, ids: list[str]) -> None:
-    """Delete rows, as a slice that stays at its place. Errors as those of `apply`."""
-    rows = Bulk("room_members", [DeleteMany({"_id": {"$in": ids}})])
-    await commit(database, lease.session, [fence(lease, place, place), rows])
 
 
 async def _orgs_of(database: Database, room_id: str, session: Any) -> set[str]:

@@ -14,7 +14,7 @@ import pymongo
 
 from roomkeys.keys import RoomKey
 from roomkeys.membership import RoomState, States
-from store.connect import Database, Document
+from store.database import Database, Document
 from store.documents import VERSIONS, date, key_version, room_key
 
 READ_SECONDS: Final = 3.0

@@ -1,6 +1,6 @@
 """A MongoDB of one node as the replica set that transactions need; for development.
 
-    python -m store.replica_set mongo:27017
+    python -m worker.local.replica_set mongo:27017
 
 waits for the server under that address, makes it a replica set of itself where it is none yet, and returns
 once it can be written to.

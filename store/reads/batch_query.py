@@ -10,8 +10,9 @@ from operator import itemgetter
 from typing import Any, Final
 
 from roomkeys.decisions.decision import ORG
-from store import documents, survivors
-from store.connect import Database, Document
+from store import documents
+from store.database import Database, Document
+from store.reads import members
 
 ROOM_FIELDS: Final = {
     "name": 1,
@@ -66,7 +67,7 @@ def named_pipeline(accounts_by_room: Mapping[str, Collection[str]], whole: Colle
     if whole:
         mark = {"$set": {"_from": {"$literal": EVERYBODY}}}
         further.append(
-            ("subscriptions", [*survivors.page_pipeline(sorted(whole), survivors.START, _most(whole)), mark])
+            ("subscriptions", [*members.page_pipeline(sorted(whole), members.START, _most(whole)), mark])
         )
     unions = [{"$unionWith": {"coll": collection, "pipeline": stages}} for collection, stages in further]
     return [*_part("rooms", {"_id": {"$in": room_ids}}, ROOM_FIELDS)[1], *unions]
@@ -102,7 +103,7 @@ def _clause(room_ids: list[str], accounts: Collection[str]) -> Document:
 
 def _most(rooms: Collection[str]) -> int:
     """Return how many accounts are read at most; a large room is better read page by page, and only once."""
-    return min(len(rooms) * _SMALL_ROOM, survivors.PAGE)
+    return min(len(rooms) * _SMALL_ROOM, members.PAGE)
 
 
 def _part(collection: str, query: Document, fields: Document) -> tuple[str, list[Document]]:

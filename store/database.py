@@ -16,7 +16,7 @@ from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.monitoring import CommandListener
 from pymongo.read_concern import ReadConcern
 
-from store.failures import translated
+from store.errors import translated
 
 Driver = Literal["motor", "pymongo"]
 Document = dict[str, Any]

@@ -13,11 +13,11 @@ from pymongo import UpdateOne
 
 from roomkeys.errors import Passing
 from roomkeys.keys import KeyRecord, RoomKey
-from store.connect import Database, Document
-from store.cursors import Lease, fence
+from store.database import Database, Document
 from store.documents import date, key_document, key_version
-from store.outbox import struck
+from store.leases.lease import Lease, fence
 from store.transaction import Bulk, Look, commit
+from store.writes.outbox import struck
 
 PAST_KEYS: Final = 512
 """The most replaced keys that a room keeps within its grace period; beyond that the oldest go."""

@@ -13,8 +13,8 @@ from pymongo import UpdateOne
 
 from roomkeys.errors import LostLease
 from roomkeys.events.position import Place, Slice
-from store.connect import Database, Document, session_id
-from store.failures import translated
+from store.database import Database, Document, session_id
+from store.errors import translated
 from store.transaction import Bulk
 
 CURSORS: Final = "room_worker_cursors"

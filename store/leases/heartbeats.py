@@ -7,8 +7,8 @@ would make its transactions conflict. (pitfalls.md, item 31)
 from dataclasses import dataclass
 from typing import Final
 
-from store.connect import Database
-from store.failures import translated
+from store.database import Database
+from store.errors import translated
 
 REPLICAS: Final = "room_worker_replicas"
 

@@ -14,11 +14,11 @@ from roomkeys.events.event import Incoming
 from roomkeys.events.position import Place
 from roomkeys.keys import RoomKey
 from roomkeys.membership import MEMBER
-from store.connect import Database, Document
-from store.cursors import Lease, fence
+from store.database import Database, Document
 from store.documents import date, key_document, membership_document, room_document, row_fields
-from store.outbox import OUTBOX, Entry, entry_document, kept_document, kept_id, struck
+from store.leases.lease import Lease, fence
 from store.transaction import Bulk, Write, commit
+from store.writes.outbox import OUTBOX, Entry, entry_document, kept_document, kept_id, struck
 
 
 async def apply(  # noqa: PLR0913 - what a batch writes, each part by name
@@ -116,3 +116,9 @@ def _rows(changes: Sequence[RoomChange]) -> list[Bulk]:
             for row in change.rows
         ]
     return [Bulk("room_members", went), Bulk("room_members", came)]
+
+
+async def clear_rows(database: Database, lease: Lease, place: Place, ids: list[str]) -> None:
+    """Delete rows, as a slice that stays at its place. Errors as those of `apply`."""
+    rows = Bulk("room_members", [DeleteMany({"_id": {"$in": ids}})])
+    await commit(database, lease.session, [fence(lease, place, place), rows])

@@ -1,0 +1,1 @@
+"""Which replica owns which partition, and how far each partition has come."""

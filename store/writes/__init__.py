@@ -1,0 +1,1 @@
+"""What the worker writes: apply, settle and the outbox, each in one fenced transaction."""
