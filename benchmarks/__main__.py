@@ -14,7 +14,7 @@ from benchmarks.samples import Samples
 from benchmarks.site import bench
 from benchmarks.sizes import IS_QUICK
 from benchmarks.tables import document
-from worker import logs
+from worker.telemetry import logs
 
 FOLDER: Final = Path(__file__).parent
 

@@ -26,8 +26,8 @@ from roomkeys.client import RoomKeys
 from roomkeys.subjects import key_get, keys_batch, keys_sync
 from store.database import connect
 from store.indexes import ensure_indexes
-from worker.ports import HOST
-from worker.servers import local_servers
+from worker.local.ports import HOST
+from worker.local.servers import local_servers
 
 SITE: Final = "asks"
 ROOMS: Final = (1, 100, 1_000)

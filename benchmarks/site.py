@@ -22,10 +22,10 @@ from benchmarks.sizes import TEN
 from roomkeys.subjects import event_subject, events_stream
 from store.database import connect
 from store.indexes import ensure_indexes
-from worker import broker as brokers
 from worker.app import bootstrap_streams
-from worker.ports import HOST, free_port
-from worker.servers import MongoServer, NatsServer
+from worker.broker import connection as brokers
+from worker.local.ports import HOST, free_port
+from worker.local.servers import MongoServer, NatsServer
 from worker.settings import read_settings
 
 OURS: Final = "ours"

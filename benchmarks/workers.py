@@ -16,7 +16,7 @@ from benchmarks.accounts import REQUESTER, account
 from benchmarks.child import Child, child
 from benchmarks.site import GO, PYMONGO, Bench
 from benchmarks.sizes import TEN
-from worker.ports import HOST, free_port
+from worker.local.ports import HOST, free_port
 
 
 @dataclass(frozen=True, slots=True)

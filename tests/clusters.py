@@ -13,9 +13,9 @@ from nats.js.errors import APIError
 from pymongo import AsyncMongoClient
 from pymongo.errors import ConnectionFailure
 
+from worker.local.ports import HOST, free_port
 from worker.local.replica_set import BRIEF, NAME
-from worker.ports import HOST, free_port
-from worker.servers import MongoServer, NatsServer
+from worker.local.servers import MongoServer, NatsServer
 
 PATIENCE = 60.0
 MEMBERS = 3

@@ -16,7 +16,7 @@ from pymongo import AsyncMongoClient
 
 from tests.rig import Rig, rig
 from worker.local.replica_set import answers as mongo_answers
-from worker.servers import MongoServer, NatsServer, local_servers, nats_answers
+from worker.local.servers import MongoServer, NatsServer, local_servers, nats_answers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

@@ -15,9 +15,9 @@ from store.database import Database, Driver, connect
 from store.indexes import ensure_indexes
 from tests.contract.stores import Commands
 from tests.rig import PATIENCE, Rig
-from worker.broker import Broker
-from worker.broker import connect as connect_broker
-from worker.service import answering
+from worker.broker.connection import Broker
+from worker.broker.connection import connect as connect_broker
+from worker.key_service.service import answering
 from worker.settings import Settings
 
 HOUR = timedelta(hours=1)

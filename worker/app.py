@@ -19,15 +19,15 @@ from roomkeys.events.position import Place
 from store.database import Database, connect
 from store.indexes import ensure_indexes
 from store.leases.lease import OtherPartitions, ensure_cursors
-from worker import broker as brokers
-from worker.broker import Broker
-from worker.ending import ended
-from worker.health import Health, served
-from worker.logs import logger, where
-from worker.replica import serve
-from worker.service import answering
+from worker.broker import connection as brokers
+from worker.broker.cancellation import ended
+from worker.broker.connection import Broker
+from worker.broker.stream import created_ns, inspect, place_at
+from worker.key_service.service import answering
+from worker.replica.assignment import serve
 from worker.settings import Settings, WrongSetting
-from worker.stream import created_ns, inspect, place_at
+from worker.telemetry.health import Health, served
+from worker.telemetry.logs import logger, where
 
 RETRY_SECONDS: Final = 2.0
 

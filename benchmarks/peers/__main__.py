@@ -10,7 +10,7 @@ from importlib import import_module
 import uvloop
 
 from benchmarks.recorder import cpu_seconds, say
-from worker import logs
+from worker.telemetry import logs
 
 
 async def main(name: str) -> None:

@@ -16,11 +16,11 @@ from store.leases import lease as cursors
 from store.leases.lease import Lease
 from store.reads.members import pages
 from store.reads.snapshot import load_rooms
-from worker import broker as brokers
-from worker.broker import Broker
-from worker.courier import Courier
-from worker.drainers import BIG_ROOM, PASSES, Drainers, Passes
-from worker.fanout import Fanout
+from worker.broker import connection as brokers
+from worker.broker.connection import Broker
+from worker.broker.fanout import Fanout
+from worker.pipeline.deliver import Courier
+from worker.pipeline.large_rooms import BIG_ROOM, PASSES, Drainers, Passes
 from worker.settings import read_settings
 
 _SITE: Final = "measure"

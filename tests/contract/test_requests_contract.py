@@ -16,7 +16,7 @@ from roomkeys.membership import RoomState
 from store.database import Driver, connect
 from store.reads.key_lookups import Listing, Need, look_up, members_query, rooms_of, rooms_pipeline
 from tests.contract.stores import AT, DAY, Store, apply_batch, event, opened, settle_batch
-from worker.servers import MongoServer
+from worker.local.servers import MongoServer
 
 HOUR = timedelta(hours=1)
 LOOKUP = {"find rooms": 1, "find subscriptions": 1}

@@ -13,8 +13,9 @@ import signal
 import sys
 
 from tests.faults import clock, trap
-from worker import app, logs
+from worker import app
 from worker.settings import read_settings
+from worker.telemetry import logs
 
 
 def change(constants: dict[str, int]) -> None:

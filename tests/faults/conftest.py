@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from tests.rig import Rig, rig
-from worker.servers import MongoServer
+from worker.local.servers import MongoServer
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 NUMBERS = {
-    "worker.loop.BIG_ROOM": 4,
+    "worker.pipeline.loop.BIG_ROOM": 4,
     "store.reads.members.PAGE": 3,
-    "worker.drainers.WINDOW": 2,
-    "worker.writer.SLICE": 3,
+    "worker.pipeline.large_rooms.WINDOW": 2,
+    "worker.pipeline.writer.SLICE": 3,
 }
 
 

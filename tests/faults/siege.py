@@ -65,8 +65,8 @@ class Siege:
 
     def _settings(self) -> dict[str, str]:
         constants = {
-            "worker.replica.LEASE_MS": LEASE_MS,
-            "worker.broker.CONFIRM_TIMEOUT": self.chance.choice([1, 10]),
+            "worker.replica.assignment.LEASE_MS": LEASE_MS,
+            "worker.broker.connection.CONFIRM_TIMEOUT": self.chance.choice([1, 10]),
         }
         if self.small and self.chance.random() < 0.75:
             constants |= NUMBERS

@@ -42,8 +42,12 @@ KEY_OF_ALICE = b"PUB chat.user.alice.event.room.key "
 
 SIZES: dict[str, dict[str, int]] = {
     "small": {},
-    "big": {"worker.loop.BIG_ROOM": 2, "store.reads.members.PAGE": 2, "worker.drainers.WINDOW": 1},
-    "sliced": {"worker.writer.SLICE": 1},
+    "big": {
+        "worker.pipeline.loop.BIG_ROOM": 2,
+        "store.reads.members.PAGE": 2,
+        "worker.pipeline.large_rooms.WINDOW": 1,
+    },
+    "sliced": {"worker.pipeline.writer.SLICE": 1},
 }
 """Constants of the worker by which the story's few people make a small room, a big one, or many slices."""
 

@@ -11,7 +11,7 @@ from roomkeys.errors import Passing
 from tests.faults.wire import Place, Stall, Swallow
 from tests.proxy import Chunk, Cut, Proxy, proxied
 from tests.rig import Rig
-from worker import broker as brokers
+from worker.broker import connection as brokers
 from worker.settings import read_settings
 
 CREATE = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}

@@ -14,9 +14,9 @@ from tests.faults.story import KEY_OF_ALICE, caught_up, story
 from tests.faults.wire import LEAVES_CONNECTIONS, Place, Stall
 from tests.proxy import proxied
 from tests.rig import PATIENCE, Rig, rig
-from worker import metrics
-from worker.ports import HOST
-from worker.servers import NatsServer
+from worker.local.ports import HOST
+from worker.local.servers import NatsServer
+from worker.telemetry import metrics
 
 pytestmark = LEAVES_CONNECTIONS
 SEED = int(os.environ.get("KILL_SEED", "1"))
@@ -85,8 +85,8 @@ async def test_a_broker_that_takes_nothing_any_more_is_waited_for_and_the_crowd_
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client's buffer fills up, the worker sees that, and does not fill it without bound."""
-    monkeypatch.setattr("worker.broker.CONFIRM_TIMEOUT", 0.5)
-    monkeypatch.setattr("worker.broker._PENDING_BYTES", 512 * 1024)
+    monkeypatch.setattr("worker.broker.connection.CONFIRM_TIMEOUT", 0.5)
+    monkeypatch.setattr("worker.broker.connection._PENDING_BYTES", 512 * 1024)
     stall = Stall(Place(KEY_OF_ALICE))
     async with story(site_rig) as told, proxied(site_rig.settings.nats_url[0]) as proxy:
         async with site_rig.worker(nats_url=[proxy.url], partitions=1):

@@ -20,7 +20,7 @@ from tests.judge.plan import Plan, publish
 from tests.judge.recorder import Recorder, recorder
 from tests.judge.recording import Recording
 from tests.rig import Rig, rig
-from worker.servers import MongoServer, NatsServer
+from worker.local.servers import MongoServer, NatsServer
 
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 EVENTS = int(os.environ.get("CHAOS_EVENTS", "100"))

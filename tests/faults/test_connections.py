@@ -11,7 +11,7 @@ from tests.faults.story import KEY_OF_ALICE, Story, story
 from tests.faults.wire import LEAVES_CONNECTIONS, CutAnywhere, CutAt, Deafen, LoseAnswer, Place, Stall
 from tests.proxy import Fault, Proxy, proxied
 from tests.rig import PATIENCE, Rig
-from worker.client import SteadyClient
+from worker.broker.client import SteadyClient
 
 pytestmark = LEAVES_CONNECTIONS
 SEED = int(os.environ.get("CUT_SEED", "1"))
@@ -81,7 +81,7 @@ async def test_a_broker_connection_that_stalls_is_waited_for(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch, *, from_client: bool
 ) -> None:
     """Longer than a barrier has patience, and then what was held comes through after all."""
-    monkeypatch.setattr("worker.broker.CONFIRM_TIMEOUT", 0.5)
+    monkeypatch.setattr("worker.broker.connection.CONFIRM_TIMEOUT", 0.5)
     stall = Stall(Place(KEY_OF_ALICE if from_client else b"PONG\r\n", from_client=from_client))
     async with (
         story(site_rig) as told,
@@ -99,7 +99,7 @@ async def test_a_broker_connection_that_stalls_is_waited_for(
 async def test_a_broker_connection_that_is_half_open_is_given_up(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch, *, from_client: bool
 ) -> None:
-    monkeypatch.setattr("worker.broker.CONFIRM_TIMEOUT", 0.5)
+    monkeypatch.setattr("worker.broker.connection.CONFIRM_TIMEOUT", 0.5)
     connect = SteadyClient.connect
 
     async def impatient(client: SteadyClient, **options: Any) -> None:

@@ -9,7 +9,7 @@ from tests.faults.test_replicas import CREATE, shared, until_owners
 from tests.faults.wire import LEAVES_CONNECTIONS
 from tests.proxy import proxied
 from tests.rig import Rig
-from worker import metrics
+from worker.telemetry import metrics
 
 pytestmark = LEAVES_CONNECTIONS
 
@@ -17,7 +17,7 @@ pytestmark = LEAVES_CONNECTIONS
 async def test_a_replica_that_cannot_reach_the_broker_leaves_its_partitions_to_others(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.replica.LEASE_MS", 2_000)
+    monkeypatch.setattr("worker.replica.assignment.LEASE_MS", 2_000)
     await site_rig.users("alice", "bob", "carol")
     async with (
         proxied(site_rig.settings.nats_url[0]) as proxy,

@@ -16,7 +16,7 @@ from tests.faults.wire import Swallow
 from tests.proxy import proxied
 from tests.rig import Rig, rig
 from worker import app
-from worker.servers import MongoServer, NatsServer
+from worker.local.servers import MongoServer, NatsServer
 
 CREW = ["bob", "carol", "dave", "erin", "frank"]
 
@@ -121,9 +121,9 @@ async def test_d_when_some_recipients_fail_all_are_served_in_the_end(site_rig: R
 async def test_e_who_is_added_during_a_rotation_ends_on_the_new_key(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.loop.BIG_ROOM", 2)
+    monkeypatch.setattr("worker.pipeline.loop.BIG_ROOM", 2)
     async with channel(site_rig):
-        passing = Stalled(monkeypatch, "worker.drainers.pages", "r1")
+        passing = Stalled(monkeypatch, "worker.pipeline.large_rooms.pages", "r1")
         asked = [await site_rig.publish(*removal("bob"))]
         await asyncio.wait_for(passing.reached.wait(), 30)
         asked.append(await site_rig.publish(*addition("zoe")))
@@ -260,8 +260,8 @@ async def test_k_a_stalled_room_delays_no_other(site_rig: Rig, monkeypatch: pyte
         names = [f"other{number}" for number in range(8)]
         for room_id in names:
             await create(site_rig, room_id)
-        monkeypatch.setattr("worker.loop.BIG_ROOM", 2)
-        stalled = Stalled(monkeypatch, "worker.drainers.pages", "r1")
+        monkeypatch.setattr("worker.pipeline.loop.BIG_ROOM", 2)
+        stalled = Stalled(monkeypatch, "worker.pipeline.large_rooms.pages", "r1")
         asked = await site_rig.publish(*removal("bob"))
         await asyncio.wait_for(stalled.reached.wait(), 30)
         for room_id in names:
@@ -276,7 +276,7 @@ async def test_l_an_event_whose_broker_is_killed_in_mid_fan_out_is_not_finished(
 ) -> None:
     monkeypatch.setattr("store.reads.members.PAGE", 2)
     async with rig(own_nats.url, mongo_uri, database, site) as made, channel(made):
-        stalled = Stalled(monkeypatch, "worker.courier.pages", "r1")
+        stalled = Stalled(monkeypatch, "worker.pipeline.deliver.pages", "r1")
         asked = await made.publish(*removal("bob"))
         await asyncio.wait_for(stalled.reached.wait(), 30)
         await own_nats.kill()

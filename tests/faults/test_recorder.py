@@ -5,7 +5,7 @@ from tests.judge.plan import Plan, publish
 from tests.judge.recorder import recorder
 from tests.judge.recording import Kind, What
 from tests.rig import Rig, rig
-from worker.servers import MongoServer, NatsServer
+from worker.local.servers import MongoServer, NatsServer
 
 PLAN = Plan(("r0", "r1"), ("u0", "u1", "u2", "u3", "u4"))
 REMOVE = {"roomId": "r0", "requester": "u0", "account": "u1"}

@@ -10,8 +10,8 @@ from roomkeys.decisions.decide import decide
 from roomkeys.errors import Unexpected
 from store.leases import heartbeats
 from tests.rig import Rig
-from worker.courier import Courier
-from worker.loop import Loop
+from worker.pipeline.deliver import Courier
+from worker.pipeline.loop import Loop
 
 CREATE = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
 STEPS: list[tuple[type, str]] = [
@@ -118,7 +118,7 @@ async def test_an_event_that_fails_alone_for_an_unknown_cause_is_given_up_and_th
             raise Crash
         return decide(events, *args, **kwargs)
 
-    monkeypatch.setattr("worker.writer.decide", stumble)
+    monkeypatch.setattr("worker.pipeline.writer.decide", stumble)
     async with site_rig.worker(partitions=1):
         ids = [await site_rig.publish("create", {**CREATE, "roomId": room}) for room in ("r1", "cursed", "r2")]
         results = [await site_rig.result(request_id) for request_id in ids]

@@ -119,7 +119,7 @@ async def test_partitions_that_are_interrupted_while_they_are_to_be_handed_over_
 ) -> None:
     """The broker confirms nothing to the first replica, which is alive and so keeps what bears its name."""
     await site_rig.users("alice", "bob", "carol")
-    impatient = json.dumps({"worker.broker.CONFIRM_TIMEOUT": 1})
+    impatient = json.dumps({"worker.broker.connection.CONFIRM_TIMEOUT": 1})
     stall = Stall(Place(b"PUB chat.user."))
     rooms = [f"r{number}" for number in range(32)]
     assert {partition_of(room_id, 8) for room_id in rooms} == set(range(8))

@@ -9,8 +9,8 @@ from roomkeys import subjects
 from roomkeys.decisions import decide
 from tests.faults.story import caught_up
 from tests.rig import Rig, rig
-from worker.metrics import STREAM_FAULTS
-from worker.servers import MongoServer, NatsServer
+from worker.local.servers import MongoServer, NatsServer
+from worker.telemetry.metrics import STREAM_FAULTS
 
 CREATE = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
 REMOVE_BOB = {"roomId": "r1", "requester": "alice", "account": "bob"}
@@ -138,7 +138,7 @@ async def test_a_doubtful_give_up_is_not_taken_out_on_the_next_event(
     nats_url: str, own_mongo: MongoServer, site: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The commit that gave an event up happened, but its answer was lost: the next event begins anew."""
-    monkeypatch.setattr("worker.pace.SECONDS_BEFORE_GIVING_UP", 0.0)
+    monkeypatch.setattr("worker.pipeline.batch_limits.SECONDS_BEFORE_GIVING_UP", 0.0)
     decided = decide.decide
 
     def stumble(events: Any, *args: Any, **kwargs: Any) -> Any:
@@ -146,7 +146,7 @@ async def test_a_doubtful_give_up_is_not_taken_out_on_the_next_event(
             raise RuntimeError
         return decided(events, *args, **kwargs)
 
-    monkeypatch.setattr("worker.writer.decide", stumble)
+    monkeypatch.setattr("worker.pipeline.writer.decide", stumble)
     async with rig(nats_url, own_mongo.uri, "chat", site) as made:
         await made.users("alice", "bob", "carol")
         async with made.worker(partitions=1):

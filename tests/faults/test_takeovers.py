@@ -16,7 +16,7 @@ from store.database import Driver, connect, session_id
 from store.leases import lease
 from store.reads import members
 from tests.rig import Rig
-from worker.servers import MongoServer
+from worker.local.servers import MongoServer
 
 MEMBERS = [f"m{number}" for number in range(8)]
 BIG: dict[str, Any] = {"roomId": "big", "name": "Big", "users": MEMBERS, "requesterAccount": "alice"}
@@ -25,9 +25,9 @@ BIG: dict[str, Any] = {"roomId": "big", "name": "Big", "users": MEMBERS, "reques
 @pytest.fixture(autouse=True)
 def small_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a room of four big, and pages and slices three accounts long."""
-    monkeypatch.setattr("worker.loop.BIG_ROOM", 4)
+    monkeypatch.setattr("worker.pipeline.loop.BIG_ROOM", 4)
     monkeypatch.setattr("store.reads.members.PAGE", 3)
-    monkeypatch.setattr("worker.writer.SLICE", 3)
+    monkeypatch.setattr("worker.pipeline.writer.SLICE", 3)
 
 
 class Held:
@@ -36,7 +36,7 @@ class Held:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reached, self.released, self.over = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._pages: Callable[..., AsyncIterator[Any]] = members.pages
-        monkeypatch.setattr("worker.drainers.pages", self.pages)
+        monkeypatch.setattr("worker.pipeline.large_rooms.pages", self.pages)
 
     async def pages(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         try:

@@ -14,7 +14,8 @@ from functools import partial
 
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
-from worker import app, metrics
+from worker import app
+from worker.telemetry import metrics
 
 
 class Exit(SystemExit):

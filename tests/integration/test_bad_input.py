@@ -11,7 +11,8 @@ import orjson
 import pytest
 
 from tests.rig import Received, Rig
-from worker import metrics, writer
+from worker.pipeline import writer
+from worker.telemetry import metrics
 
 SHAPE = ("bad_request", "invalid_event")
 TOKEN = ("bad_request", "invalid_account")

@@ -9,7 +9,7 @@ import pytest
 
 from store.reads import members
 from tests.rig import Rig
-from worker.courier import Courier
+from worker.pipeline.deliver import Courier
 
 MEMBERS = [f"m{number}" for number in range(8)]
 BIG: dict[str, Any] = {"roomId": "big", "name": "Big", "users": MEMBERS, "requesterAccount": "alice"}
@@ -19,9 +19,9 @@ SMALL: dict[str, Any] = {"roomId": "small", "name": "Small", "users": ["bob"], "
 @pytest.fixture(autouse=True)
 def small_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a room of five be big: a page has three accounts and a window two."""
-    monkeypatch.setattr("worker.loop.BIG_ROOM", 4)
+    monkeypatch.setattr("worker.pipeline.loop.BIG_ROOM", 4)
     monkeypatch.setattr("store.reads.members.PAGE", 3)
-    monkeypatch.setattr("worker.drainers.WINDOW", 2)
+    monkeypatch.setattr("worker.pipeline.large_rooms.WINDOW", 2)
 
 
 class Held:
@@ -32,7 +32,7 @@ class Held:
         self.versions: list[int] = []
         self._pages: Callable[..., AsyncIterator[Any]] = members.pages
         self._before_page = before_page
-        monkeypatch.setattr("worker.drainers.pages", self.pages)
+        monkeypatch.setattr("worker.pipeline.large_rooms.pages", self.pages)
 
     async def pages(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         pages = self._pages(*args, **kwargs)

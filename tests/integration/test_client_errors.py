@@ -23,7 +23,7 @@ from tests.requests import Asking, room, service
 from tests.rig import Rig
 from tests.subscribers import key, send
 from tests.waiting import PATIENCE, until
-from worker.ratelimit import RateLimit
+from worker.key_service.rate_limit import RateLimit
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ async def test_without_a_service_keys_that_are_sent_are_held_and_others_missed(n
 async def test_an_account_that_asks_too_often_is_told_so_and_served_later(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.service.RateLimit", lambda: RateLimit(rate=0.5, burst=2))
+    monkeypatch.setattr("worker.key_service.service.RateLimit", lambda: RateLimit(rate=0.5, burst=2))
     async with service(site_rig) as asking:
         await asking.rooms(room("r1", 7, past=[6]))
         async with RoomKeys(asking.client, "bob", asking.site) as keys:  # these are its two requests

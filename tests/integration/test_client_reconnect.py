@@ -17,7 +17,7 @@ from roomkeys.client.errors import Ended
 from tests.requests import room, secret, service
 from tests.rig import rig
 from tests.waiting import PATIENCE, until
-from worker.servers import NatsServer
+from worker.local.servers import NatsServer
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,8 @@ from store.leases import lease
 from tests.command import ROOM_WORKER, Ended, run, variables
 from tests.rig import Rig
 from worker.app import open_database
-from worker.ports import free_port
-from worker.servers import NatsServer
+from worker.local.ports import free_port
+from worker.local.servers import NatsServer
 
 
 async def check(env: dict[str, str]) -> tuple[Ended, dict[str, dict[str, Any]]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 
 from tests.command import ended, left_in, run, running, says
-from worker.servers import NatsServer
+from worker.local.servers import NatsServer
 
 ROOM = ("--room", "r1", "--requester", "alice")
 

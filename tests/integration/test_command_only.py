@@ -10,7 +10,7 @@ from roomkeys import subjects
 from tests.command import ended, run, running, says, variables
 from tests.requests import Asker
 from tests.rig import Rig
-from worker.ports import free_port
+from worker.local.ports import free_port
 from worker.settings import WrongSetting, read_settings
 
 CREATE = {"roomId": "r1", "name": "general", "users": ["bob"], "requesterAccount": "alice"}

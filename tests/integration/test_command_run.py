@@ -11,7 +11,7 @@ from store.leases import lease
 from tests.command import ended, run, running, says, variables
 from tests.rig import Rig
 from worker.app import open_database
-from worker.ports import free_port
+from worker.local.ports import free_port
 
 
 async def test_every_wrong_setting_is_named_on_stderr_before_any_connection() -> None:

@@ -11,8 +11,8 @@ from roomkeys.keys import RoomKey
 from roomkeys.messages.room_key import RoomKeyEvent, marshal
 from tests.command import child, ended, run, running, says, variables
 from tests.rig import Rig
-from worker.ports import free_port
-from worker.servers import NatsServer
+from worker.local.ports import free_port
+from worker.local.servers import NatsServer
 
 ALICE = ("--requester", "alice")
 ROOM = ("--room", "r1", *ALICE)

@@ -6,7 +6,7 @@ import nkeys
 import pytest
 
 from worker.app import open_database
-from worker.credentials import credentials
+from worker.broker.credentials import credentials
 from worker.settings import Settings, WrongSetting, read_settings
 
 DEFAULTS = {

@@ -14,10 +14,11 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 from roomkeys.messages.frame import frame
 from store.database import connect
 from tests.rig import AT, PATIENCE, Rig
-from worker import app, metrics
-from worker.broker import Broker
-from worker.fanout import CHUNK_ACCOUNTS
-from worker.inbox import Inbox
+from worker import app
+from worker.broker.connection import Broker
+from worker.broker.fanout import CHUNK_ACCOUNTS
+from worker.pipeline.inbox import Inbox
+from worker.telemetry import metrics
 
 MEMBERS = ("alice", "bob", "carol", "dave")
 BESIDE_THE_LOOP = {

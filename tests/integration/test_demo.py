@@ -8,8 +8,8 @@ from nats.aio.client import Client
 
 from roomkeys.client import RoomKeys
 from tests.command import ended, left_in, run, running, says
-from worker.commands import demo
-from worker.commands.reader import Reader
+from worker.cli.demo import command
+from worker.cli.demo.subscriber import Reader
 
 
 async def test_the_demo_passes_and_tells_its_story_without_a_terminal(tmp_path: Path) -> None:
@@ -62,8 +62,8 @@ async def test_the_demo_fails_when_somebody_gets_no_keys(
         def _keys_of(self, client: Client, account: str) -> RoomKeys:
             return super()._keys_of(client, "nobody" if account == "carol" else account)
 
-    monkeypatch.setattr(demo, "Reader", Deaf)
-    assert await demo._demo() == 1
+    monkeypatch.setattr(command, "Reader", Deaf)
+    assert await command._demo() == 1
     complaints = capsys.readouterr().err.splitlines()
     assert complaints[0] == (
         "room-worker: message 1: expected that carol, a member, reads it; carol could not read it,"
@@ -79,8 +79,8 @@ async def test_the_demo_fails_when_the_removed_one_gets_the_new_key(
         def _keys_of(self, client: Client, account: str) -> RoomKeys:
             return super()._keys_of(client, "alice" if account == "bob" else account)
 
-    monkeypatch.setattr(demo, "Reader", Eavesdropper)
-    assert await demo._demo() == 1
+    monkeypatch.setattr(command, "Reader", Eavesdropper)
+    assert await command._demo() == 1
     assert "message 3: expected that bob, who was removed, cannot read it; bob read it" in capsys.readouterr().err
 
 

@@ -19,8 +19,8 @@ from roomkeys import subjects
 from store.database import Driver
 from tests.requests import Asking, room, secret, service
 from tests.rig import PATIENCE, Rig, rig
-from worker import logs, metrics
-from worker.servers import MongoServer
+from worker.local.servers import MongoServer
+from worker.telemetry import logs, metrics
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ async def test_two_thousand_clients_that_catch_up_at_once_cost_few_commands(site
 async def test_more_than_one_read_carries_is_read_by_several(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.service.MOST_PAIRS", 5)
+    monkeypatch.setattr("worker.key_service.service.MOST_PAIRS", 5)
     accounts = [f"user-{number:03d}" for number in range(100)]
     async with service(site_rig) as asking:
         await asking.rooms(room("r1", 1), members=accounts)
@@ -138,7 +138,7 @@ async def test_more_than_one_read_carries_is_read_by_several(
 async def test_a_read_looks_for_few_versions_however_many_ask_for_one_of_them(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.service.MOST_VERSIONS", 5)
+    monkeypatch.setattr("worker.key_service.service.MOST_VERSIONS", 5)
     accounts = [f"user-{number:03d}" for number in range(100)]
     async with service(site_rig) as asking:
         await asking.rooms(room("r1", 7, past=[6]), members=accounts)
@@ -179,7 +179,7 @@ async def test_a_database_that_never_answers_keeps_nobody_waiting(
     nats_url: str, own_mongo: MongoServer, site: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the driver itself would wait on, its threads being taken."""
-    monkeypatch.setattr("worker.service.ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("worker.key_service.service.ANSWER_SECONDS", 0.3)
     async with rig(nats_url, own_mongo.uri, "chat", site) as made, service(made) as asking:
         slow = {"failCommands": ["find"], "blockConnection": True, "blockTimeMS": 1_500, "appName": "room-worker"}
         await made.db.client.admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=slow)
@@ -208,10 +208,10 @@ async def test_what_nobody_foresaw_is_internal_and_says_no_more(
 async def test_more_than_can_be_in_hand_is_refused_at_once(
     asking: Asking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.service.MOST_IN_HAND", 0)
+    monkeypatch.setattr("worker.key_service.service.MOST_IN_HAND", 0)
     assert (await asking.get("bob", "r1"))["reason"] == "overloaded"
     monkeypatch.undo()
-    monkeypatch.setattr("worker.service.MOST_BYTES", 10)
+    monkeypatch.setattr("worker.key_service.service.MOST_BYTES", 10)
     assert (await asking.get("bob", "r1", b" " * 11))["reason"] == "overloaded"
     assert (await asking.get("bob", "r1", b"{}"))["version"] == 7
 

@@ -22,7 +22,7 @@ Seen = dict[str, dict[int, str]]
 @pytest.fixture
 def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let everybody ask as often as they like."""
-    monkeypatch.setattr("worker.ratelimit.RateLimit.allows", lambda *_: True)
+    monkeypatch.setattr("worker.key_service.rate_limit.RateLimit.allows", lambda *_: True)
 
 
 @pytest.fixture

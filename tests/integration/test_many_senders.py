@@ -3,8 +3,8 @@
 import asyncio
 
 from tests.rig import Rig
-from worker import broker as brokers
-from worker.fanout import CHUNK_ACCOUNTS, Fanout
+from worker.broker import connection as brokers
+from worker.broker.fanout import CHUNK_ACCOUNTS, Fanout
 
 SENDERS = 32
 PAYLOAD = b"x" * 1_000

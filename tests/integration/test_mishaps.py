@@ -16,9 +16,9 @@ from store.reads.slices import rows_to_clear
 from store.writes.outbox import Entry
 from store.writes.settle import settle
 from tests.rig import Rig
-from worker import metrics
-from worker.debts import MOST_HELD, Debts
-from worker.drainers import Drainers
+from worker.pipeline.large_rooms import Drainers
+from worker.pipeline.pending_results import MOST_HELD, Debts
+from worker.telemetry import metrics
 
 MEMBERS = [f"m{number}" for number in range(8)]
 
@@ -33,9 +33,9 @@ def rotate(room_id: str) -> dict[str, Any]:
 
 @pytest.fixture
 def small_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.loop.BIG_ROOM", 4)
+    monkeypatch.setattr("worker.pipeline.loop.BIG_ROOM", 4)
     monkeypatch.setattr("store.reads.members.PAGE", 3)
-    monkeypatch.setattr("worker.drainers.WINDOW", 2)
+    monkeypatch.setattr("worker.pipeline.large_rooms.WINDOW", 2)
 
 
 class Held:
@@ -45,7 +45,7 @@ class Held:
         self.reached = {room: asyncio.Event() for room in rooms}
         self.released = {room: asyncio.Event() for room in rooms}
         self._pages: Callable[..., AsyncIterator[Any]] = members.pages
-        monkeypatch.setattr("worker.drainers.pages", self.pages)
+        monkeypatch.setattr("worker.pipeline.large_rooms.pages", self.pages)
 
     async def pages(self, database: Any, lease: Any, rooms: list[str], **kwargs: Any) -> AsyncIterator[Any]:
         (name,) = rooms
@@ -62,7 +62,7 @@ class Held:
 
 async def test_a_rejected_removal_of_an_org_clears_no_rows(site_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The org has nobody, so the rows are cleared before anybody looks whether the requester exists."""
-    monkeypatch.setattr("worker.writer.SLICE", 5)
+    monkeypatch.setattr("worker.pipeline.writer.SLICE", 5)
     await site_rig.users("alice", *MEMBERS)
     async with site_rig.worker(partitions=1):
         await site_rig.ask("create", room("r1", *MEMBERS))
@@ -101,8 +101,8 @@ async def test_a_membership_without_an_account_ends_no_page_of_small_rooms(
 async def test_a_pass_that_ends_while_another_room_settles_is_noticed_at_once(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.partition.FOLLOW_SECONDS", 1000.0)
-    monkeypatch.setattr("worker.partition._TIDY_SECONDS", 1000.0)
+    monkeypatch.setattr("worker.replica.partition.FOLLOW_SECONDS", 1000.0)
+    monkeypatch.setattr("worker.replica.partition._TIDY_SECONDS", 1000.0)
     async with site_rig.worker(partitions=1):
         await site_rig.users("alice", *MEMBERS)
         await site_rig.ask("create", room("one", *MEMBERS))
@@ -125,7 +125,7 @@ async def test_a_pass_that_ends_while_another_room_settles_is_noticed_at_once(
         asked = [await site_rig.publish("key.rotate", rotate(name)) for name in ("one", "two")]
         for reached in held.reached.values():
             await asyncio.wait_for(reached.wait(), 30)
-        monkeypatch.setattr("worker.writer.settle", slow)
+        monkeypatch.setattr("worker.pipeline.writer.settle", slow)
         held.released["one"].set()
         assert (await site_rig.result(asked[0]))["status"] == "ok"
         assert (await site_rig.result(asked[1], 20))["status"] == "ok"
@@ -225,7 +225,7 @@ async def holds_what_is_in_use(made: Rig) -> None:
 @pytest.mark.usefixtures("small_numbers")
 async def test_recovery_settles_no_room_between_slices(site_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The room was big when its pass began; the first slice makes it small, and a takeover comes after it."""
-    monkeypatch.setattr("worker.writer.SLICE", 5)
+    monkeypatch.setattr("worker.pipeline.writer.SLICE", 5)
     settled_in_part: list[Any] = []
 
     async def looking(database: Any, lease: Any, records: Any, *args: Any, **kwargs: Any) -> None:
@@ -255,7 +255,7 @@ async def test_recovery_settles_no_room_between_slices(site_rig: Rig, monkeypatc
         )
         await site_rig.until(stop.is_set, "the first slice")
     monkeypatch.setattr(metrics, "step", step)
-    monkeypatch.setattr("worker.writer.settle", looking)
+    monkeypatch.setattr("worker.pipeline.writer.settle", looking)
     held.released["big"].set()
     assert (await site_rig.db.room_worker_cursors.find_one({}))["slice"] is not None
     async with site_rig.worker(partitions=1):
@@ -267,8 +267,8 @@ async def test_recovery_settles_no_room_between_slices(site_rig: Rig, monkeypatc
 async def test_an_event_whose_rows_cannot_be_read_is_given_up_between_slices(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.writer.SLICE", 5)
-    monkeypatch.setattr("worker.pace.SECONDS_BEFORE_GIVING_UP", 0.1)
+    monkeypatch.setattr("worker.pipeline.writer.SLICE", 5)
+    monkeypatch.setattr("worker.pipeline.batch_limits.SECONDS_BEFORE_GIVING_UP", 0.1)
     reads = count()
 
     async def broken(*args: Any) -> list[str]:
@@ -279,7 +279,7 @@ async def test_an_event_whose_rows_cannot_be_read_is_given_up_between_slices(
     async with site_rig.worker(partitions=1):
         await site_rig.users("alice", *MEMBERS)
         await site_rig.ask("create", room("r1", "m0", "m1"))
-        monkeypatch.setattr("worker.writer.rows_to_clear", broken)
+        monkeypatch.setattr("worker.pipeline.writer.rows_to_clear", broken)
         asked = await site_rig.publish(
             "member.add", {"roomId": "r1", "requesterAccount": "alice", "users": MEMBERS}
         )

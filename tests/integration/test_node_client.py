@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tests.command import running, says, variables
 from tests.rig import Rig, rig
-from worker.ports import HOST, free_port
-from worker.servers import NatsServer
+from worker.local.ports import HOST, free_port
+from worker.local.servers import NatsServer
 
 NODE = Path(__file__).parents[2] / "examples" / "node"
 OLDEST = 20

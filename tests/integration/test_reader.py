@@ -6,9 +6,9 @@ import pytest
 
 from roomkeys.subjects import event_subject, events_stream
 from tests.rig import PATIENCE, Rig
-from worker import broker as brokers
 from worker.app import bootstrap_streams
-from worker.reader import Reader
+from worker.broker import connection as brokers
+from worker.broker.consumer import Reader
 
 MESSAGES = 40
 BODY = b"x" * 400_000
@@ -19,7 +19,7 @@ ASKED = 2 * 1024 * 1024
 async def test_a_reader_that_nobody_reads_from_stops_asking(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.reader._PULL_BYTES", 0)
+    monkeypatch.setattr("worker.broker.consumer._PULL_BYTES", 0)
     broker = await brokers.connect(site_rig.settings, "reader")
     await bootstrap_streams(broker, site_rig.site)
     jetstream, stream = site_rig.nc.jetstream(), events_stream(site_rig.site)

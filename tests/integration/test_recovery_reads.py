@@ -9,9 +9,9 @@ from bson import ObjectId
 from roomkeys.decisions.decision import Owed
 from roomkeys.errors import Passing
 from tests.rig import Rig
-from worker.courier import Courier
-from worker.loop import Loop
-from worker.work import Work
+from worker.pipeline.applied import Work
+from worker.pipeline.deliver import Courier
+from worker.pipeline.loop import Loop
 
 CROWD = 600
 """Two adds of so many to one room make more than one outbox entry."""

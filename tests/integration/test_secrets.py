@@ -28,10 +28,10 @@ from store.transaction import Bulk, commit
 from store.writes.outbox import Entry
 from tests.conftest import until
 from tests.rig import Received, Rig, rig
-from worker import logs, metrics
-from worker.servers import MongoServer, NatsServer
+from worker.local.servers import MongoServer, NatsServer
+from worker.pipeline.applied import Work
 from worker.settings import WrongSetting, read_settings
-from worker.work import Work
+from worker.telemetry import logs, metrics
 
 SECRET = bytes(range(0xB0, 0xB0 + 32))
 ROTATE = {"roomId": "r1", "requester": "alice"}

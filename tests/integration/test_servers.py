@@ -12,7 +12,7 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import AutoReconnect
 
 from worker.local.replica_set import answers as mongo_answers
-from worker.servers import MongoServer, NatsServer, ServerUnavailable, local_servers, nats_answers
+from worker.local.servers import MongoServer, NatsServer, ServerUnavailable, local_servers, nats_answers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 OWNER = """
 import asyncio, pathlib, sys
-from worker.servers import NatsServer
+from worker.local.servers import NatsServer
 
 async def main():
     async with NatsServer(pathlib.Path(sys.argv[1])) as server:

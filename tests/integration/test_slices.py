@@ -8,7 +8,7 @@ import pytest
 
 from roomkeys.subjects import events_stream
 from tests.rig import Rig
-from worker import metrics
+from worker.telemetry import metrics
 
 CREW = [f"c{number:02d}" for number in range(12)]
 GUESTS = [f"g{number:02d}" for number in range(6)]
@@ -16,7 +16,7 @@ GUESTS = [f"g{number:02d}" for number in range(6)]
 
 @pytest.fixture(autouse=True)
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.writer.SLICE", 5)
+    monkeypatch.setattr("worker.pipeline.writer.SLICE", 5)
 
 
 class Crash(Exception):
@@ -101,7 +101,7 @@ async def test_a_life_in_slices_comes_to_the_same_wherever_it_is_interrupted(
             steps = crash(monkeypatch, at)
             result = await site_rig.ask(suffix, body)
             monkeypatch.undo()
-            monkeypatch.setattr("worker.writer.SLICE", 5)
+            monkeypatch.setattr("worker.pipeline.writer.SLICE", 5)
             assert (result["status"], len(steps) > 3) == ("ok", True), f"{suffix}: {steps}"
             await is_consistent(site_rig, version, *members)
             assert in_rows <= await rows(site_rig)

@@ -16,7 +16,7 @@ from tests.load import seed
 from tests.load.memory import resident_mib
 from tests.load.sizes import size
 from tests.rig import Rig, rig
-from worker.servers import MongoServer, NatsServer
+from worker.local.servers import MongoServer, NatsServer
 
 BACKLOG = size(100_000, 4_000)
 EVENTS = size(10_000, 500)

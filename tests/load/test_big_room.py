@@ -8,8 +8,8 @@ from tests.load.memory import peak_mib
 from tests.load.sizes import size
 from tests.load.tally import tally
 from tests.rig import rig
-from worker.drainers import BIG_ROOM
-from worker.servers import MongoServer, NatsServer
+from worker.local.servers import MongoServer, NatsServer
+from worker.pipeline.large_rooms import BIG_ROOM
 
 MEMBERS = size(1_000_000, BIG_ROOM + 10_000)
 SMALL_ROOMS = size(1_000, 50)

@@ -13,7 +13,7 @@ from tests.load.memory import peak_mib
 from tests.load.sizes import size
 from tests.load.tally import Tally, tally
 from tests.rig import Rig, rig
-from worker.servers import MongoServer, NatsServer
+from worker.local.servers import MongoServer, NatsServer
 
 NAMED = size(40_000, 11_000)
 IN_ORG = size(100_000, 16_000)

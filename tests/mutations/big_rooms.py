@@ -7,7 +7,7 @@ from typing import Any
 
 from store.reads import members
 from tests.mutations.town import ADD, CREATE, PATIENCE, REMOVE, Town
-from worker.courier import Courier
+from worker.pipeline.deliver import Courier
 
 
 class HeldPass:
@@ -16,7 +16,7 @@ class HeldPass:
     def __init__(self, town: Town) -> None:
         self.armed, self.reached, self.released = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._pages = members._one_by_one
-        town.monkeypatch.setattr("worker.loop.BIG_ROOM", 2)
+        town.monkeypatch.setattr("worker.pipeline.loop.BIG_ROOM", 2)
         town.monkeypatch.setattr("store.reads.members.PAGE", 2)
         town.monkeypatch.setattr("store.reads.members._one_by_one", self.pages)
 

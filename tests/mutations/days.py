@@ -86,7 +86,7 @@ async def a_zombie(town: Town) -> AsyncIterator[None]:
             await beat(database, site, owner)
 
     armed = asyncio.Event()
-    town.monkeypatch.setattr("worker.replica.LEASE_MS", 1_500)
+    town.monkeypatch.setattr("worker.replica.assignment.LEASE_MS", 1_500)
     town.monkeypatch.setattr("store.writes.apply.commit", hold)
     town.monkeypatch.setattr("store.leases.heartbeats.beat", die)
     async with town.worker():

@@ -19,7 +19,7 @@ from tests.judge.verdict import Invariant
 from tests.mutations.town import PEOPLE, Scenario, Town
 from tests.proxy import proxied
 from tests.rig import Rig
-from worker import logs
+from worker.telemetry import logs
 
 Break = Callable[[Any], Any]
 
@@ -65,7 +65,7 @@ def slips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             met.append(repr(error))
         return logs.where(error)
 
-    for module in ("worker.loop", "worker.partition"):
+    for module in ("worker.pipeline.loop", "worker.replica.partition"):
         monkeypatch.setattr(f"{module}.where", where)
     return met
 

@@ -4,8 +4,8 @@ from tests.judge.verdict import Invariant
 from tests.mutations import big_rooms, days, wires, wrong_keys, wrong_turns
 from tests.mutations.mutation import Mutation
 
-COURIER = "worker.courier:Courier"
-LOOP = "worker.loop:Loop"
+COURIER = "worker.pipeline.deliver:Courier"
+LOOP = "worker.pipeline.loop:Loop"
 
 MUTATIONS = (
     Mutation(
@@ -28,13 +28,13 @@ MUTATIONS = (
     ),
     Mutation(
         "survivors are read before apply",
-        {"worker.writer:survivors_after": wrong_keys.those_of_before},
+        {"worker.pipeline.writer:survivors_after": wrong_keys.those_of_before},
         days.a_day,
         Invariant.EXCLUSION,
     ),
     Mutation(
         "newcomers are read before apply",
-        {"worker.writer:survivors_after": wrong_keys.those_of_before},
+        {"worker.pipeline.writer:survivors_after": wrong_keys.those_of_before},
         days.one_batch,
         Invariant.HOLD,
     ),
@@ -46,7 +46,7 @@ MUTATIONS = (
     ),
     Mutation(
         "recovery makes new bytes",
-        {"worker.recovery:load_rooms": wrong_keys.minting_anew},
+        {"worker.pipeline.recovery:load_rooms": wrong_keys.minting_anew},
         days.crash_after_delivering,
         Invariant.ONE_KEY,
     ),
@@ -64,13 +64,13 @@ MUTATIONS = (
     ),
     Mutation(
         "a page is lost",
-        {"worker.courier:pages": wrong_keys.all_but_the_second},
+        {"worker.pipeline.deliver:pages": wrong_keys.all_but_the_second},
         days.several_pages,
         Invariant.HOLD,
     ),
     Mutation(
         "recovery forgets joiners",
-        {"worker.recovery:_for_members": wrong_turns.without_joiners},
+        {"worker.pipeline.recovery:_for_members": wrong_turns.without_joiners},
         days.crash_after_applying,
         Invariant.REACH,
     ),
@@ -83,16 +83,16 @@ MUTATIONS = (
     ),
     Mutation(
         "a flush is the barrier",
-        {"worker.broker:Broker.confirm": wrong_turns.flushing},
+        {"worker.broker.connection:Broker.confirm": wrong_turns.flushing},
         wires.cut_before_the_barrier,
         Invariant.HOLD,
     ),
     Mutation(
         "a ping overtakes what it confirms",
         {
-            "worker.broker:Broker.confirm": wrong_turns.flushing,
-            "worker.client:SteadyClient._send_ping": wrong_turns.pinging_as_nats_py,
-            "worker.client:SteadyClient.write": wrong_turns.leaving_to_the_buffer,
+            "worker.broker.connection:Broker.confirm": wrong_turns.flushing,
+            "worker.broker.client:SteadyClient._send_ping": wrong_turns.pinging_as_nats_py,
+            "worker.broker.client:SteadyClient.write": wrong_turns.leaving_to_the_buffer,
         },
         wires.nothing_after_the_ping,
         Invariant.RESULTS,
@@ -106,7 +106,7 @@ MUTATIONS = (
     Mutation("nobody is told", {f"{COURIER}.tell": wrong_turns.letters_only}, days.a_day, Invariant.ORDER),
     Mutation(
         "notices go backwards",
-        {"worker.courier:in_stream_order": wrong_turns.backwards},
+        {"worker.pipeline.deliver:in_stream_order": wrong_turns.backwards},
         days.one_batch,
         Invariant.ORDER,
     ),
@@ -119,25 +119,25 @@ MUTATIONS = (
     Mutation("a key is told", {f"{COURIER}.fan_out": wrong_keys.telling_the_key}, days.a_day, Invariant.SIDE_DOOR),
     Mutation(
         "a big room's pass confirms nothing",
-        {"worker.broker:Broker.confirm": wrong_turns.yes},
+        {"worker.broker.connection:Broker.confirm": wrong_turns.yes},
         wires.a_big_rooms_keys_held_up,
         Invariant.HOLD,
     ),
     Mutation(
         "a big room's newcomer is not handed the key on its way",
-        {"worker.drainers:Drainers.staged": lambda _: lambda _self, _rooms: {}},
+        {"worker.pipeline.large_rooms:Drainers.staged": lambda _: lambda _self, _rooms: {}},
         big_rooms.a_newcomer_behind_the_pass,
         Invariant.HOLD,
     ),
     Mutation(
         "a big room's newcomer is sent the key before the notice",
-        {"worker.drainers:Drainers.leave_out": lambda _: lambda _self, _room, _accounts: None},
+        {"worker.pipeline.large_rooms:Drainers.leave_out": lambda _: lambda _self, _room, _accounts: None},
         big_rooms.a_newcomer_before_the_pass,
         Invariant.ORDER,
     ),
     Mutation(
         "a big room settles before its pass is over",
-        {"worker.drainers:Drainers.take_finished": wrong_turns.unfinished_too},
+        {"worker.pipeline.large_rooms:Drainers.take_finished": wrong_turns.unfinished_too},
         big_rooms.a_newcomer_behind_the_pass,
         Invariant.HOLD,
     ),

@@ -21,7 +21,10 @@ def test_every_invariant_has_a_mutation() -> None:
     assert {mutation.invariant for mutation in MUTATIONS} == set(Invariant)
 
 
-@pytest.mark.parametrize("place", ["worker.loop:Loop.no_such", "worker.loop:no_such", "worker.loop:Gone.settle"])
+@pytest.mark.parametrize(
+    "place",
+    ["worker.pipeline.loop:Loop.no_such", "worker.pipeline.loop:no_such", "worker.pipeline.loop:Gone.settle"],
+)
 def test_a_mutation_of_what_is_gone_is_an_error(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     with pytest.raises(AttributeError):
         break_worker(monkeypatch, {place: lambda original: original})

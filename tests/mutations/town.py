@@ -14,7 +14,7 @@ import pytest
 from roomkeys import subjects
 from tests.proxy import Proxy
 from tests.rig import Rig
-from worker import metrics
+from worker.telemetry import metrics
 
 PEOPLE = ("aaron", "alice", "bob", "carol", "dave", "erin")
 PATIENCE = 10.0

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.mutations.town import CREATE, PATIENCE, REMOVE, SHORT, Town
 from tests.proxy import Chunk
-from worker.courier import Courier
+from worker.pipeline.deliver import Courier
 
 
 @asynccontextmanager
@@ -36,7 +36,7 @@ async def keys_held_up(town: Town) -> AsyncIterator[None]:
 @asynccontextmanager
 async def a_big_rooms_keys_held_up(town: Town) -> AsyncIterator[None]:
     """Let a big room's new key be lost on its way to the broker."""
-    town.monkeypatch.setattr("worker.loop.BIG_ROOM", 2)
+    town.monkeypatch.setattr("worker.pipeline.loop.BIG_ROOM", 2)
     async with keys_held_up(town):
         yield
 

@@ -13,7 +13,7 @@ from store.leases.lease import CURSORS
 from store.transaction import Bulk
 from tests.judge.verdict import CLOCK_MS
 
-LOOP = "worker.loop:Loop"
+LOOP = "worker.pipeline.loop:Loop"
 
 
 def nothing(_original: Any) -> Callable[..., Any]:
@@ -55,7 +55,7 @@ class OnlyReads:
 
 def only_reading() -> Mapping[str, Any]:
     reads = OnlyReads()
-    return {"store.writes.apply:fence": reads.fencing, "worker.writer:apply": reads.applying}
+    return {"store.writes.apply:fence": reads.fencing, "worker.pipeline.writer:apply": reads.applying}
 
 
 def without_joiners(_for_members: Any) -> Callable[..., Any]:
@@ -91,7 +91,7 @@ class DecidesAgain:
 
 def deciding_again() -> Mapping[str, Any]:
     again = DecidesAgain()
-    return {"worker.writer:apply": again.applying, f"{LOOP}.recover": again.recovering}
+    return {"worker.pipeline.writer:apply": again.applying, f"{LOOP}.recover": again.recovering}
 
 
 def flushing(_confirm: Any) -> Callable[..., Any]:

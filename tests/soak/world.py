@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from tests.clusters import MongoSet, NatsCluster, mongo_set, nats_cluster
-from worker.ports import HOST
-from worker.servers import MongoServer, NatsServer
+from worker.local.ports import HOST
+from worker.local.servers import MongoServer, NatsServer
 
 SINGLE, NATS_OF_THREE, MONGO_OF_THREE = SHAPES = "single servers", "three NATS servers", "three MongoDB servers"
 Server = TypeVar("Server", NatsServer, MongoServer)

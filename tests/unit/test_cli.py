@@ -8,13 +8,13 @@ from click.testing import CliRunner
 
 from roomkeys.errors import Passing
 from worker.app import BrokerClosed
-from worker.cli import room_worker
-from worker.commands.check_mongo import _replica_set
-from worker.commands.connecting import without_user
-from worker.commands.local import local_settings
-from worker.commands.printing import safe, show, show_table
-from worker.commands.running import Failed, complaints
-from worker.servers import MongoServer, NatsServer
+from worker.cli.check.mongo import _replica_set
+from worker.cli.demo.sandbox import local_settings
+from worker.cli.main import room_worker
+from worker.cli.terminal.connections import without_user
+from worker.cli.terminal.output import safe, show, show_table
+from worker.cli.terminal.process import Failed, complaints
+from worker.local.servers import MongoServer, NatsServer
 from worker.settings import Settings, WrongSetting, read_settings
 
 WRONG = {

@@ -11,10 +11,10 @@ from roomkeys.events.decode import decode
 from roomkeys.events.event import Add, Create, Incoming, Remove, Rotate
 from roomkeys.keys import RoomKey
 from roomkeys.subjects import event_subject
-from worker import producer
-from worker.commands.letters import headers_of, is_event_subject
-from worker.commands.tail import key_line, update_line
-from worker.producer import Request
+from worker.broker import producer
+from worker.broker.producer import Request
+from worker.cli.deadletters.stream import headers_of, is_event_subject
+from worker.cli.tail import key_line, update_line
 
 
 def event(request: Request) -> object:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from worker.commands.demo import verdict
-from worker.commands.reader import Reader
-from worker.commands.story import STORY, Add, Reading, Say, expectations, judge, people
+from worker.cli.demo.command import verdict
+from worker.cli.demo.story import STORY, Add, Reading, Say, expectations, judge, people
+from worker.cli.demo.subscriber import Reader
 
 EXPECTED = expectations(STORY)
 LAST = len(EXPECTED) - 1

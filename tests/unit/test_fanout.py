@@ -10,9 +10,9 @@ import pytest
 from roomkeys.keys import RoomKey
 from roomkeys.messages.frame import frame
 from roomkeys.messages.room_key import RoomKeyEvent, marshal
-from worker import metrics
-from worker.courier import Courier
-from worker.fanout import CHUNK_ACCOUNTS, CHUNK_BYTES, Fanout, chunks
+from worker.broker.fanout import CHUNK_ACCOUNTS, CHUNK_BYTES, Fanout, chunks
+from worker.pipeline.deliver import Courier
+from worker.telemetry import metrics
 
 KEY = RoomKey(3, bytes(range(32)))
 
@@ -62,8 +62,8 @@ async def test_one_fanout_serialises_once_and_frames_one_payload_object(monkeypa
         yield page
 
     monkeypatch.setattr("roomkeys.messages.room_key.orjson.dumps", dumps)
-    monkeypatch.setattr("worker.fanout.frame", framing)
-    monkeypatch.setattr("worker.courier.pages", pages)
+    monkeypatch.setattr("worker.broker.fanout.frame", framing)
+    monkeypatch.setattr("worker.pipeline.deliver.pages", pages)
     wire = Wire()
     await courier(wire).fan_out({"r1": KEY}, {}, None, 7)  # type: ignore[arg-type]  # no lease is looked at
     assert len(dumped) == 1

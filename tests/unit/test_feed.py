@@ -7,8 +7,8 @@ import pytest
 
 from roomkeys.events.event import Rotate
 from roomkeys.events.position import Place
-from worker.feed import Feed, StreamChanged
-from worker.inbox import INBOX_EVENTS, Inbox
+from worker.pipeline.inbox import INBOX_EVENTS, Inbox
+from worker.replica.feed import Feed, StreamChanged
 
 from .builders import rotate
 

@@ -8,7 +8,7 @@ import pytest
 
 from roomkeys.errors import Unexpected
 from roomkeys.keys import RoomKey
-from worker import logs
+from worker.telemetry import logs
 
 SECRET = bytes(range(32))
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from worker.broker import Broker
-from worker.client import SteadyClient
+from worker.broker.client import SteadyClient
+from worker.broker.connection import Broker
 
 FORGED = "x 0\r\n\r\nPUB chat.user.mallory.event.room.key"
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from worker import pace
-from worker.pace import Pace
+from worker.pipeline import batch_limits
+from worker.pipeline.batch_limits import Pace
 
 
 class Clock:
@@ -17,7 +17,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(pace, "time", clock)
+    monkeypatch.setattr(batch_limits, "time", clock)
     return clock
 
 
@@ -44,7 +44,7 @@ def test_an_event_is_given_up_only_after_it_has_failed_alone_for_a_while(clock: 
     for _ in range(50):
         tried.failed(alone=True)
     assert not tried.gives_up, "an election takes seconds"
-    clock.now += pace.SECONDS_BEFORE_GIVING_UP
+    clock.now += batch_limits.SECONDS_BEFORE_GIVING_UP
     assert tried.gives_up
     tried.succeeded()
     assert not tried.gives_up, "the next event begins anew"
@@ -53,7 +53,7 @@ def test_an_event_is_given_up_only_after_it_has_failed_alone_for_a_while(clock: 
 def test_failures_in_company_do_not_count_against_the_first_event(clock: Clock) -> None:
     tried = Pace(256)
     tried.failed(alone=False)
-    clock.now += 2 * pace.SECONDS_BEFORE_GIVING_UP
+    clock.now += 2 * batch_limits.SECONDS_BEFORE_GIVING_UP
     tried.failed(alone=True)
     assert not tried.gives_up
 

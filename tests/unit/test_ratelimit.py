@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.ratelimit import BURST, RATE, RateLimit
+from worker.key_service.rate_limit import BURST, RATE, RateLimit
 
 
 def allowed(limit: RateLimit, account: str, now: float, times: int) -> int:

@@ -3,7 +3,7 @@
 import pytest
 
 from store.leases.heartbeats import Replica
-from worker.replica import LEASE_MS, living
+from worker.replica.assignment import LEASE_MS, living
 
 
 @pytest.mark.parametrize("silent_ms", [LEASE_MS, 10 * LEASE_MS, -LEASE_MS, -600_000])

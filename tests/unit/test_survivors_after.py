@@ -17,7 +17,7 @@ from tests.unit.builders import NOW, SITE
 from tests.unit.scripts import USERS, Initial, Step, rooms_before, streams
 from tests.unit.test_decide_model import batches
 from tests.unit.world import World
-from worker.work import survivors_after
+from worker.pipeline.applied import survivors_after
 
 
 @settings(max_examples=500)

@@ -1,0 +1,167 @@
+"""A reader of the stream of events: in order, without gaps.
+
+It pulls, so the broker sends no more than was asked for, and it trusts nothing: a gap in the
+consumer's own sequence, silence, or a broken connection ends it, and its owner starts another one from the
+last message it has really seen. Acknowledgements play no part. (design.md, "The feed"; pitfalls.md, 6 and 14)
+"""
+
+import asyncio
+from types import TracebackType
+from typing import Final, Self
+
+import nats.errors
+import orjson
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import APIError
+
+from roomkeys.errors import Passing
+from roomkeys.events.event import Incoming
+from roomkeys.tokens import is_request_id
+from worker.broker.connection import Broker
+from worker.telemetry.logs import logger, where
+
+PULL: Final = 512
+"""Messages asked for at once; at most two such requests are open."""
+
+_PULL_BYTES: Final = 8 * 1024 * 1024
+_EXPIRES: Final = 30.0
+_HEARTBEAT: Final = 3.0
+_NANOSECOND: Final = 1_000_000_000
+_ACK_FIELDS: Final = 9
+
+log = logger("reader")
+
+
+class FeedBroken(Passing):
+    """The reader missed something or hears nothing: start another one."""
+
+
+class Reader:
+    """Reads a stream's messages from a sequence on, in order, without gaps; an async context manager."""
+
+    def __init__(self, broker: Broker, stream: str, start: int) -> None:
+        self._broker = broker
+        self._stream = stream
+        self._start = max(start, 1)
+        self._mark = broker.breaks
+        self._arrived: list[Incoming] = []
+        self._wake = asyncio.Event()
+        self._broken: str | None = None
+        self._delivered = 0
+        self._open_requests = 0
+        self._consumer = ""
+        self._inbox = ""
+        self._subscription: Subscription | None = None
+
+    async def __aenter__(self) -> Self:
+        self._broker.on_break.add(self._wake.set)
+        try:
+            self._inbox = self._broker.client.new_inbox()
+            config = ConsumerConfig(
+                deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+                opt_start_seq=self._start,
+                ack_policy=AckPolicy.NONE,
+                inactive_threshold=60,
+                mem_storage=True,
+                num_replicas=1,
+            )
+            info = await self._broker.jetstream.add_consumer(self._stream, config)
+            self._consumer = info.name
+            self._subscription = await self._broker.client.subscribe(self._inbox, cb=self._take)
+            await self._ask()
+        except BaseException as error:
+            await self._leave()
+            if isinstance(error, nats.errors.Error | APIError | OSError):
+                raise FeedBroken(where(error)) from None
+            raise
+        return self
+
+    async def __aexit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        await self._leave()
+
+    async def _leave(self) -> None:
+        self._broker.on_break.discard(self._wake.set)
+        try:
+            if self._subscription is not None:
+                await self._subscription.unsubscribe()
+            if self._consumer and self._broker.connected and self._mark == self._broker.breaks:
+                await self._broker.jetstream.delete_consumer(self._stream, self._consumer)
+        except (nats.errors.Error, APIError, OSError) as error:
+            log.debug("consumer left to expire", error=where(error))
+
+    async def read(self) -> list[Incoming]:
+        """Return all messages that are waiting, at least one; `FeedBroken` when that can't be trusted."""
+        while not self._arrived:
+            self._require_unbroken()
+            self._wake.clear()
+            try:
+                await asyncio.wait_for(self._wake.wait(), 2 * _HEARTBEAT + 1)
+            except TimeoutError:
+                self._broken = "silence"
+        messages, self._arrived = self._arrived, []
+        if self._open_requests <= PULL:
+            await self._ask()
+        return messages
+
+    def _require_unbroken(self) -> None:
+        if self._broker.breaks != self._mark or not self._broker.connected:
+            self._broken = "disconnected"
+        if self._broken is not None:
+            raise FeedBroken(self._broken)
+
+    async def _ask(self) -> None:
+        request = {
+            "batch": PULL,
+            "max_bytes": max(_PULL_BYTES, 2 * self._broker.max_payload),
+            "expires": int(_EXPIRES * _NANOSECOND),
+            "idle_heartbeat": int(_HEARTBEAT * _NANOSECOND),
+        }
+        self._open_requests += PULL
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}"
+        try:
+            await self._broker.client.publish(subject, orjson.dumps(request), reply=self._inbox)
+        except (nats.errors.Error, OSError) as error:
+            raise FeedBroken(where(error)) from None
+
+    async def _take(self, message: Msg) -> None:
+        headers = message.headers or {}
+        status = headers.get("Status")
+        if status is not None and not message.reply.startswith("$JS.ACK."):
+            await self._take_status(status, headers)
+        else:
+            self._take_message(message, headers)
+        self._wake.set()
+
+    async def _take_status(self, status: str, headers: dict[str, str]) -> None:
+        """Handle the broker's word on a request: a heartbeat, or its end with what it did not deliver."""
+        if status == "100":
+            return
+        left = headers.get("Nats-Pending-Messages", "")
+        if left.isdecimal():
+            self._open_requests -= int(left)
+            if not self._arrived:
+                await self._ask()  # who has not read what has arrived asks for more by reading it
+        else:
+            self._broken = f"status {status} {headers.get('Description', '')}".strip()
+
+    def _take_message(self, message: Msg, headers: dict[str, str]) -> None:
+        fields = message.reply.split(".")
+        # $JS.ACK.[domain.account.]stream.consumer.delivered.stream_seq.consumer_seq.time.pending[.random]
+        at = 5 if len(fields) == _ACK_FIELDS else 7
+        sequence, delivered, time_ns = int(fields[at]), int(fields[at + 1]), int(fields[at + 2])
+        if delivered != self._delivered + 1:
+            self._broken = f"gap after {self._delivered}"
+        if self._broken is not None:
+            return
+        self._delivered = delivered
+        self._open_requests -= 1
+        request_id = next((value for name, value in headers.items() if name.lower() == "x-request-id"), None)
+        self._arrived.append(
+            Incoming(
+                sequence, time_ns, message.subject, message.data, request_id if is_request_id(request_id) else None
+            )
+        )

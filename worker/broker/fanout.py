@@ -1,0 +1,59 @@
+"""Fan-out: one payload, many accounts, in chunks of framed bytes of which only so many are in flight.
+
+A publish does not wait for the broker, so what is bounded is the chunks between the frame and the socket, not
+the publishes. (design.md, "Fast by shape")
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from roomkeys.messages.frame import frame, split
+from worker.broker.connection import Broker
+from worker.telemetry import metrics
+from worker.telemetry.logs import logger
+
+CHUNK_ACCOUNTS: Final = 2_048
+CHUNK_BYTES: Final = 256 * 1024
+
+log = logger("fanout")
+
+
+class Fanout:
+    """Publishes room keys; shared by all partitions, and so is its bound."""
+
+    def __init__(self, broker: Broker, most_in_flight: int) -> None:
+        self._broker = broker
+        self._in_flight = asyncio.Semaphore(most_in_flight)
+
+    async def send(self, payloads: Mapping[str, bytes], page: Mapping[str, Sequence[object]]) -> None:
+        """Publish each room's payload to its accounts of a page; `Passing` if the broker is away."""
+        for chunk in chunks(payloads, page):
+            async with self._in_flight:
+                await self._broker.write(chunk)
+
+
+def chunks(payloads: Mapping[str, bytes], page: Mapping[str, Sequence[object]]) -> Iterator[bytes]:
+    """Yield a page's protocol bytes, many small rooms together and a big one in parts."""
+    framed: list[bytes] = []
+    size = 0
+    for room_id, members in page.items():
+        accounts = _checked(room_id, members)
+        for start in range(0, len(accounts), CHUNK_ACCOUNTS):
+            framed.append(frame(accounts[start : start + CHUNK_ACCOUNTS], payloads[room_id]))
+            size += len(framed[-1])
+            if size >= CHUNK_BYTES:
+                yield framed[0] if len(framed) == 1 else b"".join(framed)
+                framed, size = [], 0
+    if framed:
+        yield b"".join(framed)
+
+
+def _checked(room_id: str, members: Sequence[object]) -> Sequence[str]:
+    """Return who can be published to, and report those whose account is no token."""
+    recipients = split(members)
+    metrics.RECIPIENTS.inc(len(recipients.accounts))
+    if recipients.refused:
+        metrics.REFUSED.inc(recipients.refused)
+        log.error("accounts that are no tokens were left out", room=room_id, accounts=recipients.refused)
+    return recipients.accounts

@@ -1,0 +1,104 @@
+"""The stream of events: whether it still is the same stream, and where in it to go on.
+
+A stream that was deleted and made anew, or that lost its end, has other messages under the old sequences and
+says nothing about it; only times tell. (pitfalls.md, items 18 and 19)
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import nats.errors
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
+from nats.js.errors import APIError, NotFoundError
+
+from roomkeys.errors import Passing
+from roomkeys.events.position import Place
+from worker.broker.connection import Broker
+from worker.telemetry.logs import where
+
+_NANOSECOND: Final = 1_000_000_000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+async def inspect(broker: Broker, stream: str) -> StreamInfo:
+    """Return the stream's state; `Passing` while it is missing or the broker is away."""
+    try:
+        return await broker.jetstream.stream_info(stream)
+    except NotFoundError:
+        raise Passing(f"stream {stream} does not exist") from None
+    except (nats.errors.Error, APIError, OSError) as error:
+        raise Passing(where(error)) from None
+
+
+def created_ns(info: StreamInfo) -> int:
+    """Return when the stream was made (epoch nanoseconds, to the microsecond)."""
+    return 0 if info.created is None else _ns(info.created)
+
+
+async def place_at(broker: Broker, stream: str, sequence: int, created: int) -> Place:
+    """Return the place after the message with this sequence, with its broker time where it still exists."""
+    time_ns = await _time_of(broker, stream, sequence) if sequence > 0 else None
+    return Place(max(sequence, 0), time_ns or 0, created)
+
+
+async def resume_after(broker: Broker, stream: str, place: Place) -> Place:
+    """Return the place to go on from: `place` itself while the stream still is what it was.
+
+    A stream that was made anew, or lost its end, carries other messages under old sequences: then it goes on
+    after the last message that is not newer than `place`. A stream whose messages expired goes on at its
+    first. (pitfalls.md, items 18 and 19)
+    """
+    info = await inspect(broker, stream)
+    same = created_ns(info) == place.created_ns and info.state.last_seq >= place.sequence
+    if same and place.sequence >= max(info.state.first_seq, 1):
+        same = await _holds(broker, stream, place)
+    if same:
+        return place
+    return Place(await _last_before(broker, stream, place.time_ns), place.time_ns, created_ns(info))
+
+
+async def expired(broker: Broker, stream: str, place: Place) -> int:
+    """Return how many sequences after `place` the stream's limits have taken before they were read."""
+    info = await inspect(broker, stream)
+    return max(info.state.first_seq - place.sequence - 1, 0) if place.sequence else 0
+
+
+async def _holds(broker: Broker, stream: str, place: Place) -> bool:
+    """Tell whether the message at `place` is the one that was applied; a deleted one counts as such."""
+    time_ns = await _time_of(broker, stream, place.sequence)
+    return time_ns is None or time_ns == place.time_ns // 1_000 * 1_000
+
+
+async def _time_of(broker: Broker, stream: str, sequence: int) -> int | None:
+    """Return the broker time of a message, to the microsecond; None: it is gone."""
+    try:
+        message = await broker.jetstream.get_msg(stream, sequence)
+    except NotFoundError:
+        return None
+    except (nats.errors.Error, APIError, OSError) as error:
+        raise Passing(where(error)) from None
+    return None if message.time is None else _ns(message.time)
+
+
+async def _last_before(broker: Broker, stream: str, time_ns: int) -> int:
+    """Return the sequence of the last message that is not newer; the broker finds it, by time."""
+    after = time_ns + 1
+    whole = _EPOCH + timedelta(seconds=after // _NANOSECOND)
+    stamp = f"{whole:%Y-%m-%dT%H:%M:%S}.{after % _NANOSECOND:09d}Z"
+    config = ConsumerConfig(
+        deliver_policy=DeliverPolicy.BY_START_TIME,
+        opt_start_time=stamp,  # type: ignore[arg-type]  # passed on as it is; a datetime has no nanoseconds
+        ack_policy=AckPolicy.NONE,
+        mem_storage=True,
+        num_replicas=1,
+    )
+    try:
+        info = await broker.jetstream.add_consumer(stream, config)
+        await broker.jetstream.delete_consumer(stream, info.name)
+    except (nats.errors.Error, APIError, OSError) as error:
+        raise Passing(where(error)) from None
+    return 0 if info.delivered is None else int(info.delivered.stream_seq)
+
+
+def _ns(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1_000

@@ -1,0 +1,1 @@
+"""`room-worker check`: validates settings, NATS and MongoDB."""

@@ -1,0 +1,1 @@
+"""`room-worker deadletters`: lists, shows and replays dead letters."""

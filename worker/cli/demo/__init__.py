@@ -1,0 +1,1 @@
+"""`room-worker demo` and `room-worker dev`: the whole system on this machine."""

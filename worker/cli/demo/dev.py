@@ -1,0 +1,119 @@
+"""`room-worker dev`: the demo's servers and a worker, left running to try things with."""
+
+import asyncio
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import click
+
+from worker.cli.demo.sandbox import local_settings, prepare, working
+from worker.cli.terminal.output import example, json_option, safe, show, show_json
+from worker.cli.terminal.process import serve
+from worker.local.ports import free_port
+from worker.local.servers import MongoServer, NatsServer
+from worker.settings import Settings, read_settings
+from worker.telemetry.logs import configure
+
+_ACCOUNTS: Final = ("alice", "bob", "carol")
+_PORT: Final = click.IntRange(0, 65_535)
+_TO_TRY: Final = (
+    "room-worker tail bob",
+    "room-worker publish create --room r1 --name general --user bob --user carol --requester alice",
+    "room-worker publish remove --room r1 --user bob --requester alice",
+    "room-worker status",
+)
+
+
+@click.command(
+    epilog=example("room-worker dev", "room-worker dev --nats-port 4222 --mongo-port 27017 --folder data")
+)
+@click.option("--nats-port", type=_PORT, default=0, help="NATS's port.  [default: a free one]")
+@click.option("--mongo-port", type=_PORT, default=0, help="MongoDB's port.  [default: a free one]")
+@click.option("--http-port", type=_PORT, default=0, help="Health's and metrics' port.  [default: a free one]")
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False),
+              help="Keep the data there.  [default: a temporary folder]")  # fmt: skip
+@json_option
+def dev(nats_port: int, mongo_port: int, http_port: int, folder: Path | None, *, as_json: bool) -> None:
+    """Run a NATS server, a MongoDB and a worker on this machine until Ctrl-C.
+
+    Prints their addresses, and users and commands to try. Other settings come from the environment.
+    """
+
+    async def main(stop: asyncio.Event) -> None:
+        with _kept(folder) as place:
+            nats = NatsServer(place / "nats", port=nats_port)
+            mongo = MongoServer(place / "mongo", port=mongo_port)
+            await _dev(nats, mongo, http_port or free_port(), stop, as_json=as_json)
+
+    serve(main)
+
+
+async def _dev(
+    nats: NatsServer, mongo: MongoServer, http_port: int, stop: asyncio.Event, *, as_json: bool
+) -> None:
+    settings = read_settings(
+        **local_settings(nats, mongo, http_port), log_format=os.environ.get("LOG_FORMAT") or "console"
+    )
+    configure(settings.log_level, settings.log_format)
+    async with nats, mongo:
+        await prepare(settings, _ACCOUNTS)
+        async with working(settings):
+            about = addresses(settings, mongo.folder.parent)
+            if as_json:
+                show_json(about)
+            else:
+                _show(about)
+            await stop.wait()
+
+
+@contextmanager
+def _kept(folder: Path | None) -> Iterator[Path]:
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder.resolve()
+    else:
+        with TemporaryDirectory(prefix="room-worker-dev-", ignore_cleanup_errors=True) as temporary:
+            yield Path(temporary)
+
+
+def addresses(settings: Settings, folder: Path) -> dict[str, Any]:
+    """Return what somebody needs who wants to use the servers: addresses and variables."""
+    variables = {
+        "NATS_URL": settings.nats_url[0],
+        "MONGO_URI": settings.mongo_uri.get_secret_value(),
+        "MONGO_DB": settings.mongo_db,
+        "SITE_ID": settings.site_id,
+    }
+    http = f"http://{settings.health_addr}"
+    return {
+        "environment": variables,
+        "health": f"{http}/readyz",
+        "metrics": f"{http}/metrics",
+        "users": list(_ACCOUNTS),
+        "folder": str(folder),
+    }
+
+
+def _show(about: dict[str, Any]) -> None:
+    variables = about["environment"]
+    for name, value in (
+        ("NATS", variables["NATS_URL"]),
+        ("MongoDB", f"{variables['MONGO_URI']}, database {variables['MONGO_DB']}"),
+        ("health", about["health"]),
+        ("metrics", about["metrics"]),
+        ("users", ", ".join(about["users"])),
+        ("data", about["folder"]),
+    ):
+        show((f"{name:9}", "bold"), safe(value))
+    show("\nIn another terminal:\n")
+    for name, value in variables.items():
+        show(f"export {name}={shlex.quote(value)}")
+    show("")
+    for line in _TO_TRY:
+        show((line, "cyan"))
+    show("\nCtrl-C ends it.")

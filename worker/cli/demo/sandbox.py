@@ -1,0 +1,58 @@
+"""The service on this machine, with servers of its own: what `demo` and `dev` have in common."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from worker import app
+from worker.cli.terminal.connections import database_connection, nats_connection
+from worker.local.ports import HOST
+from worker.local.servers import MongoServer, NatsServer
+from worker.settings import Settings
+
+_NAMES: Final = {"alice": "Alice", "bob": "Bob", "carol": "Carol", "dave": "Dave"}
+
+
+def local_settings(nats: NatsServer, mongo: MongoServer, http_port: int) -> dict[str, Any]:
+    """Return the settings that name these servers, by field; they need no credentials."""
+    address = f"{HOST}:{http_port}"
+    return {
+        "nats_url": nats.url,
+        "nats_creds_file": None,
+        "nats_nkey_seed_file": None,
+        "nats_user": None,
+        "nats_password": None,
+        "nats_tls_ca": None,
+        "nats_tls_cert": None,
+        "nats_tls_key": None,
+        "mongo_uri": mongo.uri,
+        "mongo_username": None,
+        "mongo_password": None,
+        "mongo_password_file": None,
+        "health_addr": address,
+        "metrics_addr": address,
+        "bootstrap_streams": True,
+    }
+
+
+async def prepare(settings: Settings, accounts: Sequence[str]) -> None:
+    """Make the streams, so that events can be published before the worker is up, and users where missing."""
+    async with nats_connection(settings) as broker:
+        await app.bootstrap_streams(broker, settings.site_id)
+    async with database_connection(settings) as database:
+        for account in accounts:
+            user = {"account": account, "siteId": settings.site_id, "engName": _NAMES.get(account, account)}
+            await database["users"].update_one({"_id": f"u-{account}"}, {"$setOnInsert": user}, upsert=True)
+
+
+@asynccontextmanager
+async def working(settings: Settings) -> AsyncIterator[None]:
+    """Run the worker in this process for the length of the block; if it fails, so does the block."""
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(app.run(settings, stop))
+        try:
+            yield
+        finally:
+            stop.set()

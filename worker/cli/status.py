@@ -1,0 +1,147 @@
+"""`room-worker status`: how far a site has come, who does the work, and what is in hand."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import click
+from nats.js.errors import NotFoundError
+
+from roomkeys import subjects
+from store.database import Database, Document
+from store.leases.heartbeats import replicas
+from store.leases.lease import cursors, stored_partitions
+from store.writes.outbox import rooms_owed
+from worker.broker.connection import Broker
+from worker.cli.terminal.connections import database_connection, nats_connection
+from worker.cli.terminal.output import example, json_option, safe, show, show_json, show_table
+from worker.cli.terminal.process import OK, finish
+from worker.replica.assignment import living
+from worker.settings import read_settings
+
+_SHOWN_ROOMS: Final = 20
+_COLUMNS: Final = ("partition", "owner", "applied", "behind")
+
+
+@click.command(epilog=example("room-worker status", "room-worker status --json"))
+@json_option
+def status(*, as_json: bool) -> None:
+    """Show the site's partitions, their owners and how far behind they are, rooms being rotated, dead letters."""
+    finish(_status(as_json=as_json))
+
+
+async def _status(*, as_json: bool) -> int:
+    settings = read_settings()
+    site = settings.site_id
+    async with database_connection(settings) as database:
+        report: dict[str, Any] = {"site": site, "partitions": await stored_partitions(database, site)}
+        alive = set(living(await replicas(database, site)))
+        documents = await cursors(database, site)
+        rotating = await rotating_rooms(database, site)
+    async with nats_connection(settings) as broker:
+        report |= await stream_report(broker, site, documents, alive)
+    report |= {"replicas": sorted(alive), "rotating": rotating}
+    if as_json:
+        show_json(report)
+    else:
+        _show(report)
+    return OK
+
+
+async def rotating_rooms(database: Database, site: str) -> list[dict[str, Any]]:
+    """Return the rooms whose new key is on its way to the members: id, the key's version, and the one in use.
+
+    They are found by the outbox, which has an entry for each and is short, not by reading every room.
+    """
+    query = {"_id": {"$in": await rooms_owed(database, site)}, "keyRotation.staged.ver": {"$exists": True}}
+    found = await database.find("rooms", query, {"keyRotation.staged.ver": 1, "encKey.ver": 1})
+    return [
+        {
+            "roomId": room["_id"],
+            "version": room["keyRotation"]["staged"]["ver"],
+            "inUse": (room.get("encKey") or {}).get("ver"),
+        }
+        for room in found
+    ]
+
+
+async def stream_report(broker: Broker, site: str, documents: list[Document], alive: set[str]) -> dict[str, Any]:
+    """Hold the cursors against the streams.
+
+    `behind` counts the events after a cursor, of all partitions: an idle partition's cursor follows every few
+    seconds. `oldestSeconds` is the age of the first event that not every partition has passed.
+    """
+    last = await _last_sequence(broker, subjects.events_stream(site))
+    parts = [
+        {
+            "partition": item["partition"],
+            "owner": item["owner"] if item["owner"] in alive else None,
+            "applied": item["applied"],
+            "behind": None if last is None else max(last - item["applied"], 0),
+        }
+        for item in documents
+    ]
+    applied = min((item["applied"] for item in documents), default=None)
+    waiting = last is not None and applied is not None and applied < last
+    return {
+        "lastSequence": last,
+        "cursors": parts,
+        "oldestSeconds": await _age_after(broker, site, applied) if waiting else 0,
+        "deadLetters": await _messages(broker, subjects.dead_letter_stream(site)),
+    }
+
+
+async def _last_sequence(broker: Broker, stream: str) -> int | None:
+    try:
+        return int((await broker.jetstream.stream_info(stream)).state.last_seq)
+    except NotFoundError:
+        return None
+
+
+async def _messages(broker: Broker, stream: str) -> int | None:
+    try:
+        return int((await broker.jetstream.stream_info(stream)).state.messages)
+    except NotFoundError:
+        return None
+
+
+async def _age_after(broker: Broker, site: str, applied: int | None) -> float | None:
+    """Return the age in seconds of the first event after `applied`; None where it is gone meanwhile."""
+    try:
+        message = await broker.jetstream.get_msg(
+            subjects.events_stream(site), (applied or 0) + 1, subjects.events_subjects(site), next=True
+        )
+    except NotFoundError:
+        return None
+    return None if message.time is None else max((datetime.now(UTC) - message.time).total_seconds(), 0.0)
+
+
+def _show(report: dict[str, Any]) -> None:
+    show("site ", (safe(report["site"]), "bold"))
+    if report["partitions"] is None:
+        show("no worker has been started for this site with this database yet")
+        return
+    if report["lastSequence"] is None:
+        show(("the stream of events is missing: `room-worker check` says more", "red"))
+    rows = [[_or(item[column], "nobody" if column == "owner" else "?") for column in _COLUMNS]
+            for item in report["cursors"]]  # fmt: skip
+    show_table(_COLUMNS, rows)
+    show(f"replicas      {safe(', '.join(report['replicas']) or 'none alive')}")
+    behind = max((item["behind"] or 0 for item in report["cursors"]), default=0)
+    age = report["oldestSeconds"]
+    waited = "" if not behind or age is None else f", the oldest {age:.1f} s old"
+    show(f"behind        {behind} events at most{waited}")
+    show(f"rotating      {_rooms(report['rotating'])}")
+    letters = report["deadLetters"]
+    show("dead letters  ", (_or(letters, "their stream is missing"), "red" if letters else ""))
+
+
+def _rooms(rotating: list[dict[str, Any]]) -> str:
+    if not rotating:
+        return "no room"
+    named = ", ".join(f"{safe(item['roomId'])} to v{item['version']}" for item in rotating[:_SHOWN_ROOMS])
+    more = len(rotating) - _SHOWN_ROOMS
+    return f"{named} and {more} more" if more > 0 else named
+
+
+def _or(value: object, otherwise: str) -> str:
+    return otherwise if value is None else str(value)

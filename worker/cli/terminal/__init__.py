@@ -1,0 +1,1 @@
+"""What the subcommands share: connections, output, and running until Ctrl-C."""

@@ -1,0 +1,99 @@
+"""The four endpoints: each turns a call into the bytes of its reply, or raises why not. (contract.md, section 6)
+
+What a call may be told comes from `Desk.rooms` alone, which returns only rooms that its account is a member of.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from roomkeys import subjects
+from roomkeys.membership import States
+from roomkeys.messages import key_replies, key_requests
+from roomkeys.tokens import is_token
+from store.reads.key_lookups import LOOKED_AT, Listing, Need
+from worker.key_service.batching import Lookups
+
+PAGE: Final = 500
+"""The most keys a page of `keys.sync`."""
+
+_RESULT_BYTES: Final = 700
+"""More than one result of a page takes: a room id of 255 bytes, escaped, and a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request whose subject has been read; `room_id` where the subject names one."""
+
+    account: str
+    room_id: str
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the endpoints answer from: how rooms stand, which rooms an account has, what a message may hold."""
+
+    rooms: Lookups[Need, States]
+    listings: Lookups[Listing, list[str]]
+    max_payload: Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An endpoint: its name to whoever watches the service, its subject of a site, and its handler."""
+
+    name: str
+    subject: Callable[[str], str]
+    handle: Callable[[Desk, Call], Awaitable[bytes]]
+
+
+async def key_get(desk: Desk, call: Call) -> bytes:
+    """Answer with one room's key."""
+    item = key_requests.read_get(call.room_id, call.body)
+    return key_replies.get_answer(item, await desk.rooms.ask(_need(call.account, [item])))
+
+
+async def keys_batch(desk: Desk, call: Call) -> bytes:
+    """Answer with several rooms' keys."""
+    batch = key_requests.read_batch(call.body)
+    states = await desk.rooms.ask(_need(call.account, batch.items))
+    return key_replies.batch_answer(batch, states, _now_ms())
+
+
+async def keys_sync(desk: Desk, call: Call) -> bytes:
+    """Answer with the next keys that the account lacks: list its rooms, then look them up like all others."""
+    sync = key_requests.read_sync(call.account, call.body)
+    listed = await desk.listings.ask(Listing(call.account, sync.after))
+    rooms, more = listed[:LOOKED_AT], len(listed) > LOOKED_AT
+    states = await desk.rooms.ask(Need(call.account, tuple(rooms)))
+    most = max(min(PAGE, desk.max_payload() // _RESULT_BYTES), 1)
+    page, cursor = key_replies.sync_page(call.account, sync, rooms, states, most=most, more=more)
+    return key_replies.sync_answer(page, states, _now_ms(), cursor)
+
+
+async def status_batch(desk: Desk, call: Call) -> bytes:
+    """Answer how several rooms stand."""
+    room_ids = key_requests.read_status(call.body)
+    need = Need(call.account, tuple(room_id for room_id in room_ids if is_token(room_id)))
+    return key_replies.status_answer(room_ids, await desk.rooms.ask(need))
+
+
+ENDPOINTS: Final = (
+    Endpoint("key-get", subjects.key_get, key_get),
+    Endpoint("keys-batch", subjects.keys_batch, keys_batch),
+    Endpoint("keys-sync", subjects.keys_sync, keys_sync),
+    Endpoint("status-batch", subjects.status_batch, status_batch),
+)
+
+
+def _need(account: str, items: Iterable[key_requests.Item]) -> Need:
+    """Return what the items need to know; an id that is no token is no room's."""
+    named = [item for item in items if is_token(item.room_id)]
+    versions = frozenset(item.version for item in named if item.version is not None)
+    return Need(account, tuple(dict.fromkeys(item.room_id for item in named)), versions)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

