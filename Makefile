@@ -25,12 +25,12 @@ test-unit: $(READY)  ## what needs no server
 	$(BIN)/python -m pytest tests/unit
 
 test-faults: $(READY)  ## the faults, and the judge of them, that belong to every change
-	$(BIN)/python -m pytest -n 4 --dist worksteal tests/faults tests/mutations tests/protocol tests/load tests/unit/test_judge_*.py
+	$(BIN)/python -m pytest -n 4 --dist worksteal tests/faults tests/verification tests/load
 
 soak: $(READY)       ## every kind of fault for SOAK_MINUTES (30), judged; then what is too long for every change
-	$(BIN)/python -m tests.soak
+	$(BIN)/python -m tests.load.soak
 	$(BIN)/python -m pytest -m soak
-	STATEFUL_EXAMPLES=50 $(BIN)/python -m pytest tests/faults/test_stateful.py
+	STATEFUL_EXAMPLES=50 $(BIN)/python -m pytest tests/faults/crash/test_stateful.py
 	LOAD=full $(BIN)/python -m pytest tests/load
 
 test-containers: $(READY)  ## builds the image and runs it, through a Docker API

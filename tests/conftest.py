@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from pymongo import AsyncMongoClient
 
-from tests.rig import Rig, rig
+from tests.harness.site import Rig, rig
 from worker.local.replica_set import answers as mongo_answers
 from worker.local.servers import MongoServer, NatsServer, local_servers, nats_answers
 

@@ -17,7 +17,7 @@ from pymongo.errors import PyMongoError
 
 from tests.container.conftest import PROJECT
 from tests.container.running import said
-from tests.rig import Rig
+from tests.harness.site import Rig
 from worker.settings import read_settings
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(900)]  # it may have to build the image

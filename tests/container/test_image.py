@@ -17,7 +17,7 @@ from testcontainers.core.network import Network
 from tests.conftest import MONGO_IMAGE, NATS_IMAGE, until
 from tests.container.conftest import PYTHON_IMAGE
 from tests.container.running import run_once, running
-from tests.rig import Rig, rig
+from tests.harness.site import Rig, rig
 from worker.local.replica_set import answers as mongo_answers
 from worker.local.servers import nats_answers
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from tests.rig import Rig, rig
+from tests.harness.site import Rig, rig
 from worker.local.servers import MongoServer
 
 

@@ -11,11 +11,11 @@ import orjson
 import pytest
 
 from roomkeys.subjects import dead_letter_stream, event_subject
-from tests.command import child
+from tests.harness.processes import child
+from tests.harness.site import Rig, rig
 from tests.load import seed
 from tests.load.memory import resident_mib
 from tests.load.sizes import size
-from tests.rig import Rig, rig
 from worker.local.servers import MongoServer, NatsServer
 
 BACKLOG = size(100_000, 4_000)

@@ -2,12 +2,12 @@
 
 import pytest
 
-from tests.command import child
+from tests.harness.processes import child
+from tests.harness.site import rig
 from tests.load import seed
 from tests.load.memory import peak_mib
 from tests.load.sizes import size
 from tests.load.tally import tally
-from tests.rig import rig
 from worker.local.servers import MongoServer, NatsServer
 from worker.pipeline.large_rooms import BIG_ROOM
 

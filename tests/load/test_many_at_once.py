@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.command import child
+from tests.harness.processes import child
+from tests.harness.site import Rig, rig
 from tests.load import seed
 from tests.load.memory import peak_mib
 from tests.load.sizes import size
 from tests.load.tally import Tally, tally
-from tests.rig import Rig, rig
 from worker.local.servers import MongoServer, NatsServer
 
 NAMED = size(40_000, 11_000)

@@ -1,0 +1,1 @@
+"""What injects faults: kills, stops, traps on the wire, clocks, and the scenario they hit."""

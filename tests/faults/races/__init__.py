@@ -1,0 +1,1 @@
+"""The races named in docs/pitfalls.md."""

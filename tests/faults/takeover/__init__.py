@@ -1,0 +1,1 @@
+"""Takeovers, zombies and clocks."""

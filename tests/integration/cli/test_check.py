@@ -1,0 +1,162 @@
+"""`room-worker check`: what is right, and how to mend what is not."""
+
+import asyncio
+import os
+import pty
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from nats.js.api import RetentionPolicy
+
+from roomkeys import subjects
+from roomkeys.events.position import Place
+from store.leases import lease
+from tests.harness.processes import ROOM_WORKER, Ended, run, variables
+from tests.harness.site import Rig
+from worker.app import open_database
+from worker.local.ports import free_port
+from worker.local.servers import NatsServer
+
+
+async def check(env: dict[str, str]) -> tuple[Ended, dict[str, dict[str, Any]]]:
+    """Run the check and return its findings by part."""
+    stopped = await run("check", "--json", env=env)
+    return stopped, {finding["part"]: finding for finding in stopped.json()["findings"]}
+
+
+async def test_when_all_is_right_it_exits_0_with_a_line_for_each_part(site_rig: Rig) -> None:
+    stopped = await run("check", env=variables(site_rig))
+    assert stopped.code == 0, stopped.out
+    lines = stopped.out.splitlines()
+    assert all(line.startswith("ok ") for line in lines)
+    parts = ["settings", "nats", "jetstream", "events", "dead letters", "mongodb", "replica set", "transactions"]
+    parts += ["index subscriptions", "index room_members", "index users", "partitions", "clock"]
+    assert [line.removeprefix("ok").strip().split("  ")[0] for line in lines] == parts
+
+
+async def test_after_a_first_start_the_indexes_are_there_and_the_partitions_stored(site_rig: Rig) -> None:
+    async with site_rig.worker():
+        await site_rig.ask("create", {"roomId": "r1", "requesterAccount": "nobody"})
+    stopped, findings = await check(variables(site_rig))
+    assert stopped.json()["ok"] is True
+    assert findings["index subscriptions"]["text"] == "there"
+    assert findings["partitions"]["text"] == "8, as stored"
+
+
+async def test_servers_that_are_away_are_each_a_line_and_no_password_is_shown() -> None:
+    port = free_port()
+    env = {
+        "NATS_URL": f"nats://joe:hunter2@127.0.0.1:{port}",
+        "MONGO_URI": f"mongodb://joe:hunter2@127.0.0.1:{port}/?replicaSet=rs0",
+    }
+    stopped, findings = await check(env)
+    assert stopped.code == 1
+    assert "set NATS_URL" in findings["nats"]["text"]
+    assert "set MONGO_URI" in findings["mongodb"]["text"]
+    assert "hunter2" not in stopped.out + stopped.err
+
+
+async def test_a_server_that_takes_the_connection_and_says_nothing_does_not_hold_it_up(
+    silent: int, site_rig: Rig
+) -> None:
+    env = variables(site_rig, NATS_URL=f"nats://127.0.0.1:{silent}", MONGO_URI=f"mongodb://127.0.0.1:{silent}/")
+    stopped, findings = await check(env)
+    assert stopped.code == 1
+    assert not findings["nats"]["ok"]
+    assert not findings["mongodb"]["ok"]
+
+
+async def test_another_replica_set_is_named_as_the_cause(site_rig: Rig) -> None:
+    host = urlsplit(site_rig.settings.mongo_uri.get_secret_value()).netloc
+    stopped, findings = await check(variables(site_rig, MONGO_URI=f"mongodb://{host}/?replicaSet=other"))
+    assert stopped.code == 1
+    assert "replica set other" in findings["mongodb"]["text"]
+
+
+async def test_missing_streams_are_amiss_unless_the_worker_makes_them(site_rig: Rig) -> None:
+    env = variables(site_rig, SITE_ID=f"{site_rig.site}x")
+    stopped, findings = await check(env)
+    assert stopped.code == 1
+    assert "BOOTSTRAP_STREAMS" in findings["events"]["text"]
+    assert not findings["dead letters"]["ok"]
+    stopped, findings = await check({**env, "BOOTSTRAP_STREAMS": "true"})
+    assert stopped.code == 0
+
+
+async def test_a_stream_that_forgets_events_is_amiss(site_rig: Rig) -> None:
+    site = f"{site_rig.site}q"
+    await site_rig.nc.jetstream().add_stream(
+        name=subjects.events_stream(site),
+        subjects=[subjects.events_subjects(site)],
+        retention=RetentionPolicy.WORK_QUEUE,
+    )
+    _, findings = await check(variables(site_rig, SITE_ID=site, BOOTSTRAP_STREAMS="true"))
+    assert "make it anew with retention limits" in findings["events"]["text"]
+    assert findings["dead letters"]["ok"]
+
+
+async def test_other_partitions_than_the_stored_ones_are_amiss(site_rig: Rig) -> None:
+    database = open_database(site_rig.settings)
+    await lease.ensure_cursors(database, site_rig.site, 3, Place(0, 0, 0))
+    await database.close()
+    stopped, findings = await check(variables(site_rig))
+    assert stopped.code == 1
+    assert findings["partitions"]["text"].startswith("PARTITIONS must be 3")
+
+
+async def test_an_index_that_is_not_unique_is_amiss(site_rig: Rig) -> None:
+    await site_rig.db.subscriptions.create_index([("roomId", 1), ("u.account", 1)])
+    stopped, findings = await check(variables(site_rig))
+    assert stopped.code == 1
+    assert "drop it" in findings["index subscriptions"]["text"]
+
+
+async def test_refused_credentials_are_named_as_the_cause(tmp_path: Path, site_rig: Rig) -> None:
+    async with NatsServer(tmp_path, config="authorization { user: joe, password: hunter2 }") as server:
+        refused, findings = await check(variables(site_rig, NATS_URL=server.url))
+        assert refused.code == 1
+        assert "NATS_USER" in findings["nats"]["text"]
+        login = {"NATS_USER": "joe", "NATS_PASSWORD": "hunter2"}
+        accepted, findings = await check({**variables(site_rig, NATS_URL=server.url), **login})
+        assert findings["nats"]["ok"]
+        assert "hunter2" not in accepted.out
+
+
+async def test_wrong_settings_are_lines_too_with_exit_code_2() -> None:
+    stopped, findings = await check({"SITE_ID": "a.b"})
+    assert stopped.code == 2
+    assert any("SITE_ID must be" in finding["text"] for finding in stopped.json()["findings"])
+    assert set(findings) == {"settings"}
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+async def test_on_a_terminal_there_are_colours_unless_no_color_is_set(no_color: str, coloured: bool) -> None:
+    terminal, other_end = pty.openpty()
+    script = f"exec {ROOM_WORKER} check >{os.ttyname(other_end)}"
+    env = {"SITE_ID": "a.b", "TERM": "xterm", "NO_COLOR": no_color}
+    stopped = await run("-c", script, env=env, program="sh")
+    os.close(other_end)
+    shown = os.read(terminal, 65_536).decode()
+    os.close(terminal)
+    assert stopped.code == 2
+    assert "SITE_ID must be" in shown
+    assert ("\x1b[" in shown) is coloured
+
+
+@pytest.fixture
+async def silent() -> AsyncIterator[int]:
+    """Listen, and never say anything."""
+    done = asyncio.Event()
+
+    async def hold(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await done.wait()
+        writer.close()
+
+    server = await asyncio.start_server(hold, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    done.set()
+    server.close()
+    await server.wait_closed()

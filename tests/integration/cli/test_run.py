@@ -1,0 +1,92 @@
+"""`room-worker run`: what it does with wrong settings, absent servers and SIGTERM."""
+
+import signal
+
+import aiohttp
+import pytest
+
+from roomkeys import subjects
+from roomkeys.events.position import Place
+from store.leases import lease
+from tests.harness.processes import ended, run, running, says, variables
+from tests.harness.site import Rig
+from worker.app import open_database
+from worker.local.ports import free_port
+
+
+async def test_every_wrong_setting_is_named_on_stderr_before_any_connection() -> None:
+    wrong = {"SITE_ID": "a.b", "PARTITIONS": "0", "MONGO_URI": "x", "NATS_URL": "x", "HEALTH_ADDR": "x"}
+    stopped = await run("run", env=wrong)
+    assert stopped.code == 2
+    lines = stopped.err.splitlines()
+    assert sorted(line.split(" must be ")[0] for line in lines) == [
+        f"room-worker: {name}" for name in sorted(wrong)
+    ]
+    assert stopped.out == ""
+
+
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
+async def test_without_servers_it_waits_and_says_so_and_still_ends_cleanly(told: signal.Signals) -> None:
+    nowhere, health = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+    env = {
+        "NATS_URL": f"nats://{nowhere}",
+        "MONGO_URI": f"mongodb://{nowhere}/?replicaSet=rs0",
+        "HEALTH_ADDR": health,
+        "METRICS_ADDR": "127.0.0.1:0",
+    }
+    async with running("run", env=env) as process:
+        await says(process, nowhere, on_stderr=True)
+        async with aiohttp.ClientSession() as http, http.get(f"http://{health}/readyz") as ready:
+            assert ready.status == 503
+            assert "nats" in (await ready.json())["for"]
+        stopped = await ended(process, told)
+    assert stopped.code == 0
+    assert "Traceback" not in stopped.err
+
+
+async def test_without_a_database_it_waits_and_says_so(site_rig: Rig) -> None:
+    nowhere = f"mongodb://127.0.0.1:{free_port()}/?replicaSet=rs0&serverSelectionTimeoutMS=200"
+    async with running("run", env=variables(site_rig, MONGO_URI=nowhere)) as process:
+        line = await says(process, '"waiting"', on_stderr=True)
+        assert '"mongodb"' in line
+        stopped = await ended(process, signal.SIGTERM)
+    assert stopped.code == 0
+
+
+async def test_it_serves_until_sigterm_and_exits_0(site_rig: Rig) -> None:
+    await site_rig.users("alice", "bob")
+    async with running("run", env=variables(site_rig)) as process:
+        room = {"roomId": "r1", "name": "general", "users": ["bob"], "requesterAccount": "alice"}
+        assert (await site_rig.ask("create", room))["status"] == "ok"
+        stopped = await ended(process, signal.SIGTERM)
+    assert stopped.code == 0
+    assert '"stopped"' in stopped.err
+    owners = await site_rig.db[lease.CURSORS].distinct("owner")
+    assert owners == [None]
+
+
+async def test_another_number_of_partitions_ends_it_with_2_and_names_the_stored_one(site_rig: Rig) -> None:
+    database = open_database(site_rig.settings)
+    await lease.ensure_cursors(database, site_rig.site, 3, Place(0, 0, 0))
+    await database.close()
+    stopped = await run("run", env=variables(site_rig))
+    assert stopped.code == 2
+    assert "room-worker: PARTITIONS must be 3" in stopped.err
+
+
+async def test_an_address_in_use_ends_it_with_2(site_rig: Rig) -> None:
+    async with running("run", env=variables(site_rig, HEALTH_ADDR=(taken := f"127.0.0.1:{free_port()}"))) as first:
+        await says(first, '"ready"', on_stderr=True)
+        stopped = await run("run", env=variables(site_rig, HEALTH_ADDR=taken))
+    assert stopped.code == 2
+    assert taken in stopped.err
+
+
+async def test_whatever_it_logs_there_is_no_key_in_it(site_rig: Rig) -> None:
+    await site_rig.users("alice", "bob")
+    async with running("run", env=variables(site_rig, LOG_LEVEL="debug")) as process:
+        room = {"roomId": "r1", "name": "general", "users": ["bob"], "requesterAccount": "alice"}
+        await site_rig.ask("create", room)
+        stopped = await ended(process, signal.SIGTERM)
+    (sent,) = site_rig.of(subjects.room_key("bob"))
+    assert sent["privateKey"] not in stopped.err + stopped.out

@@ -1,0 +1,189 @@
+"""`publish`, `tail` and `status`, against a worker and against nothing."""
+
+import asyncio
+import signal
+
+import orjson
+import pytest
+
+from roomkeys import subjects
+from roomkeys.keys import RoomKey
+from roomkeys.messages.room_key import RoomKeyEvent, marshal
+from tests.harness.processes import child, ended, run, running, says, variables
+from tests.harness.site import Rig
+from worker.local.ports import free_port
+from worker.local.servers import NatsServer
+
+ALICE = ("--requester", "alice")
+ROOM = ("--room", "r1", *ALICE)
+
+
+async def test_publish_shows_the_result_and_tail_the_keys_without_their_bytes(site_rig: Rig) -> None:
+    env = variables(site_rig)
+    await site_rig.users("alice", "bob", "dave")
+    async with site_rig.worker(), running("tail", "bob", "--count", "2", "--json", env=env) as tail:
+        await says(tail, "listening", on_stderr=True)
+        created = await run("publish", "create", *ROOM, "--name", "general", "--user", "bob", "--json", env=env)
+        assert (created.code, created.json()["result"]["status"]) == (0, "ok"), created
+        assert created.json()["sequence"] == 1
+        added = await run("publish", "add", *ROOM, "--user", "dave", env=env)
+        assert (added.code, added.out) == (0, "event 2: ok  room.member.add\n")
+        rotated = await run("publish", "rotate", *ROOM, "--reason", "leaked", env=env)
+        assert (rotated.code, rotated.out) == (0, "event 3: ok  room.key.rotate\n")
+        heard = await ended(tail)
+        removed = await run("publish", "remove", *ROOM, "--user", "bob", env=env)
+        assert removed.code == 0
+    assert heard.code == 0
+    lines = [orjson.loads(line) for line in heard.out.splitlines()]
+    keys = [line for line in lines if line["type"] == "key"]
+    assert [(line["roomId"], line["version"]) for line in keys] == [("r1", 0), ("r1", 1)]
+    assert keys[0]["fingerprint"] != keys[1]["fingerprint"]
+    joined = [(line["action"], line["roomName"]) for line in lines if line["type"] == "subscription"]
+    assert joined == [("added", "general")]
+    assert [version for version, _ in site_rig.keys("bob")] == [0, 1]
+    for sent in site_rig.of(subjects.room_key("bob")):
+        assert sent["privateKey"] not in heard.out + heard.err
+
+
+async def test_tail_for_people_masks_the_key_and_ends_with_0_on_ctrl_c(site_rig: Rig) -> None:
+    env = variables(site_rig)
+    await site_rig.users("alice", "bob")
+    async with site_rig.worker(), running("tail", "bob", env=env) as tail:
+        await says(tail, "listening", on_stderr=True)
+        await run("publish", "create", *ROOM, "--name", "general", "--user", "bob", env=env)
+        line = await says(tail, "key ")
+        heard = await ended(tail, signal.SIGINT)
+    assert "r1  v0 ••••  sha256:" in line
+    assert heard.code == 0
+
+
+async def test_tail_begins_with_the_keys_in_use_and_warns_of_another_key_for_a_version(site_rig: Rig) -> None:
+    env = variables(site_rig)
+    await site_rig.users("alice", "bob")
+    async with site_rig.worker():
+        await run("publish", "create", *ROOM, "--name", "general", "--user", "bob", env=env)
+        await run("publish", "rotate", *ROOM, env=env)
+        async with running("tail", "bob", "--json", env=env) as tail:
+            line = orjson.loads(await says(tail, "key"))
+            assert (line["type"], line["roomId"], line["version"]) == ("key", "r1", 1)
+            await says(tail, "listening", on_stderr=True)
+            forged = marshal(RoomKeyEvent("r1", RoomKey.mint(1)), 5)
+            await site_rig.nc.publish(subjects.room_key("bob"), forged)
+            await says(tail, "another key for room r1 version 1: the first is kept", on_stderr=True)
+            heard = await ended(tail, signal.SIGINT)
+    assert (heard.code, heard.out) == (0, "")
+
+
+async def test_tail_goes_on_after_the_server_was_away(own_nats: NatsServer) -> None:
+    env = {"NATS_URL": own_nats.url}
+    async with running("tail", "bob", "--count", "1", env=env) as tail:
+        await says(tail, "listening", on_stderr=True)
+        await own_nats.kill()
+        await says(tail, "connection is lost", on_stderr=True)
+        await own_nats.start()
+        await says(tail, "connection is back", on_stderr=True)
+        stopped = await ended(tail, signal.SIGTERM)
+    assert stopped.code == 0
+
+
+async def test_an_error_result_is_shown_and_is_exit_code_1(site_rig: Rig) -> None:
+    await site_rig.users("alice")
+    async with site_rig.worker():
+        refused = await run("publish", "rotate", *ROOM, env=variables(site_rig))
+    assert refused.code == 1
+    assert refused.out == "event 1: error  not_found / room_not_found: the room does not exist\n"
+
+
+async def test_without_a_worker_publish_says_that_no_result_came(site_rig: Rig) -> None:
+    env = variables(site_rig)
+    late = await run("publish", "rotate", *ROOM, "--timeout", "0.2", env=env)
+    assert late.code == 1
+    assert "no result of event 1" in late.err
+    waiting = await run("publish", "rotate", *ROOM, "--no-wait", "--json", env=env)
+    assert (waiting.code, waiting.json()["sequence"]) == (0, 2)
+
+
+async def test_a_request_that_is_published_twice_is_taken_once(site_rig: Rig) -> None:
+    request = ("--request-id", "00000000-0000-4000-8000-000000000001", "--no-wait", "--json")
+    ended_ = [await run("publish", "rotate", *ROOM, *request, env=variables(site_rig)) for _ in range(2)]
+    assert [item.json()["sequence"] for item in ended_] == [1, 1]
+
+
+async def test_without_a_stream_publish_says_what_to_do(site_rig: Rig) -> None:
+    missing = await run("publish", "rotate", *ROOM, env=variables(site_rig, SITE_ID=f"{site_rig.site}x"))
+    assert missing.code == 1
+    assert "BOOTSTRAP_STREAMS" in missing.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("publish", "rotate", "--room", "a b", *ALICE),
+        ("publish", "rotate", "--room", "r1", "--requester", "a.b"),
+        ("publish", "rotate", *ROOM, "--request-id", "seven"),
+        ("publish", "remove", *ROOM),
+        ("publish", "remove", *ROOM, "--user", "bob", "--org", "eng"),
+        ("tail", "a.*"),
+        ("deadletters", "replay"),
+        ("deadletters", "replay", "1", "--all"),
+    ],
+)
+async def test_what_cannot_be_meant_is_refused_before_any_connection(arguments: tuple[str, ...]) -> None:
+    refused = await run(*arguments, env={"NATS_URL": "nats://127.0.0.1:1"})
+    assert refused.code == 2
+    assert "Usage: room-worker" in refused.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("publish", "rotate", *ROOM),
+        ("tail", "bob"),
+        ("status",),
+        ("deadletters", "list"),
+        ("deadletters", "show", "1"),
+    ],
+)
+async def test_a_server_that_is_away_is_one_clear_line_without_a_password(arguments: tuple[str, ...]) -> None:
+    port = free_port()
+    env = {
+        "NATS_URL": f"nats://joe:hunter2@127.0.0.1:{port}",
+        "MONGO_URI": f"mongodb://joe:hunter2@127.0.0.1:{port}/?replicaSet=rs0&serverSelectionTimeoutMS=200",
+    }
+    failed = await run(*arguments, env=env)
+    assert failed.code == 1
+    assert len(failed.err.splitlines()) == 1
+    assert f"127.0.0.1:{port}" in failed.err
+    assert "hunter2" not in failed.err + failed.out
+
+
+async def test_status_tells_owners_lag_rotations_and_dead_letters(site_rig: Rig) -> None:
+    env = variables(site_rig)
+    await site_rig.users("alice", "bob")
+    never = await run("status", env=env)
+    assert (never.code, "no worker has been started" in never.out) == (0, True)
+    async with site_rig.worker():
+        await site_rig.ask("member.add", {"roomId": "unknown", "users": ["bob"], "requesterAccount": "alice"})
+        await site_rig.ask("create", {"roomId": "r9", "name": "x", "users": ["bob"], "requesterAccount": "alice"})
+        running_ = (await run("status", "--json", env=env)).json()
+    assert running_["partitions"] == len(running_["cursors"]) == 8
+    assert len(running_["replicas"]) == 1
+    assert {cursor["owner"] for cursor in running_["cursors"]} == set(running_["replicas"])
+    assert (running_["lastSequence"], running_["deadLetters"], running_["rotating"]) == (2, 1, [])
+    await site_rig.publish("create", {"roomId": "r1", "name": "x", "requesterAccount": "alice"})
+    stopped = (await run("status", "--json", env=env)).json()
+    assert {cursor["owner"] for cursor in stopped["cursors"]} == {None}
+    assert max(cursor["behind"] for cursor in stopped["cursors"]) >= 1
+    assert stopped["oldestSeconds"] > 0
+    assert "nobody" in (await run("status", env=env)).out
+    await _rotating(site_rig, "r9")
+    died = (await run("status", "--json", env=env)).json()
+    assert {"roomId": "r9", "version": 1, "inUse": 0} in died["rotating"]
+    assert "r9 to v1" in (await run("status", env=env)).out
+
+
+async def _rotating(site_rig: Rig, room_id: str) -> None:
+    """Let a worker die after it has sent a new key and before it is in use."""
+    async with child(site_rig, AT_STEP="settle:before:1") as doomed:
+        await site_rig.publish("key.rotate", {"roomId": room_id, "requester": "alice"})
+        await asyncio.wait_for(doomed.wait(), 20)

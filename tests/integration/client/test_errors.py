@@ -1,0 +1,94 @@
+"""The subscriber's library: errors that say what is missing, and nothing more."""
+
+import logging
+from base64 import b64encode
+from collections.abc import AsyncIterator
+
+import pytest
+from nats.aio.client import Client
+
+from roomkeys import subjects
+from roomkeys.client import RoomKey, RoomKeys
+from roomkeys.client.errors import (
+    KeyMissing,
+    KeyNotAvailable,
+    NotAsked,
+    NotInTime,
+    NotRoomMember,
+    ServiceAway,
+    TooManyRequests,
+)
+from roomkeys.messages.room_key import RoomKeyEvent, marshal
+from tests.harness.key_service import Asking, room, service
+from tests.harness.polling import PATIENCE, until
+from tests.harness.site import Rig
+from tests.harness.subscribers import key, send
+from worker.key_service.rate_limit import RateLimit
+
+
+@pytest.fixture
+async def asking(site_rig: Rig) -> AsyncIterator[Asking]:
+    async with service(site_rig) as made:
+        yield made
+
+
+async def test_every_error_says_what_is_missing_and_why(asking: Asking) -> None:
+    await asking.rooms(room("r1", 7, expired=[5]), {"_id": "bare"})
+    async with RoomKeys(asking.client, "bob", asking.site) as keys:
+        for room_id, version, deadline, error, why in (
+            ("r1", 5, PATIENCE, KeyNotAvailable, "key_not_available"),
+            ("r1", 8, 0.5, KeyNotAvailable, "key_not_available"),
+            ("bare", None, 0.5, KeyNotAvailable, "key_not_available"),
+            ("nowhere", 0, PATIENCE, NotRoomMember, "not_room_member"),
+            ("a.b", 0, PATIENCE, NotAsked, "refused"),
+            ("r1", 2**60, PATIENCE, NotAsked, "refused"),
+            ("r1", 6, 0, NotInTime, "timeout"),
+        ):
+            expected: type[KeyMissing] = error
+            with pytest.raises(expected) as raised:
+                await keys.key(room_id, version, deadline=deadline)
+            assert (raised.value.room_id, raised.value.version, raised.value.why) == (room_id, version, why)
+
+
+async def test_without_a_service_keys_that_are_sent_are_held_and_others_missed(nc: Client, site: str) -> None:
+    async with RoomKeys(nc, "bob", site) as keys:
+        await nc.publish(subjects.room_key("bob"), marshal(RoomKeyEvent("r1", key("r1", 1)), 5))
+        assert await keys.key("r1", 1, deadline=PATIENCE) == key("r1", 1)
+        with pytest.raises(ServiceAway) as error:
+            await keys.key("r1", 2, deadline=0.3)
+    assert error.value.passing
+
+
+async def test_an_account_that_asks_too_often_is_told_so_and_served_later(
+    site_rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.key_service.service.RateLimit", lambda: RateLimit(rate=0.5, burst=2))
+    async with service(site_rig) as asking:
+        await asking.rooms(room("r1", 7, past=[6]))
+        async with RoomKeys(asking.client, "bob", asking.site) as keys:  # these are its two requests
+            with pytest.raises(TooManyRequests):
+                await keys.key("r1", 6, deadline=0.1)
+            assert await keys.key("r1", 6, deadline=PATIENCE) == key("r1", 6)
+
+
+async def test_nothing_that_is_logged_or_shown_has_key_bytes(
+    asking: Asking, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "roomkeys")
+    await asking.rooms(room("r1", 7))
+    other = RoomKey(7, b"?" * 32)
+    async with RoomKeys(asking.client, "bob", asking.site) as keys:
+        await send(asking, "bob", ("r1", other))
+        await asking.client.publish(subjects.room_key("bob"), b64encode(other.secret))
+        await until(lambda: len(caplog.records) == 2, lambda: caplog.messages)
+        shown = f"{keys!r} {caplog.text}"
+    assert "another key for room r1 version 7: the first is kept" in shown
+    assert "is no room key" in shown
+    for one in (other, key("r1", 7)):
+        assert b64encode(one.secret).decode() not in shown
+
+
+@pytest.mark.parametrize(("account", "at"), [("a.b", "s"), ("", "s"), ("bob", "*")])
+def test_an_account_or_site_that_is_no_token_is_refused(nc: Client, account: str, at: str) -> None:
+    with pytest.raises(ValueError, match="tokens"):
+        RoomKeys(nc, account, at)

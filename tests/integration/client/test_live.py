@@ -1,0 +1,62 @@
+"""The subscriber's library with a real worker: everybody opens everything, whenever they come."""
+
+import asyncio
+
+import pytest
+
+from roomkeys.client import EncryptedMessage, RoomKeys
+from roomkeys.client.envelope import seal
+from roomkeys.client.errors import NotRoomMember
+from roomkeys.keys import RoomKey
+from tests.harness.polling import PATIENCE, until
+from tests.harness.site import Rig
+
+ROOM = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
+ROTATIONS = 12
+
+
+async def sealed_now(rig: Rig) -> EncryptedMessage:
+    """Seal a message as other services do, with the key that the room's document says is in use."""
+    key = (await rig.room("r1"))["encKey"]
+    return seal(RoomKey(key["ver"], key["priv"]), b"version %d" % key["ver"])
+
+
+async def test_whoever_comes_while_keys_rotate_opens_every_message(site_rig: Rig) -> None:
+    await site_rig.users("alice", "bob", "carol")
+    messages: list[EncryptedMessage] = []
+
+    async def talk() -> None:
+        for _ in range(ROTATIONS):
+            messages.append(await sealed_now(site_rig))
+            await site_rig.ask("key.rotate", {"roomId": "r1", "requester": "alice"})
+        messages.append(await sealed_now(site_rig))
+
+    async def come_late(after: int) -> list[bytes]:
+        await until(lambda: len(messages) > after, lambda: len(messages))
+        async with RoomKeys(site_rig.nc, "bob", site_rig.site) as keys:
+            await until(lambda: len(messages) > ROTATIONS, lambda: len(messages))
+            return await asyncio.gather(*(keys.open("r1", message, deadline=PATIENCE) for message in messages))
+
+    async with site_rig.worker():
+        await site_rig.ask("create", ROOM)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(talk())
+            late = [tasks.create_task(come_late(after)) for after in range(ROTATIONS)]
+    expected = [b"version %d" % version for version in range(ROTATIONS + 1)]
+    assert [task.result() for task in late] == [expected] * ROTATIONS
+
+
+async def test_whoever_was_removed_opens_what_was_said_before_and_nothing_after(site_rig: Rig) -> None:
+    await site_rig.users("alice", "bob", "carol")
+    async with site_rig.worker():
+        await site_rig.ask("create", ROOM)
+        async with RoomKeys(site_rig.nc, "bob", site_rig.site) as bob:
+            before = await bob.seal("r1", b"before")
+            await site_rig.ask("member.remove", {"roomId": "r1", "requester": "alice", "account": "bob"})
+            after = await sealed_now(site_rig)
+            assert await bob.open("r1", before) == b"before"
+            with pytest.raises(NotRoomMember):
+                await bob.open("r1", after)
+        async with RoomKeys(site_rig.nc, "carol", site_rig.site) as carol:
+            assert carol.held("r1") == [1]
+            assert [await carol.open("r1", item) for item in (before, after)] == [b"before", b"version 1"]

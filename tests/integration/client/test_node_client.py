@@ -1,0 +1,143 @@
+"""The Node.js example: other people's NATS client and WebCrypto read what the worker's keys have sealed."""
+
+import os
+import shutil
+import subprocess
+from asyncio.subprocess import Process
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from tests.harness.processes import running, says, variables
+from tests.harness.site import Rig, rig
+from worker.local.ports import HOST, free_port
+from worker.local.servers import NatsServer
+
+NODE = Path(__file__).parents[3] / "examples" / "node"
+OLDEST = 20
+UNREACHABLE = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT", "ENETUNREACH", "ECONNRESET")
+
+
+@pytest.fixture(scope="session")
+def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy the example to a folder where what it needs is installed, as its lock file says."""
+    npm, node = shutil.which("npm"), shutil.which("node")
+    if npm is None or node is None:
+        pytest.skip("the Node.js client is tried only where node and npm are installed")
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
+    if int(version.lstrip("v").split(".")[0]) < OLDEST:
+        pytest.skip(f"the Node.js client needs node {OLDEST} or newer, here is {version.strip()}")
+    folder = tmp_path_factory.mktemp("node") / "client"
+    shutil.copytree(NODE, folder, ignore=shutil.ignore_patterns("node_modules"))
+    installed = subprocess.run(
+        [npm, "ci", "--ignore-scripts", "--prefer-offline", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    if any(f"code {code}" in installed.stderr for code in UNREACHABLE):
+        pytest.skip("the Node.js client is tried only where npm reaches its registry")
+    assert installed.returncode == 0, installed.stderr
+    return folder
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A site of its own, and the Node.js client over one transport."""
+
+    made: Rig
+    server: NatsServer
+    url: str
+    script: str
+
+    def subscriber(self) -> AbstractAsyncContextManager[Process]:
+        """Run the client as bob."""
+        env = variables(self.made, NATS_URL=self.url)
+        return running(self.script, "bob", env=env, program=shutil.which("node") or "node")
+
+    async def say(self, text: str, key: dict[str, Any] | None = None, *, spoiled: bool = False) -> None:
+        """Seal a message with the key in use, or another one, and send it."""
+        key = key or await self.key()
+        nonce = os.urandom(12)
+        ciphertext = bytearray(AESGCM(key["priv"]).encrypt(nonce, text.encode(), None))
+        ciphertext[0] ^= spoiled
+        envelope = {"nonce": b64encode(nonce).decode(), "ciphertext": b64encode(ciphertext).decode()}
+        await self.made.nc.publish("example.room.r1.message", orjson.dumps({"version": key["ver"], **envelope}))
+
+    async def key(self) -> dict[str, Any]:
+        """Return the key in use."""
+        return dict((await self.made.room("r1"))["encKey"])
+
+
+@pytest.fixture(params=["nats", "ws"])
+async def node_site(
+    request: pytest.FixtureRequest, node_folder: Path, tmp_path: Path, mongo_uri: str, database: str, site: str
+) -> AsyncIterator[Site]:
+    """Set up a site whose server takes clients over TCP and over WebSocket."""
+    port = free_port()
+    config = f'websocket {{ listen: "{HOST}:{port}", no_tls: true }}'
+    async with (
+        NatsServer(tmp_path / "nats", config=config) as server,
+        rig(server.url, mongo_uri, database, site) as made,
+    ):
+        await made.users("alice", "bob", "carol")
+        url = server.url if request.param == "nats" else f"ws://{HOST}:{port}"
+        yield Site(made, server, url, str(node_folder / "subscriber.mjs"))
+
+
+async def test_a_client_of_other_people_receives_fetches_and_opens(node_site: Site) -> None:
+    made = node_site.made
+    room = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
+    async with made.worker():
+        await made.until_owned()
+        async with node_site.subscriber() as bob:
+            await says(bob, "up to date as bob")
+            await made.ask("create", room)
+            assert await says(bob, " key ") == "received key 0 of room r1\n"
+            await node_site.say("grüß dich")
+            assert await says(bob, "room r1: ") == "room r1: grüß dich\n"
+        first = await node_site.key()
+        await made.ask("member.remove", {"roomId": "r1", "requester": "alice", "account": "carol"})
+        async with node_site.subscriber() as bob:
+            assert await says(bob, " key ") == "fetched key 1 of room r1\n", "the one in use, on its own"
+            await says(bob, "up to date as bob")
+            await node_site.say("carol is gone")
+            assert await says(bob, "room r1: ") == "room r1: carol is gone\n"
+            await node_site.say("she was here", first)
+            assert await says(bob, " key ") == "fetched key 0 of room r1\n", "an older one, for a message"
+            assert await says(bob, "room r1: ") == "room r1: she was here\n"
+            await node_site.say("spoiled", spoiled=True)
+            assert await says(bob, "room r1: ") == "room r1: a message that key 1 does not open\n"
+            for nonsense in (b"", b"null", b"hello"):
+                await made.nc.publish("example.room.r1.message", nonsense)
+                assert await says(bob, "room r1: ") == "room r1: something that is no sealed message\n"
+            await made.ask("member.remove", {"roomId": "r1", "requester": "alice", "account": "bob"})
+            await node_site.say("bob is gone")
+            assert await says(bob, "room r1: ") == "room r1: no key 2: not_room_member\n"
+
+
+async def test_a_client_of_other_people_catches_up_after_a_lost_connection(node_site: Site) -> None:
+    made = node_site.made
+    async with made.worker():
+        await made.until_owned()
+        async with node_site.subscriber() as bob:
+            await says(bob, "up to date as bob")
+            await node_site.server.kill()
+            await node_site.server.start()
+            await says(bob, "up to date as bob")
+
+
+def test_the_lock_file_names_no_registry() -> None:
+    lock = (NODE / "package-lock.json").read_text()
+    assert '"integrity"' in lock
+    assert "http" not in lock
+    assert "resolved" not in lock

@@ -1,0 +1,1 @@
+"""Key payloads, and where key bytes must not appear."""

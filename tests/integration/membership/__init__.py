@@ -1,0 +1,1 @@
+"""Membership events, from the stream to documents, notices and keys."""

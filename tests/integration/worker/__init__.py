@@ -1,0 +1,1 @@
+"""Start, reading, recovery reads and costs."""

@@ -1,0 +1,101 @@
+"""What recovery reads back: whatever other systems' documents held, and in the order in which it is due."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from bson import ObjectId
+
+from roomkeys.decisions.decision import Owed
+from roomkeys.errors import Passing
+from tests.harness.site import Rig
+from worker.pipeline.applied import Work
+from worker.pipeline.deliver import Courier
+from worker.pipeline.loop import Loop
+
+CROWD = 600
+"""Two adds of so many to one room make more than one outbox entry."""
+
+
+def room(room_id: str, *users: str) -> dict[str, Any]:
+    return {"roomId": room_id, "name": room_id, "users": list(users), "requesterAccount": "alice"}
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupt the next announcement, so that the lease is taken anew."""
+    announce, before = Courier.announce, list[str]()
+
+    async def interrupting(self: Courier, owed: Iterable[Owed]) -> None:
+        if not before:
+            before.append("interrupted")
+            raise Passing("the broker is away for a moment")
+        await announce(self, list(owed))
+
+    monkeypatch.setattr(Courier, "announce", interrupting)
+
+
+@pytest.mark.parametrize("odd", [{"_id": ObjectId()}, {"roles": [None, "member"]}], ids=["_id", "roles"])
+async def test_a_membership_that_another_system_wrote_stops_no_recovery(
+    site_rig: Rig, odd: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with site_rig.worker(partitions=1):
+        await site_rig.users("alice", "bob", "carol")
+        await site_rig.ask("create", room("r1", "bob", "carol"))
+        theirs = await site_rig.db.subscriptions.find_one_and_delete({"roomId": "r1", "u.account": "bob"})
+        await site_rig.db.subscriptions.insert_one({**theirs, **odd})
+        interrupt(monkeypatch)
+        asked = [
+            await site_rig.publish("member.remove", {"roomId": "r1", "requester": "alice", "account": "bob"}),
+            await site_rig.publish("create", room("r2", "carol")),
+        ]
+        for one in asked:
+            assert (await site_rig.result(one))["status"] == "ok"
+        assert set(await site_rig.members("r1")) == {"alice", "carol"}
+
+
+async def test_an_apps_name_that_is_no_text_stops_no_recovery(
+    site_rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with site_rig.worker(partitions=1):
+        await site_rig.users("alice", "helper.bot")
+        await site_rig.db.apps.insert_one({"assistant": {"name": "helper.bot"}, "name": 42})
+        interrupt(monkeypatch)
+        body = {"roomId": "dm", "users": ["helper.bot"], "requesterAccount": "alice"}
+        assert (await site_rig.ask("create", body))["status"] == "ok"
+    (update,) = {body["roomName"] for body in site_rig.of("chat.user.alice.event.subscription.update")}
+    assert update == "42"
+
+
+async def test_whoever_joins_is_told_before_the_key_also_by_recovery(
+    site_rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entries are read a page at a time, and what two adds owe is cut by the end of a page."""
+    monkeypatch.setattr("store.writes.outbox.PAGE", 1)
+    crowds = [[f"{letter}{number:04}" for number in range(CROWD)] for letter in "ab"]
+    await site_rig.users("alice", *crowds[0], *crowds[1])
+    async with site_rig.worker(partitions=1):
+        await site_rig.ask("create", room("r1"))
+    adds = [{"roomId": "r1", "users": crowd, "requesterAccount": "alice"} for crowd in crowds]
+    asked = [await site_rig.publish("member.add", body) for body in adds]
+    deliver, interrupted = Loop._deliver, list[int]()
+
+    async def interrupting(self: Loop, work: Work, small: Any) -> None:
+        if not interrupted:
+            interrupted.append(len(work.entries))
+            raise Passing("the broker is away for a moment")
+        await deliver(self, work, small)
+
+    monkeypatch.setattr(Loop, "_deliver", interrupting)
+    async with site_rig.worker(partitions=1):
+        for one in asked:
+            assert (await site_rig.result(one))["status"] == "ok"
+    assert interrupted[0] > 1, "both adds are one batch, in more than one entry"
+    told, early = set[str](), set[str]()
+    for item in site_rig.received:
+        account = item.subject.split(".")[2]
+        if item.subject.endswith(".subscription.update"):
+            told.add(account)
+        elif item.subject.endswith(".room.key") and account not in told:
+            early.add(account)
+    assert len(told) == 2 * CROWD + 1
+    assert early == set()

@@ -1,0 +1,30 @@
+"""What a recording says, as text for people who look for a cause. No key stands in it."""
+
+from collections.abc import Iterator
+
+from tests.load.soak.rounds import Outcome, Round
+from tests.verification.oracle.recording import Recording
+
+
+def summary(plan: Round, outcome: Outcome, recording: Recording | None) -> str:
+    """Return a round, what was wrong with it, and everything that happened, in order of time."""
+    lines = [str(plan), str(dict(outcome.faults)), "", *outcome.violations, ""]
+    if recording is not None:
+        lines += [str(gap) for gap in recording.gaps]
+        lines += [f"{at_ms} {text}" for at_ms, text in sorted(_happened(recording))]
+    return "\n".join(lines) + "\n"
+
+
+def _happened(recording: Recording) -> Iterator[tuple[int, str]]:
+    for event in recording.events:
+        body = event.body.decode(errors="replace")
+        yield event.at_ms, f"event {event.sequence} {event.subject} {event.request_id} {body}"
+    for change in recording.changes:
+        yield change.at_ms, f"change {change.moment} {change.room} {change.what} {change.account} {change.version}"
+    for heard in recording.heard:
+        body = heard.body.decode(errors="replace")
+        yield recording.times[heard.arrival], f"heard {heard.kind} to {heard.to} {heard.request_id} {body}"
+    for account, number, arrival in recording.keys:
+        payload = recording.keys.payloads[number]
+        text = f"key of {payload.room} version {payload.version} payload {number} to {account}"
+        yield recording.times[arrival], f"{text} by ear {recording.ears[arrival]}"

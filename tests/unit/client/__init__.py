@@ -1,0 +1,1 @@
+"""The subscriber's library without a server."""

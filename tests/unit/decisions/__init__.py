@@ -1,0 +1,1 @@
+"""The decision core, held against examples and an independent model."""

@@ -1,0 +1,178 @@
+"""An event that is applied in slices comes to what it would have come to at once."""
+
+from copy import deepcopy
+from dataclasses import replace
+from itertools import count
+
+import orjson
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from roomkeys.decisions.decide import decide
+from roomkeys.decisions.decision import MEMBER_LEFT, MEMBER_REMOVED, Decision, MembersNotice, Outcome
+from roomkeys.decisions.slices import Sliceable, SliceDecision, decide_slice
+from roomkeys.errors import INTERNAL_FAULT
+from roomkeys.events.event import AnyEvent, Poison, Remove, Rotate
+from roomkeys.events.position import Slice
+from roomkeys.membership import Kind
+from roomkeys.tokens import is_bot
+from tests.unit.builders import NOW, SITE, add, decode_body, remove
+from tests.unit.decisions.scripts import USERS, Command, Initial, adds, creates, org_removes, removes, rooms_before
+from tests.unit.decisions.test_decide_model import (
+    as_model,
+    assert_counts_are_right,
+    assert_members_hold_the_current_key,
+    told,
+)
+from tests.unit.decisions.world import World
+
+NUMBERS = count(1)
+
+
+def new_id() -> str:
+    return f"slice-{next(NUMBERS)}"
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(rooms_before, st.one_of(creates, adds, removes, org_removes), st.sampled_from([1, 2, 3]))
+def test_slices_come_to_what_the_event_comes_to_at_once(
+    before: tuple[Initial | None, ...], command: Command, most: int
+) -> None:
+    event = sliceable(decode_body(command.suffix, orjson.dumps(command.body)))
+    assume(event is not None)
+    assert event is not None
+    sliced = World([room.for_world() for room in before if room is not None], USERS)
+    whole = deepcopy(sliced)
+
+    decision = decide([event], whole.snapshot([event]), site=SITE, now_ms=NOW, new_id=new_id)
+    whole.apply(decision)
+    outcomes = play(sliced, event, most)
+    for world in (whole, sliced):
+        world.settle()
+
+    assert merged(outcomes) == merged([decision.owed[0].outcomes[0]])
+    assert [outcome.final for outcome in outcomes] == [False] * (len(outcomes) - 1) + [True]
+    assert notices(outcomes) == notices([decision.owed[0].outcomes[0]])
+    for room_id, stored in whole.rooms.items():
+        assert as_model(sliced.rooms[room_id]) == as_model(stored)
+        assert sliced.rooms[room_id].held == stored.held, "nobody is sent more, or less"
+        assert_counts_are_right(sliced.rooms[room_id])
+        assert_members_hold_the_current_key(sliced.rooms[room_id])
+    assert sliced.rooms.keys() == whole.rooms.keys()
+
+
+def sliceable(event: AnyEvent | None) -> Sliceable | None:
+    if event is None or isinstance(event, Poison | Rotate):
+        return None
+    return None if getattr(event, "kind", Kind.CHANNEL) != Kind.CHANNEL else event
+
+
+def play(world: World, event: Sliceable, most: int) -> list[Outcome]:
+    """Apply the event slice by slice and return what each came to."""
+    outcomes: list[Outcome] = []
+    state: Slice | None = Slice()
+    known = everybody_is_known(world, event)
+    while state is not None:
+        accounts = touched(world, event, state.after)
+        more = len(accounts) > most
+        some = accounts[:most]
+        decided = one_slice(world, event, some, state, last=not more, known=known)
+        outcomes += [outcome for owed in decided.decision.owed for outcome in owed.outcomes]
+        assert decided.then is None or (decided.then.number, decided.then.after) == (state.number + 1, some[-1])
+        state = decided.then
+    return outcomes
+
+
+def one_slice(
+    world: World, event: Sliceable, accounts: list[str], state: Slice, *, last: bool, known: bool
+) -> SliceDecision:
+    snapshot = world.snapshot([event])
+    decided = decide_slice(
+        event, snapshot, state, accounts, last=last, known=known, site=SITE, now_ms=NOW, new_id=new_id
+    )
+    assert decided.then is None or all(change.stage is None for change in decided.decision.changes)
+    world.apply(decided.decision)
+    return decided
+
+
+def touched(world: World, event: Sliceable, after: str) -> list[str]:
+    """Return the accounts that the event touches and that come after another one, in order."""
+    orgs = {event.org} if isinstance(event, Remove) else set(event.orgs)
+    accounts = set(event.accounts) | {user.account for user in world.users.values() if user.orgs & orgs}
+    stored = world.rooms.get(event.room_id)
+    if not isinstance(event, Remove) and orgs and stored is not None and not stored.ids("org"):
+        accounts |= stored.accounts().keys()
+    return sorted(account for account in accounts if account > after)
+
+
+def everybody_is_known(world: World, event: Sliceable) -> bool:
+    stored = world.rooms.get(event.room_id)
+    if isinstance(event, Remove):
+        members = set() if stored is None else stored.accounts().keys()
+        return all(account in world.users or account in members for account in event.accounts)
+    return all(account in world.users for account in event.accounts if not is_bot(account))
+
+
+def merged(outcomes: list[Outcome]) -> object:
+    """Put together what the slices came to."""
+    end = told(outcomes[-1])
+    return replace(
+        end,
+        added=frozenset[str]().union(*(told(outcome).added for outcome in outcomes)),
+        removed=frozenset[str]().union(*(told(outcome).removed for outcome in outcomes)),
+        notice=next((kind_of_notice(outcome.notice) for outcome in outcomes if outcome.notice), None),
+    )
+
+
+def notices(outcomes: list[Outcome]) -> set[tuple[str, str | None]]:
+    return {(kind_of_notice(outcome.notice), outcome.notice.org) for outcome in outcomes if outcome.notice}
+
+
+def kind_of_notice(notice: MembersNotice) -> str:
+    """Take `member_left` for `member_removed`: a slice does not know whether others really leave as well."""
+    return MEMBER_REMOVED if notice.type == MEMBER_LEFT else notice.type
+
+
+def test_an_event_that_is_given_up_in_part_still_takes_the_key_from_whom_it_removed() -> None:
+    world = World([room_of("alice", "bob", "carol").for_world()], USERS)
+    event = sliceable(remove("bob", "carol"))
+    assert event is not None
+    begun = one_slice(world, event, ["bob"], Slice(), last=False, known=True).then
+    assert begun is not None
+    assert begun.rotates
+    snapshot = world.snapshot([event])
+    end = decide_slice(
+        event,
+        snapshot,
+        begun,
+        [],
+        last=True,
+        known=True,
+        site=SITE,
+        now_ms=NOW,
+        new_id=new_id,
+        fault=INTERNAL_FAULT,
+    )
+    assert end.then is None
+    assert [change.stage for change in end.decision.changes] == [3]
+    assert error_of(end.decision) == "internal"
+
+
+def test_somebody_unknown_in_a_later_slice_fails_the_event_before_anything_is_written() -> None:
+    world = World([room_of("alice").for_world()], USERS)
+    event = sliceable(add("bob", "nobody"))
+    assert event is not None
+    end = one_slice(world, event, ["bob"], Slice(), last=False, known=False)
+    assert (end.then, end.decision.changes, error_of(end.decision)) == (None, (), "not_found")
+
+
+def room_of(*members: str) -> Initial:
+    none = frozenset[str]()
+    return Initial("r1", "channel", SITE, none, frozenset(members), none, none, "ours", 2)
+
+
+def error_of(decision: Decision) -> str | None:
+    (owed,) = decision.owed
+    (outcome,) = owed.outcomes
+    assert outcome.final
+    return None if outcome.error is None else outcome.error.code

@@ -1,0 +1,1 @@
+"""Payloads, frames, notices, requests and replies."""

@@ -1,0 +1,157 @@
+"""docs/asyncapi.yaml: it is what it says it is, and finds fault with what the worker finds fault with."""
+
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from roomkeys.events.event import Poison
+from roomkeys.keys import RoomKey
+from roomkeys.messages.room_key import RoomKeyEvent, marshal
+from tests.harness.asyncapi import Node, Sent, document, place
+from tests.unit.builders import BODIES, SITE, decode_body
+from tests.unit.decisions.scripts import commands
+from tests.unit.events.test_invalid_events import NO_OBJECT, NOT_TOKENS, WRONG, WRONG_SHAPES
+from tests.unit.messages.asyncapi_rules import broken_rules
+from tests.verification.oracle.test_shape import ANYTHING
+
+KEY = orjson.loads(marshal(RoomKeyEvent("r1", RoomKey.mint(3)), 1_747_000_000_000))
+IN_BYTES = "too long in bytes"
+"""The one rule that JSON Schema, which counts characters, cannot tell."""
+
+READ = [(suffix, name) for suffix, fields in WRONG.items() for name in fields]
+
+
+def test_the_document_keeps_the_rules() -> None:
+    assert broken_rules(document()) == []
+    assert document()["info"]["version"] == version("room-worker")
+
+
+def _without(*path: str) -> Callable[[Node], None]:
+    def change(node: Node) -> None:
+        for part in path[:-1]:
+            node = node[part]
+        del node[path[-1]]
+
+    return change
+
+
+def _with(value: Any, *path: str) -> Callable[[Node], None]:
+    def change(node: Node) -> None:
+        for part in path[:-1]:
+            node = node[part]
+        node[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _with("2.6.0", "asyncapi"),
+        _without("info", "title"),
+        _without("servers", "nats", "host"),
+        _with({}, "components", "webhooks"),
+        _without("components", "schemas", "Token"),
+        _with({"type": "string"}, "components", "schemas", "Unused"),
+        _with({"type": "text"}, "components", "schemas", "Count"),
+        _with({"type": "string", "maxLenght": 5}, "components", "schemas", "Count"),
+        _with(["size"], "components", "schemas", "NoRoom", "required"),
+        _with({"$ref": "#/components/schemas/Count"}, "components", "messages", "key", "headers"),
+        _with("text/plain", "components", "messages", "key", "content"),
+        _with({}, "channels", "roomKey", "parameters"),
+        _with("chat.room.deadletter.{site}", "channels", "create", "address"),
+        _with("publish", "operations", "sendRoomKey", "action"),
+        _with({"$ref": "#/components/messages/key"}, "operations", "sendRoomKey", "channel"),
+        _with([{"$ref": "#/channels/members/messages/membersGone"}], "operations", "sendRoomKey", "messages"),
+        _with({"$ref": "#/channels/roomKey"}, "operations", "answerKeyGet", "reply", "channel"),
+        _without("operations", "sendRoomKey"),
+    ],
+)
+def test_a_planted_fault_in_the_document_is_found(change: Callable[[Node], None]) -> None:
+    # A copy by way of JSON: what YAML names twice is one object.
+    planted = orjson.loads(orjson.dumps(document()))
+    change(planted)
+    assert broken_rules(planted) != []
+
+
+def key_places(body: dict[str, Any], **headers: str) -> list[str]:
+    sent = Sent("chat.user.bob.event.room.key", orjson.dumps(body), headers)
+    return [found.message for found in place(sent)[0]]
+
+
+def test_a_message_as_it_should_be_has_its_place() -> None:
+    assert key_places(KEY) == ["key"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"extra": 1},
+        {"version": -1},
+        {"version": "3"},
+        {"version": True},
+        {"roomId": "a b"},
+        {"privateKey": KEY["privateKey"][:-1]},
+        {"privateKey": KEY["privateKey"].replace("=", "-")},
+        {"timestamp": 1.5},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_message_with_one_thing_wrong_has_none(changes: dict[str, Any]) -> None:
+    assert key_places(KEY | changes) == []
+
+
+def test_a_field_too_few_another_order_and_a_header_are_wrong() -> None:
+    for name in KEY:
+        assert key_places({field: value for field, value in KEY.items() if field != name}) == [], name
+    assert key_places(dict(reversed(KEY.items()))) == []
+    assert key_places(KEY, **{"X-Request-ID": "0197a000-0000-7000-8000-000000000001"}) == []
+
+
+def test_nothing_is_said_of_what_a_message_holds() -> None:
+    wrong = orjson.dumps(KEY | {"privateKey": [KEY["privateKey"]], "extra": KEY["privateKey"]})
+    sent = Sent("chat.user.bob.event.room.key", wrong)
+    assert KEY["privateKey"] not in repr((sent, place(sent)))
+
+
+def agree(suffix: str, body: bytes) -> None:
+    """Require that the document and the worker find an event's shape right, or both find it wrong."""
+    found, whys = place(Sent(f"chat.room.canonical.{SITE}.{suffix}", body))
+    assert bool(found) is not isinstance(decode_body(suffix, body), Poison), whys
+
+
+@pytest.mark.parametrize("suffix", BODIES)
+@pytest.mark.parametrize("body", NO_OBJECT.values(), ids=list(NO_OBJECT))
+def test_what_is_no_object(suffix: str, body: bytes) -> None:
+    agree(suffix, body)
+
+
+@pytest.mark.parametrize(("suffix", "name", "value"), WRONG_SHAPES)
+def test_what_is_wrong_in_one_field(suffix: str, name: str, value: object) -> None:
+    agree(suffix, orjson.dumps(BODIES[suffix] | {name: value}))
+
+
+@pytest.mark.parametrize("value", [text for name, text in NOT_TOKENS.items() if name != IN_BYTES])
+@pytest.mark.parametrize("suffix", BODIES)
+def test_what_is_no_token(suffix: str, value: str) -> None:
+    for name in BODIES[suffix]:
+        if isinstance(BODIES[suffix][name], str) and name != "name":
+            agree(suffix, orjson.dumps(BODIES[suffix] | {name: value}))
+
+
+@settings(max_examples=100, deadline=None)
+@given(commands)
+def test_what_the_rules_are_tried_with(command: Any) -> None:
+    agree(command.suffix, orjson.dumps(command.body))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(READ), ANYTHING)
+def test_anything_in_any_field_that_is_read(field: tuple[str, str], value: Any) -> None:
+    suffix, name = field
+    agree(suffix, orjson.dumps(BODIES[suffix] | {name: value}))

@@ -1,0 +1,1 @@
+"""The model checker of the protocol."""

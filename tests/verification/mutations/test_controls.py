@@ -1,0 +1,20 @@
+"""A worker that is not broken comes through every run in which a mutation is judged."""
+
+import pytest
+
+from tests.harness.site import Rig
+from tests.verification.mutations.mutation import play
+from tests.verification.mutations.site_under_test import Scenario
+from tests.verification.mutations.table import MUTATIONS
+from tests.verification.oracle.judge import judge
+
+SCENARIOS = list(dict.fromkeys(mutation.scenario for mutation in MUTATIONS))
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+async def test_a_worker_that_is_not_broken_is_found_right(
+    site_rig: Rig, monkeypatch: pytest.MonkeyPatch, scenario: Scenario
+) -> None:
+    recording = await play(site_rig, monkeypatch, scenario, {})
+    assert recording.events
+    assert judge(recording) == []

@@ -1,0 +1,158 @@
+"""A second reading of an event: what it asks for, or why it is wrong in itself. (contract.md, 1 and 3)
+
+It shares no code with the worker.
+"""
+
+import re
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+import orjson
+
+from tests.unit.decisions.model import is_bot
+from tests.verification.oracle.recording import Event
+
+BAD_SHAPE = ("bad_request", "invalid_event")
+BAD_TOKEN = ("bad_request", "invalid_account")
+OPERATIONS = {
+    "create": "room.create",
+    "member.add": "room.member.add",
+    "member.remove": "room.member.remove",
+    "key.rotate": "room.key.rotate",
+}
+REQUESTERS = ("requesterAccount", "requester")
+"""The names of the field that says who asks; of an event that is wrong in itself either is taken."""
+_LONGEST_TEXT = 1_024
+_LAST_MS = 253_402_300_799_999
+_NO_TOKEN = re.compile("[\\s.*>\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_UUID = re.compile("[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+_USERS = {"create": ("users", "resolvedUsers"), "member.add": ("users",), "member.remove": ("accounts",)}
+_ORGS = {"create": ("orgs", "resolvedOrgs"), "member.add": ("orgs",)}
+_TEXTS: dict[str, dict[str, float]] = {
+    "create": {"name": _LONGEST_TEXT},
+    "member.remove": {"account": inf, "orgId": _LONGEST_TEXT},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an event asks for. `requester` is who can be answered; `refusal`: it is wrong in itself."""
+
+    suffix: str
+    room: str | None
+    requester: str | None
+    body: dict[str, Any] = field(repr=False)
+    refusal: tuple[str, str] | None = None
+
+    @property
+    def operation(self) -> str:
+        """Return the operation as results spell it."""
+        of_org = self.suffix == "member.remove" and self.body.get("orgId")
+        return OPERATIONS[self.suffix] + ("_org" if of_org else "")
+
+
+def is_token(value: object) -> bool:
+    """Tell whether a value may stand as one part of a subject."""
+    return (
+        isinstance(value, str) and 0 < len(value.encode(errors="replace")) <= 255 and not _NO_TOKEN.search(value)
+    )
+
+
+def is_recipient(account: str) -> bool:
+    """Tell whether a member must be sent keys."""
+    return is_token(account) and not is_bot(account)
+
+
+def is_request_id(value: str | None) -> bool:
+    """Tell whether a request id counts."""
+    return value is not None and _UUID.fullmatch(value) is not None
+
+
+def read(event: Event) -> Asked | None:
+    """Read an event; None: somebody else's."""
+    suffix = next((name for name in OPERATIONS if event.subject.endswith(f".{name}")), None)
+    if suffix is None:
+        return None
+    try:
+        body = orjson.loads(event.body)
+    except orjson.JSONDecodeError:
+        body = None
+    if not isinstance(body, dict):
+        return Asked(suffix, None, None, {}, BAD_SHAPE)
+    room = body["roomId"] if is_token(body.get("roomId")) else None
+    refusal = _refusal(suffix, body)
+    named = (body.get(name) for name in (REQUESTERS if refusal else [_requester(suffix)]))
+    requester = next((value for value in named if is_token(value)), None)
+    return Asked(suffix, room, requester, _plain(suffix, body), refusal)
+
+
+def _requester(suffix: str) -> str:
+    return REQUESTERS[0] if suffix in ("create", "member.add") else REQUESTERS[1]
+
+
+def _plain(suffix: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Put what the producer resolved in the place of what it resolved."""
+    if suffix != "create":
+        return body
+    resolved = {name: body.get(f"resolved{name.title()}") for name in ("users", "orgs")}
+    return body | {name: value for name, value in resolved.items() if value is not None}
+
+
+def _refusal(suffix: str, body: dict[str, Any]) -> tuple[str, str] | None:
+    room = body.get("roomId")
+    if not isinstance(room, str) or not room:
+        return BAD_SHAPE
+    if not is_token(room):
+        return BAD_TOKEN
+    if not _well_shaped(suffix, body) or (suffix == "member.remove" and not _names_one_thing(body)):
+        return BAD_SHAPE
+    return None if all(map(_is_account, _accounts(suffix, body))) else BAD_TOKEN
+
+
+def _well_shaped(suffix: str, body: dict[str, Any]) -> bool:
+    stamp = body.get("timestamp")
+    history = body.get("history") if suffix == "member.add" else None
+    mode = history.get("mode") if isinstance(history, dict) else None
+    return (
+        (stamp is None or (type(stamp) is int and 0 <= stamp <= _LAST_MS))
+        and isinstance(body.get(_requester(suffix)), str)
+        and all(_is_list(body.get(name), str) for name in _USERS.get(suffix, ()))
+        and all(_is_list(body.get(name), str, least=1) for name in _ORGS.get(suffix, ()))
+        and all(_is_text(body.get(name), most) for name, most in _TEXTS.get(suffix, {}).items())
+        and (suffix != "create" or _is_list(body.get("channels"), object))
+        and (history is None or isinstance(history, dict))
+        and (mode is None or isinstance(mode, str))
+    )
+
+
+def _is_list(value: object, of: type, least: int = 0) -> bool:
+    if value is None:
+        return True
+    texts = [item for item in value if isinstance(item, of)] if isinstance(value, list) else None
+    if texts is None or len(texts) < len(value):  # type: ignore[arg-type]  # a list
+        return False
+    return not least or all(least <= len(str(text)) <= _LONGEST_TEXT for text in texts)
+
+
+def _is_text(value: object, most: float) -> bool:
+    return value is None or (isinstance(value, str) and len(value) <= most)
+
+
+def _names_one_thing(body: dict[str, Any]) -> bool:
+    """Tell whether a removal names accounts or an org; an empty list of accounts is nobody to remove."""
+    accounts = bool(body.get("account")) or bool(body.get("accounts"))
+    if body.get("orgId"):
+        return not accounts
+    return accounts or "accounts" in body
+
+
+def _accounts(suffix: str, body: dict[str, Any]) -> list[str]:
+    plain = _plain(suffix, body)
+    users = plain.get("accounts" if suffix == "member.remove" else "users") if suffix != "key.rotate" else None
+    one = [plain["account"]] if suffix == "member.remove" and plain.get("account") else []
+    return [*(users or []), *one, plain[_requester(suffix)]]
+
+
+def _is_account(value: str) -> bool:
+    return is_token(value.removesuffix(".bot"))

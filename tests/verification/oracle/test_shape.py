@@ -1,0 +1,72 @@
+"""The judge reads an event as the worker does, though neither knows the other: two readings of one contract."""
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from roomkeys.events.event import Poison
+from tests.unit.builders import BODIES, SITE, STREAM_MS, decode_body
+from tests.unit.decisions.scripts import commands
+from tests.unit.events.test_invalid_events import NO_OBJECT, NOT_TOKENS, WRONG, WRONG_SHAPES
+from tests.verification.oracle.recording import Event
+from tests.verification.oracle.shape import Asked, read
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.sampled_from(["", "bob", "a b", "x.bot", "n" * 1_025]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["mode"]), inner),
+    max_leaves=4,
+)
+FIELDS = sorted({name for fields in WRONG.values() for name in fields})
+
+
+def asked(suffix: str, body: bytes) -> Asked:
+    found = read(Event(1, STREAM_MS, f"chat.room.canonical.{SITE}.{suffix}", body))
+    assert found is not None
+    return found
+
+
+def agree(suffix: str, body: bytes) -> None:
+    ours, theirs = asked(suffix, body), decode_body(suffix, body)
+    assert theirs is not None
+    refusal = (theirs.error.code, theirs.error.reason) if isinstance(theirs, Poison) else None
+    assert (ours.refusal, ours.room, ours.operation) == (refusal, theirs.room_id, theirs.operation)
+    if ours.requester is not None or isinstance(theirs, Poison):
+        assert ours.requester == theirs.requester
+
+
+@pytest.mark.parametrize("suffix", sorted(BODIES))
+@pytest.mark.parametrize("body", NO_OBJECT.values(), ids=list(NO_OBJECT))
+def test_what_is_no_object(suffix: str, body: bytes) -> None:
+    agree(suffix, body)
+
+
+@pytest.mark.parametrize(("suffix", "name", "value"), WRONG_SHAPES)
+def test_what_is_wrong_in_one_field(suffix: str, name: str, value: object) -> None:
+    agree(suffix, orjson.dumps(BODIES[suffix] | {name: value}))
+
+
+@pytest.mark.parametrize("value", NOT_TOKENS.values(), ids=list(NOT_TOKENS))
+@pytest.mark.parametrize("suffix", sorted(BODIES))
+def test_what_is_no_token(suffix: str, value: str) -> None:
+    for name in BODIES[suffix]:
+        if isinstance(BODIES[suffix][name], str) and name != "name":
+            agree(suffix, orjson.dumps(BODIES[suffix] | {name: value}))
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(commands)
+def test_what_the_rules_are_tried_with(command: Any) -> None:
+    agree(command.suffix, orjson.dumps(command.body))
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(st.sampled_from(sorted(BODIES)), st.sampled_from(FIELDS), ANYTHING)
+def test_anything_in_any_field(suffix: str, name: str, value: Any) -> None:
+    agree(suffix, orjson.dumps(BODIES[suffix] | {name: value}))
+
+
+def test_somebody_elses_event_is_no_ones_business() -> None:
+    assert read(Event(1, STREAM_MS, f"chat.room.canonical.{SITE}.rename", b"{}")) is None
