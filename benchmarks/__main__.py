@@ -5,15 +5,15 @@ import time
 from pathlib import Path
 from typing import Final
 
-from benchmarks import fanout, growth, removals
-from benchmarks.machine import description
-from benchmarks.plots import draw
-from benchmarks.progress import say
-from benchmarks.recording import Recording
-from benchmarks.samples import Samples
-from benchmarks.site import bench
-from benchmarks.sizes import IS_QUICK
-from benchmarks.tables import document
+from benchmarks.harness.recording import Recording
+from benchmarks.harness.site import bench
+from benchmarks.harness.sizes import IS_QUICK
+from benchmarks.report.machine import description
+from benchmarks.report.plots import draw
+from benchmarks.report.progress import say
+from benchmarks.report.samples import Samples
+from benchmarks.report.tables import document
+from benchmarks.scenarios import fanout, growth, removals
 from worker.telemetry import logs
 
 FOLDER: Final = Path(__file__).parent

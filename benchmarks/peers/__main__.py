@@ -9,7 +9,7 @@ from importlib import import_module
 
 import uvloop
 
-from benchmarks.recorder import cpu_seconds, say
+from benchmarks.harness.recorder import cpu_seconds, say
 from worker.telemetry import logs
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import nats
 from nats.aio.client import Client
 
-from benchmarks.accounts import accounts
+from benchmarks.harness.accounts import accounts
 from roomkeys.keys import RoomKey
 from roomkeys.messages.room_key import RoomKeyEvent, marshal
 from roomkeys.subjects import room_key

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from benchmarks import wire
-from benchmarks.accounts import accounts
+from benchmarks.harness import wire
+from benchmarks.harness.accounts import accounts
 from roomkeys.keys import RoomKey
 from roomkeys.messages.frame import frame
 from roomkeys.messages.room_key import RoomKeyEvent, marshal

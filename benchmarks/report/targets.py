@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.samples import Samples, percentile
-from benchmarks.sizes import SIZES
+from benchmarks.harness.sizes import SIZES
+from benchmarks.report.samples import Samples, percentile
 
 NO_VALUE: Final = "-"
 _MICRO: Final = 1_000_000

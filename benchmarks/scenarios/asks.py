@@ -19,9 +19,9 @@ import orjson
 from nats.aio.client import Client
 from pymongo import AsyncMongoClient
 
-from benchmarks import seed
-from benchmarks.accounts import account
-from benchmarks.child import child
+from benchmarks.harness import seed
+from benchmarks.harness.accounts import account
+from benchmarks.harness.child import child
 from roomkeys.client import RoomKeys
 from roomkeys.subjects import key_get, keys_batch, keys_sync
 from store.database import connect

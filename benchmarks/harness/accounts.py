@@ -1,6 +1,6 @@
 """The accounts of every room: m1000000, m1000001, …; the first one asks for everything."""
 
-from benchmarks.sizes import FIRST
+from benchmarks.harness.sizes import FIRST
 
 
 def account(number: int) -> str:

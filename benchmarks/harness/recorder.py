@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from benchmarks import wire
+from benchmarks.harness import wire
 
 _KEY: Final = re.compile(
     rb"MSG chat\.user\.(m\d+)\.event\.room\.key 1 \d+\r\n"

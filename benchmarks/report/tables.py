@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from benchmarks.recording import Recording
-from benchmarks.samples import Samples, percentile
-from benchmarks.sizes import SIZES
-from benchmarks.targets import NO_VALUE, Target, targets
+from benchmarks.harness.recording import Recording
+from benchmarks.harness.sizes import SIZES
+from benchmarks.report.samples import Samples, percentile
+from benchmarks.report.targets import NO_VALUE, Target, targets
 
 _PEERS: Final = {
     "taken": ("Publish to barrier, nobody subscribed", "recipients a second", True),

@@ -36,7 +36,7 @@ def _go() -> str:
         said = subprocess.run(["go", "version"], capture_output=True, text=True, check=True)  # noqa: S607 - theirs
     except (FileNotFoundError, subprocess.CalledProcessError):
         return "none on this machine: its rows are left out"
-    modules = (Path(__file__).parent / "go" / "go.mod").read_text().splitlines()
+    modules = (Path(__file__).parents[1] / "go" / "go.mod").read_text().splitlines()
     direct = [line.split() for line in modules if line.startswith("\t") and "indirect" not in line]
     drivers = ", ".join(
         f"{name.rpartition('/')[2] if 'nats' in name else 'mongo-driver'} {at}" for name, at in direct

@@ -3,14 +3,14 @@
 import asyncio
 import time
 
-from benchmarks import seed
-from benchmarks.accounts import REQUESTER, account
-from benchmarks.child import cpu_by_program, cpu_seconds
-from benchmarks.progress import say
-from benchmarks.samples import Samples
-from benchmarks.site import GO, OURS, PYMONGO, Bench, Site
-from benchmarks.sizes import SIZES, TEN
-from benchmarks.workers import Worker, removal, working
+from benchmarks.harness import seed
+from benchmarks.harness.accounts import REQUESTER, account
+from benchmarks.harness.child import cpu_by_program, cpu_seconds
+from benchmarks.harness.site import GO, OURS, PYMONGO, Bench, Site
+from benchmarks.harness.sizes import SIZES, TEN
+from benchmarks.harness.workers import Worker, removal, working
+from benchmarks.report.progress import say
+from benchmarks.report.samples import Samples
 from store.database import IN_TRANSACTIONS
 from store.reads.batch_query import named_pipeline
 

@@ -6,12 +6,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from typing import Any, Final
 
-from benchmarks import seed
-from benchmarks.child import Child, child, forget_peak, peak_mib, resident_mib
-from benchmarks.recording import NotReached
-from benchmarks.samples import Samples
-from benchmarks.site import GO, OURS, Bench
-from benchmarks.sizes import FIRST, SIZES
+from benchmarks.harness import seed
+from benchmarks.harness.child import Child, child, forget_peak, peak_mib, resident_mib
+from benchmarks.harness.recording import NotReached
+from benchmarks.harness.site import GO, OURS, Bench
+from benchmarks.harness.sizes import FIRST, SIZES
+from benchmarks.report.samples import Samples
 
 # What each peer's process is asked for, by the name under which its values are kept.
 SENDING: Final = {

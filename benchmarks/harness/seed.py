@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from benchmarks.sizes import FIRST
+from benchmarks.harness.sizes import FIRST
 from roomkeys.membership import FLAGS
 
 _STEP: Final = 1_000

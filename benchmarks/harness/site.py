@@ -16,9 +16,9 @@ import orjson
 from nats.aio.client import Client
 from pymongo import AsyncMongoClient
 
-from benchmarks import seed, wire
-from benchmarks.recording import Recording, recording
-from benchmarks.sizes import TEN
+from benchmarks.harness import seed, wire
+from benchmarks.harness.recording import Recording, recording
+from benchmarks.harness.sizes import TEN
 from roomkeys.subjects import event_subject, events_stream
 from store.database import connect
 from store.indexes import ensure_indexes
@@ -195,7 +195,7 @@ def _built(folder: Path) -> Path | None:
     try:
         made = subprocess.run(  # noqa: S603 - our own program
             ["go", "build", "-o", str(program), "."],  # noqa: S607 - the Go of whoever runs it
-            cwd=Path(__file__).parent / "go",
+            cwd=Path(__file__).parents[1] / "go",
             capture_output=True,
             text=True,
             check=False,

@@ -4,14 +4,14 @@ import time
 from itertools import count, islice
 from typing import Final
 
-from benchmarks.accounts import REQUESTER
-from benchmarks.child import cpu_seconds, forget_peak, peak_mib, resident_mib
-from benchmarks.progress import say
-from benchmarks.removals import NANOSECONDS
-from benchmarks.samples import Samples
-from benchmarks.site import OURS, Bench, Site
-from benchmarks.sizes import SIZES, TEN
-from benchmarks.workers import Worker, working
+from benchmarks.harness.accounts import REQUESTER
+from benchmarks.harness.child import cpu_seconds, forget_peak, peak_mib, resident_mib
+from benchmarks.harness.site import OURS, Bench, Site
+from benchmarks.harness.sizes import SIZES, TEN
+from benchmarks.harness.workers import Worker, working
+from benchmarks.report.progress import say
+from benchmarks.report.samples import Samples
+from benchmarks.scenarios.removals import NANOSECONDS
 
 _ROOMS: Final = "turn"
 _COUNT: Final = max(SIZES.backlogs)

@@ -12,7 +12,7 @@ mpl.rcParams.update(
 
 from matplotlib import pyplot as plt  # noqa: E402 - after the choice of how to draw
 
-from benchmarks.samples import Samples, percentile  # noqa: E402
+from benchmarks.report.samples import Samples, percentile  # noqa: E402
 
 _OURS: Final = "#1b6ca8"
 _MOST: Final = 0.98

@@ -12,10 +12,10 @@ from typing import Any
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.accounts import REQUESTER, account
-from benchmarks.child import Child, child
-from benchmarks.site import GO, PYMONGO, Bench
-from benchmarks.sizes import TEN
+from benchmarks.harness.accounts import REQUESTER, account
+from benchmarks.harness.child import Child, child
+from benchmarks.harness.site import GO, PYMONGO, Bench
+from benchmarks.harness.sizes import TEN
 from worker.local.ports import HOST, free_port
 
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.child import Child, child
+from benchmarks.harness.child import Child, child
 
 
 class NotReached(Exception):
@@ -66,6 +66,6 @@ class Recording:
 @asynccontextmanager
 async def recording(nats_url: str) -> AsyncIterator[Recording]:
     """Run a recorder."""
-    async with child("recorder", [sys.executable, "-m", "benchmarks.recorder", nats_url], {}) as recorder:
+    async with child("recorder", [sys.executable, "-m", "benchmarks.harness.recorder", nats_url], {}) as recorder:
         await recorder.answer()
         yield Recording(recorder)
