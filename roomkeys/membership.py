@@ -103,7 +103,7 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
-class RoomState:
+class RoomView:
     """What a member may know of a room.
 
     `current` is the key in use, `others` those of other versions that were asked for and may still be fetched.
@@ -124,5 +124,5 @@ class RoomState:
         return next((key for key in known if key is not None and key.version == version), None)
 
 
-States = Mapping[str, RoomState]
+RoomViews = Mapping[str, RoomView]
 """The rooms that an account is a member of, by id: whoever is not in here is told nothing."""

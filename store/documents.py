@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from uuid_utils import uuid7
 
-from roomkeys.decisions.decision import Founding, Row
+from roomkeys.decisions.decision import MembershipReason, RoomCreation
 from roomkeys.keys import KEY_BYTES, UNUSED, KeyRecord, RoomKey
 from roomkeys.membership import FLAGS, Kind, Member, Membership, Room, User
 from store.database import Document
@@ -120,7 +120,7 @@ def member(document: Document) -> Member | None:
     return Member(document["_id"], str(who.get("_id", "")), who["account"], known)
 
 
-def room_document(room: Room, founding: Founding, users: int, apps: int) -> Document:
+def room_document(room: Room, founding: RoomCreation, users: int, apps: int) -> Document:
     """Return a new room; its `encKey` comes once its members were sent version 0."""
     document: Document = {
         "_id": room.id,
@@ -159,7 +159,7 @@ def membership_document(membership: Membership) -> Document:
     return document
 
 
-def row_fields(row: Row) -> dict[str, Any]:
+def row_fields(row: MembershipReason) -> dict[str, Any]:
     """Return what a new `room_members` row holds besides its room, type and id."""
     fields: dict[str, Any] = {"_id": new_id(), "ts": date(row.at_ms)}
     if row.account is not None:

@@ -19,7 +19,7 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-from roomkeys.errors import Conflict, Passing, Unexpected
+from roomkeys.errors import TransientError, Unexpected, WriteConflict
 
 _WRITE_CONFLICT: Final = 112
 # Server errors that pass once the operator, an election or a slow disk has done its part. An event is never
@@ -66,7 +66,7 @@ _PASSING_TYPES: Final = (ConnectionFailure, ExecutionTimeout, WTimeoutError, Wai
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn the driver's errors into `Conflict`, `Passing` and `Unexpected`, named by kind and code only."""
+    """Turn the driver's errors into `WriteConflict`, `TransientError` and `Unexpected`, named by kind and code only."""
     try:
         yield
     except BSONError as error:
@@ -74,9 +74,9 @@ def translated() -> Iterator[None]:
     except PyMongoError as error:
         label = f"{type(error).__name__} {_code(error) or ''}".strip()
         if is_conflict(error):
-            raise Conflict(label) from None
+            raise WriteConflict(label) from None
         if is_passing(error):
-            raise Passing(label) from None
+            raise TransientError(label) from None
         raise Unexpected(label) from None
 
 

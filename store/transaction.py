@@ -59,7 +59,7 @@ Step = Bulk | Look
 async def commit(database: Database, session: Any, steps: Sequence[Step]) -> None:
     """Take the steps in their order and commit them, all or none; a bulk without writes is no command.
 
-    `Conflict`: nothing was written; `Passing`: perhaps it was; or what a step raises itself: nothing was.
+    `WriteConflict`: nothing was written; `TransientError`: perhaps it was; or what a step raises itself: nothing was.
     """
     wanted: list[Step] = [step for step in steps if isinstance(step, Look) or step.writes]
     with translated():
@@ -88,7 +88,7 @@ async def _awaited(database: Database, session: Any, steps: Sequence[Step]) -> N
 async def _in_a_thread(database: Database, session: Any, steps: Sequence[Step]) -> None:
     loop = asyncio.get_running_loop()
     writing = loop.run_in_executor(_THREADS, _write, database.db.delegate, session.delegate, steps)
-    await done(writing)
+    await wait_despite_cancellation(writing)
     writing.result()
 
 
@@ -108,7 +108,7 @@ def _write(db: Any, session: Any, steps: Sequence[Step]) -> None:
     session.commit_transaction()
 
 
-async def done(work: asyncio.Future[Any]) -> None:
+async def wait_despite_cancellation(work: asyncio.Future[Any]) -> None:
     """Wait until the work is done, however it ends; a cancellation meanwhile counts once it is."""
     cancelled: asyncio.CancelledError | None = None
     while not work.done():

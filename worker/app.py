@@ -14,13 +14,13 @@ from nats.js.errors import APIError, NotFoundError
 from pymongo.errors import PyMongoError
 
 from roomkeys import subjects
-from roomkeys.errors import Passing, Unexpected
-from roomkeys.events.position import Place
+from roomkeys.errors import TransientError, Unexpected
+from roomkeys.events.position import StreamPosition
 from store.database import Database, connect
 from store.indexes import ensure_indexes
 from store.leases.lease import OtherPartitions, ensure_cursors
 from worker.broker import connection as brokers
-from worker.broker.cancellation import ended
+from worker.broker.cancellation import cancel_and_wait
 from worker.broker.connection import Broker
 from worker.broker.stream import created_ns, inspect, place_at
 from worker.key_service.service import answering
@@ -39,7 +39,7 @@ FORMER_CONSUMER: Final = "room-worker"
 
 _LOOK_SECONDS: Final = 0.5
 
-Half = Literal["worker", "service"]
+Role = Literal["worker", "service"]
 """What may run alone: the partitions' loop, or the key service."""
 
 log = logger("app")
@@ -54,7 +54,7 @@ class _Stopped(Exception):
     """Told to stop before everything was up."""
 
 
-async def run(settings: Settings, stop: asyncio.Event, only: Half | None = None) -> None:
+async def run(settings: Settings, stop: asyncio.Event, only: Role | None = None) -> None:
     """Serve until `stop` is set, both halves unless told otherwise.
 
     `WrongSetting`: a setting contradicts the machine or what the site was started with. `BrokerClosed`: the
@@ -68,10 +68,12 @@ async def run(settings: Settings, stop: asyncio.Event, only: Half | None = None)
         database = open_database(settings)
         stack.push_async_callback(database.close)
         try:
-            broker = await _until(stop, "nats", health, lambda: brokers.connect(settings, "room-worker", stop.set))
+            broker = await _retry_until_ready(
+                stop, "nats", health, lambda: brokers.connect(settings, "room-worker", stop.set)
+            )
             stack.push_async_callback(broker.close)
             health.broker = broker
-            await _until(stop, "mongodb", health, lambda: ensure_indexes(database))
+            await _retry_until_ready(stop, "mongodb", health, lambda: ensure_indexes(database))
             if only != "service":
                 await _prepare(settings, database, broker, stop, health)
             await _serve(settings, database, broker, stop, health, only)
@@ -88,7 +90,7 @@ async def _serve(
     broker: Broker,
     stop: asyncio.Event,
     health: Health,
-    only: Half | None,
+    only: Role | None,
 ) -> None:
     """Serve with everything up; requests are answered until the partitions have been handed over."""
     async with AsyncExitStack() as stack:
@@ -137,14 +139,16 @@ async def bootstrap_streams(broker: Broker, site: str) -> None:
 
 
 async def check_streams(broker: Broker, site: str) -> None:
-    """Require both streams, and that nobody's acknowledgement removes an event; `Passing` says what is amiss."""
+    """Require both streams, and that nobody's acknowledgement removes an event; `TransientError` says what is amiss."""
     info = await inspect(broker, subjects.events_stream(site))
     if info.config.retention not in {None, RetentionPolicy.LIMITS}:
-        raise Passing(f"stream {info.config.name} has another retention than limits: make it anew with limits")
+        raise TransientError(
+            f"stream {info.config.name} has another retention than limits: make it anew with limits"
+        )
     await inspect(broker, subjects.dead_letter_stream(site))
 
 
-async def first_place(settings: Settings, broker: Broker) -> Place:
+async def first_place(settings: Settings, broker: Broker) -> StreamPosition:
     """Return the place at which a site without cursors begins. (contract.md, `START_FROM`)"""
     stream = subjects.events_stream(settings.site_id)
     info = await inspect(broker, stream)
@@ -180,18 +184,20 @@ async def _prepare(
         except OtherPartitions as error:
             raise WrongSetting(f"PARTITIONS must be {error.stored}: {error}") from None
 
-    await _until(stop, "streams", health, streams)
-    await _until(stop, "cursors", health, cursors)
+    await _retry_until_ready(stop, "streams", health, streams)
+    await _retry_until_ready(stop, "cursors", health, cursors)
 
 
-async def _until(stop: asyncio.Event, part: str, health: Health, attempt: Callable[[], Awaitable[_T]]) -> _T:
+async def _retry_until_ready(
+    stop: asyncio.Event, part: str, health: Health, attempt: Callable[[], Awaitable[_T]]
+) -> _T:
     """Try until it succeeds, saying each time what is missing; `_Stopped` when told to stop meanwhile."""
     health.waiting_for[part] = "not up yet"
     while not stop.is_set():
         try:
             result = await _or_stopped(stop, attempt())
-        except (Passing, Unexpected, nats.errors.Error, APIError, OSError) as error:
-            cause = str(error) if isinstance(error, Passing | Unexpected) else where(error)
+        except (TransientError, Unexpected, nats.errors.Error, APIError, OSError) as error:
+            cause = str(error) if isinstance(error, TransientError | Unexpected) else where(error)
             health.waiting_for[part] = cause
             log.warning("waiting", part=part, cause=cause)
             await _pause(stop, RETRY_SECONDS)
@@ -209,7 +215,7 @@ async def _or_stopped(stop: asyncio.Event, attempt: Awaitable[_T]) -> _T:
     stopping.cancel()
     if trying.done():
         return trying.result()
-    await ended(trying)
+    await cancel_and_wait(trying)
     raise _Stopped
 
 

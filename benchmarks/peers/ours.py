@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from benchmarks.harness.accounts import accounts
-from roomkeys.events.position import Place
+from roomkeys.events.position import StreamPosition
 from roomkeys.keys import RoomKey
 from roomkeys.messages.room_key import RoomKeyEvent, marshal
 from store.database import Database, connect
@@ -19,8 +19,8 @@ from store.reads.snapshot import load_rooms
 from worker.broker import connection as brokers
 from worker.broker.connection import Broker
 from worker.broker.fanout import Fanout
-from worker.pipeline.deliver import Courier
-from worker.pipeline.large_rooms import BIG_ROOM, PASSES, Drainers, Passes
+from worker.pipeline.deliver import Publisher
+from worker.pipeline.large_rooms import BIG_ROOM, CONCURRENT_PASSES, LargeRooms, PassContext
 from worker.settings import read_settings
 
 _SITE: Final = "measure"
@@ -33,7 +33,7 @@ class Ours:
 
     database: Database
     broker: Broker
-    courier: Courier
+    courier: Publisher
     lease: Lease
 
     async def send(self, asked: dict[str, Any]) -> _Step:
@@ -80,10 +80,10 @@ class Ours:
         staged = {"$set": {"keyRotation": {"high": key.version, "staged": key_document(key)}}}
         await self.database["rooms"].update_many({"_id": {"$in": rooms}}, staged)
         found = await load_rooms(self.database, rooms, self.lease.session)
-        passes = Passes(self.broker, self.database, self.courier.fanout, asyncio.Semaphore(PASSES))
+        passes = PassContext(self.broker, self.database, self.courier.fanout, asyncio.Semaphore(CONCURRENT_PASSES))
 
         async def drained() -> int:
-            drainers, over = Drainers(passes, self.lease), asyncio.Event()
+            drainers, over = LargeRooms(passes, self.lease), asyncio.Event()
             drainers.wake = over.set
             for room in found.values():
                 drainers.begin(room.id, room.keys)
@@ -108,8 +108,8 @@ async def peer() -> AsyncIterator[dict[str, Any]]:
     settings = read_settings()
     database = connect(settings.mongo_uri.get_secret_value(), settings.mongo_db)
     broker = await brokers.connect(settings, "measure")
-    courier = Courier(broker, database, Fanout(broker, settings.key_fanout_workers), _SITE)
-    await cursors.ensure_cursors(database, _SITE, 1, Place(0, 0, 0))
+    courier = Publisher(broker, database, Fanout(broker, settings.key_fanout_workers), _SITE)
+    await cursors.ensure_cursors(database, _SITE, 1, StreamPosition(0, 0, 0))
     lease, _ = await cursors.take(database, (await cursors.cursors(database, _SITE))[0], "measure")
     ours = Ours(database, broker, courier, lease)
     yield {"send": ours.send, "fan_out": ours.fan_out, "read": ours.read}

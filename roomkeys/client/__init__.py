@@ -7,17 +7,17 @@ This is the one folder of `roomkeys` that may import asyncio or nats. docs/clien
 
 from roomkeys.client.envelope import EncryptedMessage
 from roomkeys.client.errors import (
-    Ended,
+    ClientClosed,
+    DecryptionFailed,
+    InvalidEnvelope,
+    InvalidRequest,
     KeyMissing,
     KeyNotAvailable,
-    NotAnEnvelope,
-    NotAsked,
-    NotInTime,
-    NotOpened,
+    KeyStoreFailed,
+    KeyTimeout,
     NotRoomMember,
-    NotStored,
     RoomKeysError,
-    ServiceAway,
+    ServiceUnavailable,
     TooManyRequests,
 )
 from roomkeys.client.keyring import HeldKey, KeyStore
@@ -26,21 +26,21 @@ from roomkeys.keys import RoomKey
 
 __all__ = [
     "DEADLINE_SECONDS",
+    "ClientClosed",
+    "DecryptionFailed",
     "EncryptedMessage",
-    "Ended",
     "HeldKey",
+    "InvalidEnvelope",
+    "InvalidRequest",
     "KeyMissing",
     "KeyNotAvailable",
     "KeyStore",
-    "NotAnEnvelope",
-    "NotAsked",
-    "NotInTime",
-    "NotOpened",
+    "KeyStoreFailed",
+    "KeyTimeout",
     "NotRoomMember",
-    "NotStored",
     "RoomKey",
     "RoomKeys",
     "RoomKeysError",
-    "ServiceAway",
+    "ServiceUnavailable",
     "TooManyRequests",
 ]

@@ -14,7 +14,7 @@ import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from roomkeys.client.errors import NotAnEnvelope, NotOpened
+from roomkeys.client.errors import DecryptionFailed, InvalidEnvelope
 from roomkeys.keys import RoomKey, is_version
 
 NONCE_BYTES: Final = 12
@@ -38,21 +38,21 @@ class Envelope:
 
 
 def read_envelope(sealed: EncryptedMessage | Mapping[str, Any] | bytes) -> Envelope:
-    """Read a sealed message, decoded from JSON or not yet; `NotAnEnvelope` if it is none."""
+    """Read a sealed message, decoded from JSON or not yet; `InvalidEnvelope` if it is none."""
     document: Any = sealed
     if isinstance(sealed, bytes):
         try:
             document = orjson.loads(sealed)
         except orjson.JSONDecodeError:
-            raise NotAnEnvelope("it is no JSON") from None
+            raise InvalidEnvelope("it is no JSON") from None
     if not isinstance(document, Mapping):
-        raise NotAnEnvelope("it is no JSON object")
+        raise InvalidEnvelope("it is no JSON object")
     version = document.get("version")
     if not is_version(version):
-        raise NotAnEnvelope("version must be a whole number that is not negative")
+        raise InvalidEnvelope("version must be a whole number that is not negative")
     nonce, ciphertext = _bytes(document, "nonce"), _bytes(document, "ciphertext")
     if len(nonce) != NONCE_BYTES:
-        raise NotAnEnvelope(f"nonce must be {NONCE_BYTES} bytes")
+        raise InvalidEnvelope(f"nonce must be {NONCE_BYTES} bytes")
     return Envelope(version, nonce, ciphertext)
 
 
@@ -68,11 +68,11 @@ def seal(key: RoomKey, plaintext: bytes) -> EncryptedMessage:
 
 
 def unseal(key: RoomKey, envelope: Envelope) -> bytes:
-    """Open a message with the key of its version; `NotOpened` if it is not the one that sealed it."""
+    """Open a message with the key of its version; `DecryptionFailed` if it is not the one that sealed it."""
     try:
         return AESGCM(key.secret).decrypt(envelope.nonce, envelope.ciphertext, None)
     except InvalidTag:
-        raise NotOpened(envelope.version) from None
+        raise DecryptionFailed(envelope.version) from None
 
 
 def _bytes(document: Mapping[str, Any], name: str) -> bytes:
@@ -82,4 +82,4 @@ def _bytes(document: Mapping[str, Any], name: str) -> bytes:
             return b64decode(value, validate=True)
     except ValueError:
         pass
-    raise NotAnEnvelope(f"{name} must be text in standard base64")
+    raise InvalidEnvelope(f"{name} must be text in standard base64")

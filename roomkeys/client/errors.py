@@ -25,11 +25,11 @@ class RoomKeysError(Exception):
     """What the subscriber's library raises."""
 
 
-class NotAnEnvelope(RoomKeysError):
+class InvalidEnvelope(RoomKeysError):
     """What is to be opened has another shape; the message says what is wrong with it."""
 
 
-class NotOpened(RoomKeysError):
+class DecryptionFailed(RoomKeysError):
     """The message was sealed with another key than the one of the version that it names, or was changed."""
 
     def __init__(self, version: int) -> None:
@@ -76,35 +76,35 @@ class TooManyRequests(KeyMissing):
     _words = "this account asks too often"
 
 
-class ServiceAway(KeyMissing):
+class ServiceUnavailable(KeyMissing):
     """Nobody answers for the site, or nobody who can reach the database."""
 
     why = "unavailable"
     _words = "the key service does not answer now"
 
 
-class NotStored(KeyMissing):
+class KeyStoreFailed(KeyMissing):
     """The key came, but the program's own store did not take it."""
 
     why = "not_stored"
     _words = "the store did not take it"
 
 
-class NotAsked(KeyMissing):
+class InvalidRequest(KeyMissing):
     """The service does not understand the question: the room's id is none, say."""
 
     why = "refused"
     _words = "the key service does not understand the question"
 
 
-class NotInTime(KeyMissing):
+class KeyTimeout(KeyMissing):
     """Nothing came before the deadline, no answer either."""
 
     why = "timeout"
     _words = "nothing came before the deadline"
 
 
-class Ended(KeyMissing):
+class ClientClosed(KeyMissing):
     """The client was left while somebody waited."""
 
     why = "ended"
@@ -115,13 +115,13 @@ _BY_CODE: Final[dict[str, type[KeyMissing]]] = {
     FORBIDDEN: NotRoomMember,
     NOT_FOUND: KeyNotAvailable,
     TOO_MANY_REQUESTS: TooManyRequests,
-    UNAVAILABLE: ServiceAway,
-    INTERNAL: ServiceAway,
+    UNAVAILABLE: ServiceUnavailable,
+    INTERNAL: ServiceUnavailable,
 }
-_FINAL: Final = (NotRoomMember, NotAsked)
+_FINAL: Final = (NotRoomMember, InvalidRequest)
 
 
 def missing(room_id: str, version: int | None, code: str) -> KeyMissing:
     """Return the error that a code of the service stands for."""
-    kind = _BY_CODE.get(code, NotAsked)
+    kind = _BY_CODE.get(code, InvalidRequest)
     return kind(room_id, version, passing=not issubclass(kind, _FINAL))

@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from roomkeys import subjects
 from roomkeys.client import protocol
-from roomkeys.client.errors import KeyMissing, KeyNotAvailable, NotStored, missing
+from roomkeys.client.errors import KeyMissing, KeyNotAvailable, KeyStoreFailed, missing
 from roomkeys.client.keyring import Holder
-from roomkeys.client.resync import Pauses
+from roomkeys.client.resync import Backoff
 from roomkeys.errors import UNAVAILABLE
 from roomkeys.keys import UNUSED, RoomKey
 from roomkeys.messages.key_requests import MAX_ITEMS, Item
@@ -18,10 +18,10 @@ Request = Callable[[str, bytes], Awaitable[bytes | None]]
 """Sends a body to a subject and returns the reply, or None if nobody answered."""
 
 
-class Questions:
+class KeyFetcher:
     """What one account asks at one site."""
 
-    def __init__(self, request: Request, account: str, site: str, holder: Holder, pauses: Pauses) -> None:
+    def __init__(self, request: Request, account: str, site: str, holder: Holder, pauses: Backoff) -> None:
         self._request = request
         self._account = account
         self._batch = subjects.keys_batch(site, account)
@@ -74,7 +74,7 @@ class Questions:
             data = await self._request(self._sync, protocol.sync_request(have, cursor or None, most_bytes))
             page = protocol.Page(code=UNAVAILABLE) if data is None else protocol.read_page(data)
             if page.code is not None or not await self._holder.hold(page.keys):
-                return page.code or NotStored.why
+                return page.code or KeyStoreFailed.why
             cursor = page.cursor
         return None
 
@@ -109,7 +109,7 @@ class Questions:
                 error.passing = item.version >= self._holder.ring.in_use().get(item.room_id, 0)
             return error
         if not stored:
-            return NotStored(item.room_id, item.version)
+            return KeyStoreFailed(item.room_id, item.version)
         # What the ring holds comes first, and what is too old for it is still an answer.
         return self._holder.ring.key(item.room_id, item.version) or came.key
 

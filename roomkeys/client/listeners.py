@@ -16,7 +16,7 @@ _Unread = asyncio.Queue[HeldKey | None]
 _log = logging.getLogger("roomkeys")
 
 
-class Changes:
+class KeyListeners:
     """Tells everybody who follows or is called of each key, in order."""
 
     def __init__(self, most_unread: int = MOST_UNREAD) -> None:

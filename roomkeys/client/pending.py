@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Final, Generic, TypeVar
 
-from roomkeys.client.errors import Ended, KeyMissing, NotInTime
-from roomkeys.client.resync import Pauses
+from roomkeys.client.errors import ClientClosed, KeyMissing, KeyTimeout
+from roomkeys.client.resync import Backoff
 from roomkeys.keys import RoomKey
 from roomkeys.messages.key_requests import MAX_ITEMS, Item
 
@@ -28,7 +28,7 @@ class Searches:
     """The keys that are missing now; `ask` returns one or says why not, once."""
 
     def __init__(
-        self, ask: Callable[[Item], Awaitable[RoomKey]], pauses: Pauses, tasks: asyncio.TaskGroup
+        self, ask: Callable[[Item], Awaitable[RoomKey]], pauses: Backoff, tasks: asyncio.TaskGroup
     ) -> None:
         self._ask = ask
         self._pauses = pauses
@@ -42,14 +42,14 @@ class Searches:
     async def find(self, item: Item, seconds: float) -> RoomKey:
         """Return the key; `KeyMissing` says why there is none, at the latest after so many seconds."""
         if self._closed:
-            raise Ended(item.room_id, item.version)
+            raise ClientClosed(item.room_id, item.version)
         search = self._searches.get(item) or self._begin(item)
         search.waiting += 1
         try:
             async with asyncio.timeout(seconds):
                 found = await asyncio.shield(search.found)
         except TimeoutError:
-            found = search.why or NotInTime(item.room_id, item.version)
+            found = search.why or KeyTimeout(item.room_id, item.version)
         finally:
             search.waiting -= 1
             if not search.waiting:
@@ -66,7 +66,7 @@ class Searches:
         """Tell everybody who waits, and who comes from now on, that the client has ended."""
         self._closed = True
         for item in list(self._searches):
-            self._found(item, Ended(item.room_id, item.version))
+            self._found(item, ClientClosed(item.room_id, item.version))
 
     def _begin(self, item: Item) -> _Search:
         search = self._searches[item] = _Search(asyncio.get_running_loop().create_future())

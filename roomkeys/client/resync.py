@@ -11,7 +11,7 @@ from random import uniform
 from typing import Final
 
 
-class CatchUp:
+class Resync:
     """Runs a pass when it is called for.
 
     `run` is told whether it was called for or is tried again, and returns after how many seconds to try again, or
@@ -56,7 +56,7 @@ FIRST_RETRY_SECONDS: Final = 0.4
 LONGEST_RETRY_SECONDS: Final = 8.0
 
 
-class Pauses:
+class Backoff:
     """How long a client waits before it tries again, longer from time to time, by a measure of its own.
 
     Thousands of clients that fail at once do not come back at once, but what one client asked for together it

@@ -26,12 +26,12 @@ from nats.aio.subscription import Subscription
 from roomkeys import subjects
 from roomkeys.client import protocol
 from roomkeys.client.envelope import EncryptedMessage, read_envelope, seal, unseal
-from roomkeys.client.errors import NotAsked
-from roomkeys.client.fetcher import Questions
+from roomkeys.client.errors import InvalidRequest
+from roomkeys.client.fetcher import KeyFetcher
 from roomkeys.client.keyring import VERSIONS, HeldKey, Holder, KeyRing, KeyStore
-from roomkeys.client.listeners import Changes
+from roomkeys.client.listeners import KeyListeners
 from roomkeys.client.pending import Searches, Window
-from roomkeys.client.resync import CatchUp, Pauses
+from roomkeys.client.resync import Backoff, Resync
 from roomkeys.keys import RoomKey, is_version
 from roomkeys.messages.key_requests import Item
 from roomkeys.tokens import is_token
@@ -61,14 +61,14 @@ class RoomKeys:
         self.account = account
         self._nc = nc
         self._ring = KeyRing(versions)
-        self._pauses = Pauses()
+        self._pauses = Backoff()
         self._holder = Holder(self._ring, store, self._arrived)
-        self._questions = Questions(self._request, account, site, self._holder, self._pauses)
+        self._questions = KeyFetcher(self._request, account, site, self._holder, self._pauses)
         self._tasks = asyncio.TaskGroup()
         self._window = Window(self._questions.several, self._tasks)
         self._searches = Searches(self._window.ask, self._pauses, self._tasks)
-        self._catch_up = CatchUp(lambda anew: self._questions.everything(nc.max_payload - _SPARE_BYTES, anew=anew))
-        self._changes = Changes()
+        self._catch_up = Resync(lambda anew: self._questions.everything(nc.max_payload - _SPARE_BYTES, anew=anew))
+        self._changes = KeyListeners()
         self._reconnects = 0
         self._subscription: Subscription | None = None
         self._running: asyncio.Task[None] | None = None
@@ -104,8 +104,8 @@ class RoomKeys:
     ) -> bytes:
         """Open a message, decoded from JSON or not yet; wait for its key or ask for it where it is missing.
 
-        `KeyMissing` says which key is missing and why, at the latest after `deadline` seconds. `NotAnEnvelope`,
-        `NotOpened`: the message is not what it should be.
+        `KeyMissing` says which key is missing and why, at the latest after `deadline` seconds. `InvalidEnvelope`,
+        `DecryptionFailed`: the message is not what it should be.
         """
         sealed = read_envelope(envelope)
         return unseal(await self.key(room_id, sealed.version, deadline=deadline), sealed)
@@ -124,7 +124,7 @@ class RoomKeys:
         if held is not None:
             return held
         if not is_token(room_id) or not (version is None or is_version(version)):
-            raise NotAsked(room_id, version, passing=False)
+            raise InvalidRequest(room_id, version, passing=False)
         return await self._searches.find(Item(room_id, version), deadline)
 
     def held(self, room_id: str) -> list[int]:

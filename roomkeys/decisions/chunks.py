@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import chain, repeat, zip_longest
 from typing import Final, TypeVar
 
-from roomkeys.decisions.decision import Outcome, Owed
+from roomkeys.decisions.decision import OutboxEntry, Outcome
 
 PART_ACCOUNTS: Final = 1_000
 """The most accounts in one part: with the longest names and accounts that is less than 10 MiB."""
@@ -16,7 +16,7 @@ PART_BYTES: Final = 6 * 1024 * 1024
 _T = TypeVar("_T")
 
 
-def in_parts(owed: Owed, most: int = PART_ACCOUNTS) -> Iterator[Owed]:
+def in_parts(owed: OutboxEntry, most: int = PART_ACCOUNTS) -> Iterator[OutboxEntry]:
     """Yield what a room is owed as one entry or, where it concerns more than `most` accounts, as several."""
     if len(owed.joiners) + sum(_weight(outcome, most) for outcome in owed.outcomes) <= most:
         yield owed

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from roomkeys.decisions.chunks import PART_BYTES, in_parts
-from roomkeys.decisions.decision import Decision, Letter, Outcome, Owed
+from roomkeys.decisions.decision import DeadLetter, Decision, OutboxEntry, Outcome
 from roomkeys.decisions.draft import Draft
-from roomkeys.decisions.rules import Desk, Effect, take_effect
+from roomkeys.decisions.rules import Effect, RuleContext, take_effect
 from roomkeys.decisions.snapshot import Snapshot
-from roomkeys.errors import Fault, Rejection
+from roomkeys.errors import ErrorInfo, Rejection
 from roomkeys.events.event import Add, AnyEvent, Create, Remove
 
 MAX_ACCOUNTS: Final = 5_000
@@ -32,7 +32,7 @@ def decide(
 
     `now_ms` (epoch milliseconds) stamps the outcomes; `new_id` makes document ids.
     """
-    desk = Desk(snapshot, site, new_id)
+    desk = RuleContext(snapshot, site, new_id)
     drafts: dict[str | None, Draft] = {}
     outcomes: dict[str | None, list[Outcome]] = {}
     touched = taken = 0
@@ -46,17 +46,17 @@ def decide(
         outcomes.setdefault(event.room_id, []).append(outcome_of(event, draft, desk, now_ms))
     changes = (drafts[room_id].change() for room_id in outcomes)
     owed = (
-        Owed(room_id, tuple(of_room), drafts[room_id].joiners(), drafts[room_id].high)
+        OutboxEntry(room_id, tuple(of_room), drafts[room_id].joiners(), drafts[room_id].high)
         for room_id, of_room in outcomes.items()
     )
     parts = tuple(part for item in owed for part in in_parts(item))
     return Decision(taken, tuple(change for change in changes if change), parts)
 
 
-def reject(event: AnyEvent, fault: Fault, *, site: str, now_ms: int) -> Outcome:
+def reject(event: AnyEvent, fault: ErrorInfo, *, site: str, now_ms: int) -> Outcome:
     """Return the outcome of an event that can never succeed, with the event itself for the dead letters."""
     body = event.origin.body
-    letter = Letter(event.origin.subject, body[:PART_BYTES], truncated=len(body) > PART_BYTES)
+    letter = DeadLetter(event.origin.subject, body[:PART_BYTES], truncated=len(body) > PART_BYTES)
     return _outcome(event, site, now_ms, error=fault, letter=letter)
 
 
@@ -82,7 +82,7 @@ def open_draft(room_id: str | None, snapshot: Snapshot) -> Draft:
     return Draft(snapshot.rooms.get(room_id), members, snapshot.individuals.get(room_id, frozenset()))
 
 
-def outcome_of(event: AnyEvent, draft: Draft, desk: Desk, now_ms: int) -> Outcome:
+def outcome_of(event: AnyEvent, draft: Draft, desk: RuleContext, now_ms: int) -> Outcome:
     """Let the event take effect on its room's draft and return what it came to."""
     try:
         effect = take_effect(event, draft, desk)
@@ -96,8 +96,8 @@ def _outcome(
     site: str,
     now_ms: int,
     effect: Effect | None = None,
-    error: Fault | None = None,
-    letter: Letter | None = None,
+    error: ErrorInfo | None = None,
+    letter: DeadLetter | None = None,
 ) -> Outcome:
     did = effect or Effect()
     return Outcome(

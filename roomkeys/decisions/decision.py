@@ -7,7 +7,7 @@ crash, from the outbox, through the same functions.
 from dataclasses import dataclass, field
 from typing import Final
 
-from roomkeys.errors import Fault
+from roomkeys.errors import ErrorInfo
 from roomkeys.membership import Member, Membership, Room
 from roomkeys.subjects import Operation
 
@@ -20,7 +20,7 @@ MEMBER_REMOVED: Final = "member_removed"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MembershipReason:
     """Why somebody is a member: one `room_members` document. `id` is a user's `_id`, or an org's id."""
 
     type: str
@@ -30,7 +30,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Founding:
+class RoomCreation:
     """What a room's document starts with; a dm's participants are (user id, account), sorted by user id."""
 
     at_ms: int
@@ -47,11 +47,11 @@ class RoomChange:
     """
 
     room: Room
-    founding: Founding | None = None
+    founding: RoomCreation | None = None
     joined: tuple[Membership, ...] = ()
     left: tuple[str, ...] = ()
     demoted: tuple[str, ...] = ()
-    rows: tuple[Row, ...] = ()
+    rows: tuple[MembershipReason, ...] = ()
     rows_gone: tuple[tuple[str, str], ...] = ()
     rows_cleared: bool = False
     users_delta: int = 0
@@ -73,7 +73,7 @@ class MembersNotice:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DeadLetter:
     """An event that can never succeed, as it came, but for a body too long to be kept whole."""
 
     subject: str
@@ -96,16 +96,16 @@ class Outcome:
     requester: str | None = None
     request_id: str | None = None
     site: str = ""
-    error: Fault | None = None
+    error: ErrorInfo | None = None
     added: tuple[Membership, ...] = ()
     removed: tuple[Member, ...] = ()
     notice: MembersNotice | None = None
-    letter: Letter | None = None
+    letter: DeadLetter | None = None
     final: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Owed:
+class OutboxEntry:
     """What a batch owes because of one room: an outbox entry.
 
     The outcomes are in stream order. `joiners` are the accounts that the key which the room had before goes
@@ -124,4 +124,4 @@ class Decision:
 
     taken: int
     changes: tuple[RoomChange, ...]
-    owed: tuple[Owed, ...]
+    owed: tuple[OutboxEntry, ...]

@@ -8,7 +8,7 @@ membership.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from roomkeys.decisions.decision import INDIVIDUAL, ORG, Founding, RoomChange, Row
+from roomkeys.decisions.decision import INDIVIDUAL, ORG, MembershipReason, RoomChange, RoomCreation
 from roomkeys.membership import MEMBER, OWNER, Kind, Member, Membership, Room, User
 from roomkeys.tokens import is_bot
 
@@ -24,13 +24,13 @@ class Draft:
         self._memberships: dict[str, Membership] = {}
         self._rows_before = [(ORG, org) for org in sorted(self.orgs)] + [(INDIVIDUAL, id_) for id_ in individuals]
         # None: the row is as it was before.
-        self._rows: dict[tuple[str, str], Row | None] = dict.fromkeys(self._rows_before)
+        self._rows: dict[tuple[str, str], MembershipReason | None] = dict.fromkeys(self._rows_before)
         self._rows_cleared = False
-        self._founding: Founding | None = None
+        self._founding: RoomCreation | None = None
         self._raised: int | None = None
         self._wants_key: dict[str, None] = {}
 
-    def found(self, room: Room, founding: Founding) -> None:
+    def found(self, room: Room, founding: RoomCreation) -> None:
         """Create the room; a channel starts with key version 0."""
         self.room, self._founding = room, founding
         if room.kind == Kind.CHANNEL:
@@ -66,7 +66,7 @@ class Draft:
 
     def add_individual(self, user_id: str, account: str, at_ms: int) -> None:
         """Record that somebody is a member in their own right."""
-        self._rows.setdefault((INDIVIDUAL, user_id), Row(INDIVIDUAL, user_id, account, at_ms))
+        self._rows.setdefault((INDIVIDUAL, user_id), MembershipReason(INDIVIDUAL, user_id, account, at_ms))
 
     def add_org(self, org: str, at_ms: int) -> None:
         """Record an org; the first one makes everybody who is a member already one in their own right."""
@@ -76,7 +76,7 @@ class Draft:
             for member in self.members.values():
                 self.add_individual(member.user_id, member.account, at_ms)
         self.orgs.add(org)
-        self._rows[ORG, org] = Row(ORG, org, None, at_ms)
+        self._rows[ORG, org] = MembershipReason(ORG, org, None, at_ms)
 
     def drop_org(self, org: str) -> None:
         """Forget an org; without any, the room does not record why somebody is a member."""

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from roomkeys import errors
-from roomkeys.decisions.decision import MEMBER_ADDED, MEMBER_LEFT, MEMBER_REMOVED, Founding, MembersNotice
+from roomkeys.decisions.decision import MEMBER_ADDED, MEMBER_LEFT, MEMBER_REMOVED, MembersNotice, RoomCreation
 from roomkeys.decisions.draft import Draft
 from roomkeys.decisions.snapshot import Snapshot
-from roomkeys.events.event import Add, AnyEvent, Create, Poison, Remove, Rotate
+from roomkeys.events.event import Add, AnyEvent, Create, InvalidEvent, Remove, Rotate
 from roomkeys.membership import MEMBER, OWNER, Kind, Member, Membership, Room, User
 from roomkeys.tokens import is_bot
 
@@ -25,7 +25,7 @@ class Effect:
 
 
 @dataclass(frozen=True, slots=True)
-class Portion:
+class SliceContext:
     """Which part of its event is decided: all of it, unless it is applied in slices.
 
     `begun`: a slice was written before, so nobody's absence fails the event any more; `last`: no slice comes
@@ -45,13 +45,13 @@ class Portion:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class RuleContext:
     """What every rule decides with: the database's word, the site, and a source of document ids."""
 
     snapshot: Snapshot
     site: str
     new_id: Callable[[], str]
-    portion: Portion = Portion()
+    portion: SliceContext = SliceContext()
 
     def require_known(self, accounts: Iterable[str], draft: Draft) -> None:
         """Fail the event if one of the accounts is neither a user's nor, though its user is gone, a member's."""
@@ -73,10 +73,10 @@ class Desk:
         return [user for org in orgs for user in self.snapshot.orgs.get(org, ())]
 
 
-def take_effect(event: AnyEvent, draft: Draft, desk: Desk) -> Effect:
+def take_effect(event: AnyEvent, draft: Draft, desk: RuleContext) -> Effect:
     """Let the event change the draft; `Rejection` when it can never succeed."""
     match event:
-        case Poison():
+        case InvalidEvent():
             raise errors.Rejection(event.error)
         case Create():
             return _create(event, draft, desk)
@@ -88,12 +88,12 @@ def take_effect(event: AnyEvent, draft: Draft, desk: Desk) -> Effect:
             return _rotate(event, draft, desk)
 
 
-def _create(event: Create, draft: Draft, desk: Desk) -> Effect:
+def _create(event: Create, draft: Draft, desk: RuleContext) -> Effect:
     named = _founders(event, desk)
     if draft.room is None:
         room = Room(event.room_id, event.name if event.kind == Kind.CHANNEL else "", event.kind, desk.site)
         pairs = () if event.kind == Kind.CHANNEL else tuple(sorted((user.id, user.account) for user in named))
-        draft.found(room, Founding(event.at_ms, pairs))
+        draft.found(room, RoomCreation(event.at_ms, pairs))
     elif (draft.room.kind, draft.room.site) != (event.kind, desk.site):
         raise errors.room_exists()
     people = _distinct([*named, *desk.of_orgs(event.orgs)])
@@ -103,7 +103,7 @@ def _create(event: Create, draft: Draft, desk: Desk) -> Effect:
     return Effect(added=joined)
 
 
-def _founders(event: Create, desk: Desk) -> list[User]:
+def _founders(event: Create, desk: RuleContext) -> list[User]:
     """Return whom the event names, the requester first: of an event in slices in its first one only."""
     if event.kind == Kind.CHANNEL:
         invited = [account for account in event.accounts if not is_bot(account)]
@@ -116,7 +116,7 @@ def _founders(event: Create, desk: Desk) -> list[User]:
     return requester + desk.users(event.accounts)
 
 
-def _add(event: Add, draft: Draft, desk: Desk) -> Effect:
+def _add(event: Add, draft: Draft, desk: RuleContext) -> Effect:
     room = _channel(draft)
     desk.require_known((event.requester,), draft)
     named = desk.users(account for account in event.accounts if not is_bot(account))
@@ -133,7 +133,7 @@ def _add(event: Add, draft: Draft, desk: Desk) -> Effect:
 
 
 def _admit(
-    event: Create | Add, draft: Draft, desk: Desk, named: Iterable[User], people: Sequence[User]
+    event: Create | Add, draft: Draft, desk: RuleContext, named: Iterable[User], people: Sequence[User]
 ) -> tuple[Membership, ...]:
     """Write who is not yet a member and, in a room with orgs, why each of them is one."""
     for org in event.orgs:
@@ -151,7 +151,7 @@ def _admit(
     return joined
 
 
-def _channel_membership(event: Create | Add, room: Room, desk: Desk, user: User) -> Membership:
+def _channel_membership(event: Create | Add, room: Room, desk: RuleContext, user: User) -> Membership:
     founder = isinstance(event, Create) and user.account == event.requester
     return Membership(
         id=desk.new_id(),
@@ -168,7 +168,7 @@ def _channel_membership(event: Create | Add, room: Room, desk: Desk, user: User)
     )
 
 
-def _dm_membership(event: Create, desk: Desk, user: User, both: Sequence[User]) -> Membership:
+def _dm_membership(event: Create, desk: RuleContext, user: User, both: Sequence[User]) -> Membership:
     """Return one side of a conversation, named after the other side."""
     other = both[1] if user == both[0] else both[0]
     return Membership(
@@ -186,7 +186,7 @@ def _dm_membership(event: Create, desk: Desk, user: User, both: Sequence[User]) 
     )
 
 
-def _remove(event: Remove, draft: Draft, desk: Desk) -> Effect:
+def _remove(event: Remove, draft: Draft, desk: RuleContext) -> Effect:
     _channel(draft)
     desk.require_known((event.requester, *event.accounts), draft)
     leaving = _leaving_org(event.org, draft, desk) if event.org else _leaving(event.accounts, draft, desk)
@@ -200,7 +200,7 @@ def _remove(event: Remove, draft: Draft, desk: Desk) -> Effect:
     return Effect(removed=removed, notice=MembersNotice(MEMBER_LEFT if alone else MEMBER_REMOVED, org=event.org))
 
 
-def _leaving(accounts: Iterable[str], draft: Draft, desk: Desk) -> list[str]:
+def _leaving(accounts: Iterable[str], draft: Draft, desk: RuleContext) -> list[str]:
     """Return whose membership ends; whom an org of the room covers stays, as a plain member."""
     members = [account for account in accounts if account in draft.members]
     covered = [account for account in members if draft.covers(desk.snapshot.users.get(account))]
@@ -209,7 +209,7 @@ def _leaving(accounts: Iterable[str], draft: Draft, desk: Desk) -> list[str]:
     return [account for account in members if account not in covered]
 
 
-def _leaving_org(org: str, draft: Draft, desk: Desk) -> list[str]:
+def _leaving_org(org: str, draft: Draft, desk: RuleContext) -> list[str]:
     """Return who was a member through this org only; an org without a row is nobody's reason."""
     if org not in draft.orgs:
         return []
@@ -221,7 +221,7 @@ def _leaving_org(org: str, draft: Draft, desk: Desk) -> list[str]:
     ]
 
 
-def _rotate(event: Rotate, draft: Draft, desk: Desk) -> Effect:
+def _rotate(event: Rotate, draft: Draft, desk: RuleContext) -> Effect:
     _channel(draft)
     desk.require_known((event.requester,), draft)
     draft.rotate(event.taken_ms)

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 
 from roomkeys.decisions.chunks import in_parts
 from roomkeys.decisions.decide import open_draft, outcome_of, reject
-from roomkeys.decisions.decision import ORG, Decision, Owed, RoomChange
-from roomkeys.decisions.rules import Desk, Portion
+from roomkeys.decisions.decision import ORG, Decision, OutboxEntry, RoomChange
+from roomkeys.decisions.rules import RuleContext, SliceContext
 from roomkeys.decisions.snapshot import Snapshot
-from roomkeys.errors import Fault
+from roomkeys.errors import ErrorInfo
 from roomkeys.events.event import Add, Create, Remove
-from roomkeys.events.position import Slice
+from roomkeys.events.position import SliceProgress
 
 Sliceable = Create | Add | Remove
 
@@ -31,13 +31,13 @@ class SliceDecision:
     """A slice, decided: what it writes and owes, and how far the event has come then; None: to its end."""
 
     decision: Decision
-    then: Slice | None
+    then: SliceProgress | None
 
 
 def decide_slice(  # noqa: PLR0913 - what a slice is decided from, each part by name
     event: Sliceable,
     snapshot: Snapshot,
-    so_far: Slice,
+    so_far: SliceProgress,
     accounts: Sequence[str],
     *,
     last: bool,
@@ -45,7 +45,7 @@ def decide_slice(  # noqa: PLR0913 - what a slice is decided from, each part by 
     site: str,
     now_ms: int,
     new_id: Callable[[], str],
-    fault: Fault | None = None,
+    fault: ErrorInfo | None = None,
 ) -> SliceDecision:
     """Decide what the event does to these accounts, which come next in order and are the `last` ones or not.
 
@@ -53,11 +53,11 @@ def decide_slice(  # noqa: PLR0913 - what a slice is decided from, each part by 
     whoever was removed already does not keep the room's key.
     """
     part = among(event, accounts)
-    desk = Desk(
+    desk = RuleContext(
         _scoped(snapshot, event, so_far, frozenset(accounts)),
         site,
         new_id,
-        Portion(begun=so_far.number > 0, last=last, told=so_far.told, known=known),
+        SliceContext(begun=so_far.number > 0, last=last, told=so_far.told, known=known),
     )
     draft = open_draft(event.room_id, desk.snapshot)
     if so_far.founded:
@@ -70,7 +70,7 @@ def decide_slice(  # noqa: PLR0913 - what a slice is decided from, each part by 
     if final and so_far.rotates and not draft.rotates:
         draft.rotate(event.taken_ms)
     change = draft.change()
-    then = Slice(
+    then = SliceProgress(
         number=so_far.number + 1,
         after=accounts[-1] if accounts else so_far.after,
         rotates=so_far.rotates or draft.rotates,
@@ -78,11 +78,11 @@ def decide_slice(  # noqa: PLR0913 - what a slice is decided from, each part by 
         told=so_far.told or outcome.notice is not None,
     )
     changes = () if change is None else (change if final else _unfinished(change),)
-    owed = Owed(event.room_id, (replace(outcome, final=final),), draft.joiners(), draft.high)
+    owed = OutboxEntry(event.room_id, (replace(outcome, final=final),), draft.joiners(), draft.high)
     return SliceDecision(Decision(int(final), changes, tuple(in_parts(owed))), None if final else then)
 
 
-def _scoped(snapshot: Snapshot, event: Sliceable, so_far: Slice, accounts: frozenset[str]) -> Snapshot:
+def _scoped(snapshot: Snapshot, event: Sliceable, so_far: SliceProgress, accounts: frozenset[str]) -> Snapshot:
     """Return the snapshot without those whose turn it is not, but for the requester in the first slice."""
     inside = accounts if so_far.number else accounts | {event.requester}
     members = snapshot.members.get(event.room_id, {})

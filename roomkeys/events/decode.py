@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from roomkeys.errors import Rejection, invalid_account, invalid_event
 from roomkeys.events.bodies import AddBody, CreateBody, RemoveBody, RotateBody
-from roomkeys.events.event import Add, AnyEvent, Create, Incoming, Poison, Remove, Rotate
+from roomkeys.events.event import Add, AnyEvent, Create, InvalidEvent, Remove, Rotate, StreamMessage
 from roomkeys.membership import Kind
 from roomkeys.subjects import Operation, operation_of
 from roomkeys.tokens import is_account, is_bot, is_token
@@ -30,8 +30,8 @@ def room_of(document: dict[str, object] | None) -> str | None:
     return room_id if is_token(room_id) else None
 
 
-def decode(origin: Incoming, document: dict[str, object] | None) -> AnyEvent | None:
-    """Turn a message into an event, `Poison` where it can never succeed, None where it is somebody else's."""
+def decode(origin: StreamMessage, document: dict[str, object] | None) -> AnyEvent | None:
+    """Turn a message into an event, `InvalidEvent` where it can never succeed, None where it is somebody else's."""
     operation = operation_of(origin.subject)
     if operation is None:
         return None
@@ -40,10 +40,10 @@ def decode(origin: Incoming, document: dict[str, object] | None) -> AnyEvent | N
     try:
         return _event(origin, operation, document)
     except Rejection as error:
-        return Poison(origin, operation, room_of(document), _requester_of(document), error.fault)
+        return InvalidEvent(origin, operation, room_of(document), _requester_of(document), error.fault)
 
 
-def _event(origin: Incoming, operation: Operation, document: dict[str, object] | None) -> AnyEvent:
+def _event(origin: StreamMessage, operation: Operation, document: dict[str, object] | None) -> AnyEvent:
     if document is None:
         raise invalid_event("the body is not a JSON object")
     room_id = document.get("roomId")
@@ -58,7 +58,7 @@ def _event(origin: Incoming, operation: Operation, document: dict[str, object] |
         raise invalid_event(f"wrong shape: {', '.join(fields)}") from None
 
 
-def _create(origin: Incoming, operation: Operation, room_id: str, document: dict[str, object]) -> Create:
+def _create(origin: StreamMessage, operation: Operation, room_id: str, document: dict[str, object]) -> Create:
     body = CreateBody.model_validate(document)
     users = _accounts(body.users if body.resolved_users is None else body.resolved_users)
     orgs = _distinct(body.orgs if body.resolved_orgs is None else body.resolved_orgs)
@@ -70,14 +70,14 @@ def _create(origin: Incoming, operation: Operation, room_id: str, document: dict
     return Create(origin, operation, room_id, requester, at_ms, users, body.name or "", kind, orgs)
 
 
-def _add(origin: Incoming, operation: Operation, room_id: str, document: dict[str, object]) -> Add:
+def _add(origin: StreamMessage, operation: Operation, room_id: str, document: dict[str, object]) -> Add:
     body = AddBody.model_validate(document)
     share_history = body.history is None or body.history.mode != "none"
     requester, users, orgs = _account(body.requester), _accounts(body.users), _distinct(body.orgs)
     return Add(origin, operation, room_id, requester, _at(origin, body.timestamp), users, orgs, share_history)
 
 
-def _remove(origin: Incoming, operation: Operation, room_id: str, document: dict[str, object]) -> Remove:
+def _remove(origin: StreamMessage, operation: Operation, room_id: str, document: dict[str, object]) -> Remove:
     body = RemoveBody.model_validate(document)
     accounts = _accounts([*([body.account] if body.account else []), *body.accounts])
     if body.org and accounts:
@@ -88,12 +88,12 @@ def _remove(origin: Incoming, operation: Operation, room_id: str, document: dict
     return Remove(origin, operation, room_id, requester, at_ms, accounts, body.org or None)
 
 
-def _rotate(origin: Incoming, operation: Operation, room_id: str, document: dict[str, object]) -> Rotate:
+def _rotate(origin: StreamMessage, operation: Operation, room_id: str, document: dict[str, object]) -> Rotate:
     body = RotateBody.model_validate(document)
     return Rotate(origin, operation, room_id, _account(body.requester), _at(origin, body.timestamp), ())
 
 
-_READERS: dict[Operation, Callable[[Incoming, Operation, str, dict[str, object]], AnyEvent]] = {
+_READERS: dict[Operation, Callable[[StreamMessage, Operation, str, dict[str, object]], AnyEvent]] = {
     Operation.CREATE: _create,
     Operation.ADD: _add,
     Operation.REMOVE: _remove,
@@ -102,7 +102,7 @@ _READERS: dict[Operation, Callable[[Incoming, Operation, str, dict[str, object]]
 }
 
 
-def _at(origin: Incoming, timestamp: int) -> int:
+def _at(origin: StreamMessage, timestamp: int) -> int:
     return timestamp or origin.time_ns // 1_000_000
 
 

@@ -5,13 +5,13 @@ An event holds only tokens: `decode` has checked everything that can be checked 
 
 from dataclasses import dataclass, field
 
-from roomkeys.errors import Fault
+from roomkeys.errors import ErrorInfo
 from roomkeys.membership import Kind
 from roomkeys.subjects import Operation
 
 
 @dataclass(frozen=True, slots=True)
-class Incoming:
+class StreamMessage:
     """A message as the stream holds it: its sequence, broker time (epoch nanoseconds), and body."""
 
     sequence: int
@@ -29,7 +29,7 @@ class Event:
     requester's.
     """
 
-    origin: Incoming
+    origin: StreamMessage
     operation: Operation
     room_id: str
     requester: str
@@ -77,14 +77,14 @@ class Rotate(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Poison:
+class InvalidEvent:
     """A message that can never succeed, with whatever of it could be read."""
 
-    origin: Incoming
+    origin: StreamMessage
     operation: Operation
     room_id: str | None
     requester: str | None
-    error: Fault
+    error: ErrorInfo
 
     @property
     def weight(self) -> int:
@@ -92,4 +92,4 @@ class Poison:
         return 1
 
 
-AnyEvent = Create | Add | Remove | Rotate | Poison
+AnyEvent = Create | Add | Remove | Rotate | InvalidEvent

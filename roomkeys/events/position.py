@@ -5,7 +5,7 @@ from zlib import crc32
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class SliceProgress:
     """How far an event has been applied, and what its last slice has to do.
 
     `number` slices are written, up to the account `after`. `rotates`: one of them rotates the room; `founded`:
@@ -25,7 +25,7 @@ def partition_of(room_id: str | None, partitions: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StreamPosition:
     """A place in the stream: everything up to `sequence` has been applied.
 
     `time_ns` is the broker's time of that message and `created_ns` the stream's (epoch nanoseconds): they
@@ -35,4 +35,4 @@ class Place:
     sequence: int
     time_ns: int
     created_ns: int
-    slice: Slice | None = None
+    slice: SliceProgress | None = None

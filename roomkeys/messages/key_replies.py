@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 
-from roomkeys.errors import Fault, Rejection
+from roomkeys.errors import ErrorInfo, Rejection
 from roomkeys.keys import RoomKey
-from roomkeys.membership import RoomState, States
+from roomkeys.membership import RoomView, RoomViews
 from roomkeys.messages.key_requests import (
     FIELDS,
     KEY_NOT_AVAILABLE,
@@ -20,7 +20,7 @@ from roomkeys.messages.key_requests import (
 )
 
 
-def key_of(item: Item, states: States) -> RoomKey:
+def key_of(item: Item, states: RoomViews) -> RoomKey:
     """Return the key that is asked for; `Rejection` says why not, membership first."""
     state = states.get(item.room_id)
     if state is None:
@@ -34,24 +34,24 @@ def key_of(item: Item, states: States) -> RoomKey:
     return key
 
 
-def get_answer(item: Item, states: States) -> bytes:
+def get_answer(item: Item, states: RoomViews) -> bytes:
     """Answer `key.get`."""
     return orjson.dumps({"roomId": item.room_id, **_fields(key_of(item, states))})
 
 
-def batch_answer(batch: Batch, states: States, now_ms: int) -> bytes:
+def batch_answer(batch: Batch, states: RoomViews, now_ms: int) -> bytes:
     """Answer `keys.batch`: each item for itself, in request order."""
     return orjson.dumps(_totals([_result(item, states, batch.fields) for item in batch.items], now_ms))
 
 
-def sync_answer(page: Sequence[Item], states: States, now_ms: int, cursor: str | None) -> bytes:
+def sync_answer(page: Sequence[Item], states: RoomViews, now_ms: int, cursor: str | None) -> bytes:
     """Answer `keys.sync`; `cursor`: there are more."""
     document = _totals([_result(item, states, FIELDS) for item in page], now_ms)
     return orjson.dumps(document if cursor is None else {**document, "cursor": cursor})
 
 
 def sync_page(
-    account: str, sync: Sync, rooms: Sequence[str], states: States, *, most: int, more: bool
+    account: str, sync: Sync, rooms: Sequence[str], states: RoomViews, *, most: int, more: bool
 ) -> tuple[list[Item], str | None]:
     """Return which of the account's next rooms have a key that it lacks, at most so many, and the next cursor.
 
@@ -64,17 +64,17 @@ def sync_page(
     return page, cursor_after(account, rooms[-1]) if more else None
 
 
-def status_answer(room_ids: Iterable[str], states: States) -> bytes:
+def status_answer(room_ids: Iterable[str], states: RoomViews) -> bytes:
     """Answer `status.batch`."""
     return orjson.dumps({room_id: _status(states.get(room_id)) for room_id in room_ids})
 
 
-def error_document(fault: Fault) -> dict[str, str]:
+def error_document(fault: ErrorInfo) -> dict[str, str]:
     """Return an error as replies spell it."""
     return {"error": fault.text, "code": fault.code, "reason": fault.reason}
 
 
-def _lacks(sync: Sync, room_id: str, states: States) -> bool:
+def _lacks(sync: Sync, room_id: str, states: RoomViews) -> bool:
     state = states.get(room_id)
     return (
         state is not None
@@ -83,7 +83,7 @@ def _lacks(sync: Sync, room_id: str, states: States) -> bool:
     )
 
 
-def _result(item: Item, states: States, fields: Sequence[str]) -> dict[str, Any]:
+def _result(item: Item, states: RoomViews, fields: Sequence[str]) -> dict[str, Any]:
     try:
         known = _fields(key_of(item, states))
     except Rejection as error:
@@ -106,7 +106,7 @@ def _totals(results: list[dict[str, Any]], now_ms: int) -> dict[str, Any]:
     }
 
 
-def _status(state: RoomState | None) -> dict[str, Any]:
+def _status(state: RoomView | None) -> dict[str, Any]:
     if state is None:
         return {"member": False}
     return {

@@ -28,7 +28,7 @@ from roomkeys.errors import (
     NOT_FOUND,
     TOO_MANY_REQUESTS,
     UNAVAILABLE,
-    Fault,
+    ErrorInfo,
     Rejection,
 )
 from roomkeys.keys import is_version
@@ -40,19 +40,23 @@ MAX_ITEMS: Final = 100
 FIELDS: Final = ("version", "privateKey")
 """What a batch may ask for of each room, in the order of the reply."""
 
-NOT_ROOM_MEMBER: Final = Fault(FORBIDDEN, "not_room_member", "not a member of this room")
+NOT_ROOM_MEMBER: Final = ErrorInfo(FORBIDDEN, "not_room_member", "not a member of this room")
 
-KEY_NOT_AVAILABLE: Final = Fault(NOT_FOUND, "key_not_available", "this version of the room's key is not available")
+KEY_NOT_AVAILABLE: Final = ErrorInfo(
+    NOT_FOUND, "key_not_available", "this version of the room's key is not available"
+)
 
-INVALID_ACCOUNT: Final = Fault(BAD_REQUEST, "invalid_account", "the account is not a token")
+INVALID_ACCOUNT: Final = ErrorInfo(BAD_REQUEST, "invalid_account", "the account is not a token")
 
-RATE_LIMITED: Final = Fault(TOO_MANY_REQUESTS, "rate_limited", "this account asks too often")
+RATE_LIMITED: Final = ErrorInfo(TOO_MANY_REQUESTS, "rate_limited", "this account asks too often")
 
-DATABASE_UNAVAILABLE: Final = Fault(UNAVAILABLE, "database_unavailable", "the database does not answer; try again")
+DATABASE_UNAVAILABLE: Final = ErrorInfo(
+    UNAVAILABLE, "database_unavailable", "the database does not answer; try again"
+)
 
-OVERLOADED: Final = Fault(UNAVAILABLE, "overloaded", "too many requests are waiting; try again")
+OVERLOADED: Final = ErrorInfo(UNAVAILABLE, "overloaded", "too many requests are waiting; try again")
 
-REQUEST_FAILED: Final = Fault(INTERNAL, "internal", "the request could not be answered")
+REQUEST_FAILED: Final = ErrorInfo(INTERNAL, "internal", "the request could not be answered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class Item:
 
     room_id: str
     version: int | None = None
-    fault: Fault | None = None
+    fault: ErrorInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,9 @@ def _after(account: str, cursor: object) -> str:
     except ValueError:
         raw, room_id = b"", ""
     if not room_id or raw[:4] != _checksum(account, room_id):
-        raise Rejection(Fault(BAD_REQUEST, "invalid_cursor", "the cursor is not one that this account was given"))
+        raise Rejection(
+            ErrorInfo(BAD_REQUEST, "invalid_cursor", "the cursor is not one that this account was given")
+        )
     return room_id
 
 
@@ -174,4 +180,4 @@ def _is_room_id(value: object) -> TypeGuard[str]:
 
 
 def _invalid(text: str) -> Rejection:
-    return Rejection(Fault(BAD_REQUEST, "invalid_request", text))
+    return Rejection(ErrorInfo(BAD_REQUEST, "invalid_request", text))

@@ -21,7 +21,7 @@ class Replica:
     silent_ms: float
 
 
-async def beat(database: Database, site: str, replica: str) -> None:
+async def heartbeat(database: Database, site: str, replica: str) -> None:
     """Give a sign of life, stamped by the database's clock."""
     with translated():
         await database[REPLICAS].update_one(
@@ -35,7 +35,7 @@ async def leave(database: Database, replica: str) -> None:
         await database[REPLICAS].delete_one({"_id": replica})
 
 
-async def bury(database: Database, site: str, silent_ms: int) -> None:
+async def prune(database: Database, site: str, silent_ms: int) -> None:
     """Forget the replicas that have been silent for so long that nobody asks for them."""
     with translated():
         await database[REPLICAS].delete_many(

@@ -11,8 +11,8 @@ from typing import Any, Final
 from bson.binary import UUID_SUBTYPE, Binary
 from pymongo import UpdateOne
 
-from roomkeys.errors import LostLease
-from roomkeys.events.position import Place, Slice
+from roomkeys.errors import LeaseLost
+from roomkeys.events.position import SliceProgress, StreamPosition
 from store.database import Database, Document, session_id
 from store.errors import translated
 from store.transaction import Bulk
@@ -58,7 +58,7 @@ def cursor_id(site: str, partition: int) -> str:
     return f"{site}.{partition}"
 
 
-async def ensure_cursors(database: Database, site: str, partitions: int, start: Place) -> None:
+async def ensure_cursors(database: Database, site: str, partitions: int, start: StreamPosition) -> None:
     """Create the site's cursors where they are missing; `OtherPartitions` if it has others.
 
     All of them begin where the site's first start was told to: `start` counts only for that one.
@@ -105,8 +105,8 @@ async def cursors(database: Database, site: str) -> list[Document]:
     return sorted(found, key=lambda document: int(document["partition"]))
 
 
-async def take(database: Database, cursor: Document, owner: str) -> tuple[Lease, Place]:
-    """Take a partition as `cursors` saw it; `LostLease` if somebody else was faster.
+async def take(database: Database, cursor: Document, owner: str) -> tuple[Lease, StreamPosition]:
+    """Take a partition as `cursors` saw it; `LeaseLost` if somebody else was faster.
 
     The former owner's session is killed first: a transaction that died with its owner would hold this
     document's lock for more than a minute. (pitfalls.md, item 29)
@@ -118,7 +118,7 @@ async def take(database: Database, cursor: Document, owner: str) -> tuple[Lease,
         document = await _take(database, cursor, owner, session)
     if document is None:
         await session.end_session()
-        raise LostLease
+        raise LeaseLost
     lease = Lease(document["site"], document["partition"], owner, document["epoch"], session)
     return lease, place(document)
 
@@ -156,37 +156,42 @@ async def give_up(database: Database, cursor: Document) -> None:
         )
 
 
-async def move(database: Database, lease: Lease, before: Place, after: Place) -> None:
+async def move(database: Database, lease: Lease, before: StreamPosition, after: StreamPosition) -> None:
     """Move the cursor without effects: past events of others, or back to where a re-made stream goes on."""
     with translated():
         held = await database[CURSORS].update_one(*_fencing(lease, before, after), session=lease.session)
     if held.matched_count != 1:
-        raise LostLease
+        raise LeaseLost
 
 
-def fence(lease: Lease, before: Place | None = None, after: Place | None = None) -> Bulk:
-    """Return what a transaction writes first, the cursor; `LostLease` if it is not ours or not at `before`.
+def fence(lease: Lease, before: StreamPosition | None = None, after: StreamPosition | None = None) -> Bulk:
+    """Return what a transaction writes first, the cursor; `LeaseLost` if it is not ours or not at `before`.
 
     It is written, whether it moves or not: a fence that is only read stops nobody.
     """
-    return Bulk(CURSORS, [UpdateOne(*_fencing(lease, before, after))], unmatched=LostLease())
+    return Bulk(CURSORS, [UpdateOne(*_fencing(lease, before, after))], unmatched=LeaseLost())
 
 
-def _fencing(lease: Lease, before: Place | None, after: Place | None) -> tuple[Document, Document]:
+def _fencing(
+    lease: Lease, before: StreamPosition | None, after: StreamPosition | None
+) -> tuple[Document, Document]:
     wanted = {} if before is None else {"applied": before.sequence, "slice.number": _slice_number(before)}
     moved = {} if after is None else {"$set": _place_fields(after)}
     return {**lease.fence, **wanted}, {"$inc": {"writes": 1}, **moved}
 
 
-def place(document: Document) -> Place:
+def place(document: Document) -> StreamPosition:
     """Read a cursor's place in the stream."""
     part = document.get("slice")
-    return Place(
-        document["applied"], document["appliedNs"], document["createdNs"], None if part is None else Slice(**part)
+    return StreamPosition(
+        document["applied"],
+        document["appliedNs"],
+        document["createdNs"],
+        None if part is None else SliceProgress(**part),
     )
 
 
-def _place_fields(where: Place) -> Document:
+def _place_fields(where: StreamPosition) -> Document:
     part = None if where.slice is None else asdict(where.slice)
     return {
         "applied": where.sequence,
@@ -196,5 +201,5 @@ def _place_fields(where: Place) -> Document:
     }
 
 
-def _slice_number(where: Place) -> int | None:
+def _slice_number(where: StreamPosition) -> int | None:
     return None if where.slice is None else where.slice.number

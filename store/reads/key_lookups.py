@@ -13,7 +13,7 @@ from typing import Any, Final
 import pymongo
 
 from roomkeys.keys import RoomKey
-from roomkeys.membership import RoomState, States
+from roomkeys.membership import RoomView, RoomViews
 from store.database import Database, Document
 from store.documents import VERSIONS, date, key_version, room_key
 
@@ -26,7 +26,7 @@ LOOKED_AT: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class MembershipQuery:
     """Whose rooms are listed, and after which one."""
 
     account: str
@@ -34,7 +34,7 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class RoomsQuery:
     """What one request needs to know: an account's rooms, and which versions besides those in use."""
 
     account: str
@@ -42,7 +42,7 @@ class Need:
     versions: frozenset[int] = frozenset()
 
 
-async def look_up(database: Database, needs: Sequence[Need], now_ms: int) -> list[States]:
+async def read_room_views(database: Database, needs: Sequence[RoomsQuery], now_ms: int) -> list[RoomViews]:
     """Return for each request the rooms that its account is a member of; two queries, however many there are."""
     rooms = {room_id for need in needs for room_id in need.room_ids}
     versions = frozenset[int]().union(*(need.versions for need in needs))
@@ -62,17 +62,17 @@ async def look_up(database: Database, needs: Sequence[Need], now_ms: int) -> lis
     ]
 
 
-async def rooms_of(database: Database, listings: Sequence[Listing]) -> list[list[str]]:
+async def rooms_of(database: Database, listings: Sequence[MembershipQuery]) -> list[list[str]]:
     """Return the next rooms of each account, in order; a query for all that begin at the same room."""
     accounts: defaultdict[str, set[str]] = defaultdict(set)
     for listing in listings:
         accounts[listing.after].add(listing.account)
-    rooms: dict[Listing, list[str]] = {}
+    rooms: dict[MembershipQuery, list[str]] = {}
     with pymongo.timeout(READ_SECONDS):
         for after, some in accounts.items():
             found = await database.aggregate("subscriptions", rooms_pipeline(sorted(some), after))
             rooms |= {
-                Listing(document["_id"], after): document["rooms"]
+                MembershipQuery(document["_id"], after): document["rooms"]
                 for document in found
                 if isinstance(document["_id"], str)
             }
@@ -88,7 +88,7 @@ def rooms_pipeline(accounts: list[str], after: str) -> list[Document]:
     ]
 
 
-def members_query(needs: Iterable[Need], rooms: Iterable[str]) -> Document:
+def members_query(needs: Iterable[RoomsQuery], rooms: Iterable[str]) -> Document:
     """Return the query for who is a member of what, among these rooms: a clause a room, or one an account.
 
     Whichever are fewer: the rooms that thousands miss the key of, or the accounts with a hundred rooms each.
@@ -107,7 +107,7 @@ def members_query(needs: Iterable[Need], rooms: Iterable[str]) -> Document:
     return {"$or": clauses} if clauses else {"roomId": {"$in": []}}
 
 
-def room_state(document: Document, now_ms: int) -> RoomState:
+def room_state(document: Document, now_ms: int) -> RoomView:
     """Read what members may know of a room.
 
     The key in use is answered while it is what this worker last settled. Where somebody else has overwritten or
@@ -131,7 +131,7 @@ def room_state(document: Document, now_ms: int) -> RoomState:
         current = None
         others.append(ours)
     users, apps = (_count(document.get(field)) for field in ("userCount", "appCount"))
-    return RoomState(current, tuple(others), users, apps, rotating=isinstance(rotation.get("staged"), dict))
+    return RoomView(current, tuple(others), users, apps, rotating=isinstance(rotation.get("staged"), dict))
 
 
 def _is_plain(pair: Document) -> bool:

@@ -12,10 +12,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from typing import Any, Final
 
-from roomkeys.errors import LostLease
+from roomkeys.errors import LeaseLost
 from store.database import Database, Document
 from store.leases.lease import CURSORS, Lease
-from store.transaction import done
+from store.transaction import wait_despite_cancellation
 
 PAGE: Final = 16_384
 """Accounts a page."""
@@ -45,19 +45,19 @@ async def pages(
 
     Rooms come in order of their ids, and the last one of a page may go on in the next. The first room's
     accounts begin after `after`; `most` is the size of the largest page. Read in the lease's session unless in
-    another; `LostLease` once it is lost. The next page is read while the caller has this one: close the generator
+    another; `LeaseLost` once it is lost. The next page is read while the caller has this one: close the generator
     before the session is used again.
     """
     found = _one_by_one(database, lease, room_ids, session or lease.session, most or PAGE, after)
     reading = asyncio.ensure_future(anext(found, None))
     try:
-        await done(reading)
+        await wait_despite_cancellation(reading)
         while (accounts := reading.result()) is not None:
             reading = asyncio.ensure_future(anext(found, None))
             yield accounts
-            await done(reading)
+            await wait_despite_cancellation(reading)
     finally:
-        await done(reading)
+        await wait_despite_cancellation(reading)
 
 
 async def _one_by_one(
@@ -70,7 +70,7 @@ async def _one_by_one(
         pipeline = [*page_pipeline(rooms, after, page), _lease_stage(lease)]
         found = await database.aggregate("subscriptions", pipeline, session)
         if not found or found.pop() != _HELD:
-            raise LostLease
+            raise LeaseLost
         accounts = {document["_id"]: document["accounts"] for document in found}
         if accounts:
             yield accounts

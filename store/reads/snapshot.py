@@ -12,7 +12,7 @@ from typing import Any
 from roomkeys.decisions.decide import MAX_ACCOUNTS
 from roomkeys.decisions.decision import INDIVIDUAL
 from roomkeys.decisions.snapshot import Snapshot
-from roomkeys.events.event import Add, AnyEvent, Create, Poison, Remove, Rotate
+from roomkeys.events.event import Add, AnyEvent, Create, InvalidEvent, Remove, Rotate
 from roomkeys.membership import Kind, Member, Room, User
 from store import documents
 from store.database import Database, Document
@@ -45,7 +45,7 @@ def wanted(events: Iterable[AnyEvent]) -> Wanted:
     orgs: defaultdict[str, set[str]] = defaultdict(set)
     joining, leaving, bots, rotating = set[str](), set[str](), set[str](), set[str]()
     for event in events:
-        if isinstance(event, Poison):
+        if isinstance(event, InvalidEvent):
             continue
         accounts[event.room_id] |= {event.requester, *event.accounts}
         if isinstance(event, Create | Add):

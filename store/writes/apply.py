@@ -10,35 +10,35 @@ from collections.abc import Iterable, Mapping, Sequence
 from pymongo import DeleteMany, InsertOne, UpdateMany, UpdateOne
 
 from roomkeys.decisions.decision import INDIVIDUAL, RoomChange
-from roomkeys.events.event import Incoming
-from roomkeys.events.position import Place
+from roomkeys.events.event import StreamMessage
+from roomkeys.events.position import StreamPosition
 from roomkeys.keys import RoomKey
 from roomkeys.membership import MEMBER
 from store.database import Database, Document
 from store.documents import date, key_document, membership_document, room_document, row_fields
 from store.leases.lease import Lease, fence
 from store.transaction import Bulk, Write, commit
-from store.writes.outbox import OUTBOX, Entry, entry_document, kept_document, kept_id, struck
+from store.writes.outbox import OUTBOX, StoredEntry, delete_bulk, entry_document, kept_document, kept_id
 
 
 async def apply(  # noqa: PLR0913 - what a batch writes, each part by name
     database: Database,
     lease: Lease,
     *,
-    before: Place,
-    after: Place,
+    before: StreamPosition,
+    after: StreamPosition,
     changes: Sequence[RoomChange],
     staged: Mapping[str, RoomKey],
-    owed: Sequence[Entry],
+    owed: Sequence[StoredEntry],
     paid: Iterable[str],
     now_ms: int,
-    keep: Incoming | None = None,
+    keep: StreamMessage | None = None,
 ) -> None:
     """Write a batch, or a slice of one event. `staged` has the new key of each room whose change stages one.
 
     `paid` are outbox ids; `keep` is the event that `after` leaves applied in part, the first time it does.
-    `Conflict`: nothing was written, try again; `Passing`: perhaps it was, take the lease anew and look;
-    `LostLease`: another replica has the partition.
+    `WriteConflict`: nothing was written, try again; `TransientError`: perhaps it was, take the lease anew and look;
+    `LeaseLost`: another replica has the partition.
     """
     rooms = [_room_write(change, staged.get(change.room.id), now_ms) for change in changes]
     documents = [entry_document(entry) for entry in owed]
@@ -50,7 +50,7 @@ async def apply(  # noqa: PLR0913 - what a batch writes, each part by name
         *_memberships(changes),
         *_rows(changes),
         # One after the other: what is wrong with the one must not look like a conflict of the other.
-        struck(gone),
+        delete_bulk(gone),
         Bulk(OUTBOX, [InsertOne(document) for document in documents]),
     ]
     await commit(database, lease.session, bulks)
@@ -118,7 +118,7 @@ def _rows(changes: Sequence[RoomChange]) -> list[Bulk]:
     return [Bulk("room_members", went), Bulk("room_members", came)]
 
 
-async def clear_rows(database: Database, lease: Lease, place: Place, ids: list[str]) -> None:
+async def clear_rows(database: Database, lease: Lease, place: StreamPosition, ids: list[str]) -> None:
     """Delete rows, as a slice that stays at its place. Errors as those of `apply`."""
     rows = Bulk("room_members", [DeleteMany({"_id": {"$in": ids}})])
     await commit(database, lease.session, [fence(lease, place, place), rows])

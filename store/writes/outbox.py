@@ -13,9 +13,9 @@ from typing import Final
 from pydantic import TypeAdapter
 from pymongo import DeleteMany
 
-from roomkeys.decisions.decision import Owed
-from roomkeys.events.event import Incoming
-from roomkeys.events.position import Place
+from roomkeys.decisions.decision import OutboxEntry
+from roomkeys.events.event import StreamMessage
+from roomkeys.events.position import StreamPosition
 from store.database import Database, Document
 from store.leases.lease import Lease, cursor_id, fence
 from store.transaction import Bulk, commit
@@ -24,29 +24,31 @@ OUTBOX: Final = "room_worker_outbox"
 PAGE: Final = 32
 """Entries that are read at once: each may hold dead letters of 6 MiB."""
 
-_OWED: Final = TypeAdapter(Owed)
-_EVENT: Final = TypeAdapter(Incoming)
+_OWED: Final = TypeAdapter(OutboxEntry)
+_EVENT: Final = TypeAdapter(StreamMessage)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class StoredEntry:
     """An outbox entry and its `_id`, which sorts by lease, by batch, by slice and, within these, by room."""
 
     id: str
-    owed: Owed
+    owed: OutboxEntry
 
 
-def entries(lease: Lease, owed: Sequence[Owed], first_sequence: int, before: Place) -> list[Entry]:
+def entries(
+    lease: Lease, owed: Sequence[OutboxEntry], first_sequence: int, before: StreamPosition
+) -> list[StoredEntry]:
     """Return the entries of a batch, or of the slice that comes after `before`, by its first event's sequence.
 
     Sequences rise under one lease only: under another one the stream may have been made anew.
     """
     number = 0 if before.slice is None else before.slice.number
     prefix = f"{_prefix(lease)}{lease.epoch:010d}.{first_sequence:020d}.{number:06d}."
-    return [Entry(f"{prefix}{at:06d}", item) for at, item in enumerate(owed)]
+    return [StoredEntry(f"{prefix}{at:06d}", item) for at, item in enumerate(owed)]
 
 
-def entry_document(entry: Entry) -> Document:
+def entry_document(entry: StoredEntry) -> Document:
     """Return an entry as a document; an error where it could not be read back, for recovery never gives up."""
     return {"_id": entry.id, "owed": _OWED.dump_python(entry.owed, warnings="error")}
 
@@ -56,18 +58,18 @@ def kept_id(lease: Lease) -> str:
     return f"{_prefix(lease)}event"
 
 
-def kept_document(lease: Lease, event: Incoming) -> Document:
+def kept_document(lease: Lease, event: StreamMessage) -> Document:
     """Return an event to be kept as a document."""
     return {"_id": kept_id(lease), "event": _EVENT.dump_python(event)}
 
 
-async def kept(database: Database, lease: Lease) -> Incoming | None:
+async def kept(database: Database, lease: Lease) -> StreamMessage | None:
     """Return the event that the partition applies in slices, if there is one."""
     found = await database.find(OUTBOX, {"_id": kept_id(lease)}, {"event": 1}, lease.session)
     return _EVENT.validate_python(found[0]["event"]) if found else None
 
 
-async def unpaid(database: Database, lease: Lease) -> AsyncIterator[list[Entry]]:
+async def unfinished(database: Database, lease: Lease) -> AsyncIterator[list[StoredEntry]]:
     """Yield what the partition owes, in the order in which it came to owe it, never of two leases at once."""
     prefix = _prefix(lease)
     # Digits sort before letters: the kept event stands after all entries.
@@ -76,24 +78,24 @@ async def unpaid(database: Database, lease: Lease) -> AsyncIterator[list[Entry]]
         query = {"_id": {"$gt": after, "$lt": end}}
         found = await database.find(OUTBOX, query, {"owed": 1}, lease.session, sort="_id", limit=PAGE)
         for _, of_lease in groupby(found, key=_lease_of):
-            yield [Entry(document["_id"], _OWED.validate_python(document["owed"])) for document in of_lease]
+            yield [StoredEntry(document["_id"], _OWED.validate_python(document["owed"])) for document in of_lease]
         if len(found) < PAGE:
             return
         after = found[-1]["_id"]
 
 
-def struck(ids: Iterable[str]) -> Bulk:
+def delete_bulk(ids: Iterable[str]) -> Bulk:
     """Return the bulk that deletes entries that have been paid."""
     wanted = list(ids)
     return Bulk(OUTBOX, [DeleteMany({"_id": {"$in": wanted}})] if wanted else [])
 
 
-async def strike(database: Database, lease: Lease, ids: Iterable[str]) -> None:
+async def delete_finished(database: Database, lease: Lease, ids: Iterable[str]) -> None:
     """Delete entries that have been paid; none: no call. Errors as those of `apply`.
 
     Fenced: the next owner may have sent some of what an entry owes again, and finds the rest only there.
     """
-    bulk = struck(ids)
+    bulk = delete_bulk(ids)
     if bulk.writes:
         await commit(database, lease.session, [fence(lease), bulk])
 

@@ -11,13 +11,13 @@ from typing import Final
 
 from pymongo import UpdateOne
 
-from roomkeys.errors import Passing
+from roomkeys.errors import TransientError
 from roomkeys.keys import KeyRecord, RoomKey
 from store.database import Database, Document
 from store.documents import date, key_document, key_version
 from store.leases.lease import Lease, fence
 from store.transaction import Bulk, Look, commit
-from store.writes.outbox import struck
+from store.writes.outbox import delete_bulk
 
 PAST_KEYS: Final = 512
 """The most replaced keys that a room keeps within its grace period; beyond that the oldest go."""
@@ -36,7 +36,7 @@ async def settle(
     """Make the staged key of each room current, and stage the key that follows it; no rooms: no call.
 
     Replaced keys stay fetchable for `grace_ms`. `paid` are outbox ids, which go too. Errors as those of `apply`;
-    `Passing` also where somebody else has written a room's keys since they were read: read them again.
+    `TransientError` also where somebody else has written a room's keys since they were read: read them again.
     """
     if not records:
         return
@@ -46,7 +46,7 @@ async def settle(
         if (staged := record.staged) is not None
     ]
     rooms = (_as_read(records), Bulk("rooms", writes))
-    await commit(database, lease.session, [fence(lease), *rooms, struck(paid)])
+    await commit(database, lease.session, [fence(lease), *rooms, delete_bulk(paid)])
 
 
 def _as_read(records: Mapping[str, KeyRecord]) -> Look:
@@ -54,7 +54,7 @@ def _as_read(records: Mapping[str, KeyRecord]) -> Look:
 
     def check(rooms: Sequence[Document]) -> None:
         if sum(_is_as_read(room, records[room["_id"]]) for room in rooms) != len(records):
-            raise Passing("a room's keys were written by another program")
+            raise TransientError("a room's keys were written by another program")
 
     fields = {"encKey.ver": 1, "keyRotation.staged.ver": 1}
     return Look("rooms", {"_id": {"$in": list(records)}}, fields, check)

@@ -13,8 +13,8 @@ from roomkeys.decisions.decide import decide
 from roomkeys.decisions.decision import Decision
 from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.events.decode import decode, parse
-from roomkeys.events.event import AnyEvent, Incoming
-from roomkeys.events.position import Place
+from roomkeys.events.event import AnyEvent, StreamMessage
+from roomkeys.events.position import StreamPosition
 from roomkeys.keys import KeyRecord, RoomKey
 from store.database import Database, Driver, connect
 from store.documents import new_id
@@ -26,11 +26,11 @@ from store.reads import snapshot
 from store.transaction import Bulk
 from store.writes import outbox, settle
 from store.writes.apply import apply
-from store.writes.outbox import Entry
+from store.writes.outbox import StoredEntry
 
 SITE = "site-a"
 AT = 1_747_000_000_000
-START = Place(0, 0, 17)
+START = StreamPosition(0, 0, 17)
 DAY = 86_400_000
 
 
@@ -66,7 +66,7 @@ class Store:
     name: str
     driver: Driver
 
-    async def lease(self, owner: str = "one", partition: int = 0) -> tuple[Lease, Place]:
+    async def lease(self, owner: str = "one", partition: int = 0) -> tuple[Lease, StreamPosition]:
         """Take a partition, whoever has it."""
         return await cursors.take(self.database, (await self.cursors())[partition], owner)
 
@@ -121,7 +121,7 @@ def event(sequence: int, suffix: str, **fields: Any) -> AnyEvent:
     """Decode an event as the feed does."""
     body = orjson.dumps({"timestamp": AT, **fields})
     subject = f"chat.room.canonical.{SITE}.{suffix}"
-    decoded = decode(Incoming(sequence, AT * 1_000_000, subject, body), parse(body))
+    decoded = decode(StreamMessage(sequence, AT * 1_000_000, subject, body), parse(body))
     assert decoded is not None
     return decoded
 
@@ -133,8 +133,8 @@ class Applied:
     decision: Decision
     snapshot: Snapshot
     staged: dict[str, RoomKey]
-    entries: list[Entry]
-    place: Place
+    entries: list[StoredEntry]
+    place: StreamPosition
 
     @property
     def records(self) -> dict[str, KeyRecord]:
@@ -149,7 +149,7 @@ class Applied:
 async def apply_batch(
     store: Store,
     lease: Lease,
-    before: Place,
+    before: StreamPosition,
     events: Sequence[AnyEvent],
     *,
     paid: Sequence[str] = (),
@@ -160,7 +160,7 @@ async def apply_batch(
     decision = decide(events, read, site=SITE, now_ms=now, new_id=new_id)
     assert decision.taken == len(events), f"{decision.taken} of {len(events)} taken"
     last = events[-1].origin
-    after = Place(last.sequence, last.time_ns, before.created_ns)
+    after = StreamPosition(last.sequence, last.time_ns, before.created_ns)
     staged = {
         change.room.id: RoomKey.mint(change.stage) for change in decision.changes if change.stage is not None
     }

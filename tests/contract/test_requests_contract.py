@@ -10,11 +10,18 @@ import pytest
 from pymongo import AsyncMongoClient
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
-from roomkeys.errors import Passing
+from roomkeys.errors import TransientError
 from roomkeys.keys import RoomKey
-from roomkeys.membership import RoomState
+from roomkeys.membership import RoomView
 from store.database import Driver, connect
-from store.reads.key_lookups import Listing, Need, look_up, members_query, rooms_of, rooms_pipeline
+from store.reads.key_lookups import (
+    MembershipQuery,
+    RoomsQuery,
+    members_query,
+    read_room_views,
+    rooms_of,
+    rooms_pipeline,
+)
 from tests.contract.stores import AT, DAY, Store, apply_batch, event, opened, settle_batch
 from worker.local.servers import MongoServer
 
@@ -35,9 +42,9 @@ async def rooms(store: Store, *documents: dict[str, Any]) -> None:
         await store.members(document["_id"], "alice")
 
 
-async def state(store: Store, *versions: int, at: int = AT, room_id: str = "r1") -> RoomState:
+async def state(store: Store, *versions: int, at: int = AT, room_id: str = "r1") -> RoomView:
     """Return what alice may know of a room."""
-    (found,) = await look_up(store.database, [Need("alice", (room_id,), frozenset(versions))], at)
+    (found,) = await read_room_views(store.database, [RoomsQuery("alice", (room_id,), frozenset(versions))], at)
     return found[room_id]
 
 
@@ -50,9 +57,11 @@ async def test_one_room_and_thousands_cost_two_queries(store: Store) -> None:
     await rooms(store, *({"_id": f"r{number:04d}", "encKey": key(1)} for number in range(many)))
     ids = tuple(f"r{number:04d}" for number in range(many))
     store.commands.take()
-    (one,) = await look_up(store.database, [Need("alice", ids[:1])], AT)
+    (one,) = await read_room_views(store.database, [RoomsQuery("alice", ids[:1])], AT)
     assert store.commands.take() == Counter(LOOKUP)
-    found = await look_up(store.database, [Need("alice", ids), *(Need(f"x{n}", ids) for n in range(19))], AT)
+    found = await read_room_views(
+        store.database, [RoomsQuery("alice", ids), *(RoomsQuery(f"x{n}", ids) for n in range(19))], AT
+    )
     assert store.commands.take() == Counter(LOOKUP)
     assert [len(one), *map(len, found)] == [1, many, *[0] * 19]
 
@@ -61,8 +70,16 @@ async def test_each_request_gets_its_own_slice(store: Store) -> None:
     await rooms(store, {"_id": "r1", "encKey": key(1)}, {"_id": "r2", "encKey": key(2)}, {"_id": "r3"})
     await store.members("r2", "bob")
     await store.members("nowhere", "bob")
-    needs = [Need("alice", ("r1", "r2")), Need("bob", ("r1", "r2", "nowhere")), Need("carol", ("r1", "r2", "r3"))]
-    assert [sorted(found) for found in await look_up(store.database, needs, AT)] == [["r1", "r2"], ["r2"], []]
+    needs = [
+        RoomsQuery("alice", ("r1", "r2")),
+        RoomsQuery("bob", ("r1", "r2", "nowhere")),
+        RoomsQuery("carol", ("r1", "r2", "r3")),
+    ]
+    assert [sorted(found) for found in await read_room_views(store.database, needs, AT)] == [
+        ["r1", "r2"],
+        ["r2"],
+        [],
+    ]
 
 
 async def test_keys_are_read_before_members_in_one_causal_session_from_the_primary(
@@ -81,7 +98,7 @@ async def test_keys_are_read_before_members_in_one_causal_session_from_the_prima
 
     uri = f"{mongo_uri}&readPreference=secondaryPreferred&readConcernLevel=local"
     over = connect(uri, database, "pymongo", listeners=[Watch()])
-    await look_up(over, [Need("alice", ("r1",))], AT)
+    await read_room_views(over, [RoomsQuery("alice", ("r1",))], AT)
     await over.close()
     first, second = seen
     assert (first["find"], second["find"]) == ("rooms", "subscriptions")
@@ -107,7 +124,7 @@ async def test_memberships_are_read_from_an_index_alone(store: Store, accounts: 
     ids = [f"r{number}" for number in range(30)]
     for room_id in ids:
         await store.members(room_id, *(f"a{number}" for number in range(60)))
-    asked = [Need(f"a{number}", tuple(ids[:20] if accounts == 1 else ids[:2])) for number in range(accounts)]
+    asked = [RoomsQuery(f"a{number}", tuple(ids[:20] if accounts == 1 else ids[:2])) for number in range(accounts)]
     stats = await examined(store, members_query(asked, ids))
     wanted = sum(len(need.room_ids) for need in asked)
     assert (stats["totalDocsExamined"], stats["nReturned"]) == (0, wanted)
@@ -132,11 +149,16 @@ async def test_rooms_are_listed_for_all_who_ask_by_one_query_and_at_most_a_page_
     for number in range(9):
         await store.members(f"r{number}", "alice", *(["bob"] if number > 6 else []))
     store.commands.take()
-    asked = [Listing("alice"), Listing("nobody"), Listing("bob"), Listing("alice")]
+    asked = [MembershipQuery("alice"), MembershipQuery("nobody"), MembershipQuery("bob"), MembershipQuery("alice")]
     page = ["r0", "r1", "r2", "r3"]
     assert await rooms_of(store.database, asked) == [page, [], ["r7", "r8"], page]
     assert store.commands.take() == Counter({"aggregate subscriptions": 1})
-    asked = [Listing("alice", "r5"), Listing("alice"), Listing("bob", "r7"), Listing("bob", "r8")]
+    asked = [
+        MembershipQuery("alice", "r5"),
+        MembershipQuery("alice"),
+        MembershipQuery("bob", "r7"),
+        MembershipQuery("bob", "r8"),
+    ]
     assert await rooms_of(store.database, asked) == [["r6", "r7", "r8"], page, ["r8"], []]
 
 
@@ -145,16 +167,16 @@ async def test_a_room_shows_the_keys_it_settled_and_never_the_staged_one(store: 
     lease, place = await store.lease()
     create = event(1, "create", roomId="r1", name="r", users=["bob", "carol"], requesterAccount="alice")
     staged = await apply_batch(store, lease, place, [create])
-    assert await state(store, 0) == RoomState(None, (), users=3, rotating=True)
+    assert await state(store, 0) == RoomView(None, (), users=3, rotating=True)
     await settle_batch(store, lease, staged)
     first = staged.staged["r1"]
-    assert await state(store, 0) == RoomState(first, (), users=3)
+    assert await state(store, 0) == RoomView(first, (), users=3)
     remove = event(2, "member.remove", roomId="r1", requester="alice", account="bob")
     rotating = await apply_batch(store, lease, staged.place, [remove])
-    assert await state(store, 0, 1) == RoomState(first, (), users=2, rotating=True)
+    assert await state(store, 0, 1) == RoomView(first, (), users=2, rotating=True)
     await settle_batch(store, lease, rotating)
     second = rotating.staged["r1"]
-    assert await state(store, 0, 1) == RoomState(second, (first,), users=2)
+    assert await state(store, 0, 1) == RoomView(second, (first,), users=2)
     assert (await state(store, 0, 1, at=AT + DAY)).others == (), "its grace period is over"
     assert (await state(store)).others == (), "only what was asked for is read"
 
@@ -217,8 +239,8 @@ async def test_a_room_that_others_filled_with_garbage_has_no_key_and_spoils_no_o
     ids = [f"g{number}" for number in range(len(GARBAGE))]
     spoiled = [{"_id": room_id, **garbage} for room_id, garbage in zip(ids, GARBAGE, strict=True)]
     await rooms(store, *spoiled, {"_id": "r1", "encKey": healthy})
-    (found,) = await look_up(store.database, [Need("alice", (*ids, "r1"), frozenset({1}))], AT)
-    assert [found[room_id] for room_id in ids] == [RoomState()] * len(GARBAGE)
+    (found,) = await read_room_views(store.database, [RoomsQuery("alice", (*ids, "r1"), frozenset({1}))], AT)
+    assert [found[room_id] for room_id in ids] == [RoomView()] * len(GARBAGE)
     assert found["r1"].current == RoomKey(1, healthy["priv"])
 
 
@@ -231,9 +253,9 @@ async def test_memberships_that_others_filled_with_garbage_are_nobodys_and_spoil
     ]
     await store.database["subscriptions"].insert_many(garbage)
     ids = ("r1", "r2", "r3", "r4")
-    found = await look_up(store.database, [Need("alice", ids), Need("bob", ids)], AT)
+    found = await read_room_views(store.database, [RoomsQuery("alice", ids), RoomsQuery("bob", ids)], AT)
     assert [sorted(item) for item in found] == [["r1"], []]
-    (listed,) = await rooms_of(store.database, [Listing("bob")])
+    (listed,) = await rooms_of(store.database, [MembershipQuery("bob")])
     assert set(listed) <= {"r1", "r2", "r3", "r4"}
 
 
@@ -247,8 +269,12 @@ async def test_a_database_that_is_slow_is_a_passing_cause(
     async with AsyncMongoClient[dict[str, Any]](own_mongo.uri, serverMonitoringMode="poll") as client:
         await client.admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=slow)
     database = connect(own_mongo.uri, "x", driver)
-    needs = [Need("alice", ("r1",))]
-    with pytest.raises(Passing):
-        await (look_up(database, needs, AT) if command == "find" else rooms_of(database, [Listing("alice")]))
-    assert await look_up(database, needs, AT) == [{}]
+    needs = [RoomsQuery("alice", ("r1",))]
+    with pytest.raises(TransientError):
+        await (
+            read_room_views(database, needs, AT)
+            if command == "find"
+            else rooms_of(database, [MembershipQuery("alice")])
+        )
+    assert await read_room_views(database, needs, AT) == [{}]
     await database.close()

@@ -11,10 +11,10 @@ from typing import Any, get_args
 import pytest
 from pymongo import MongoClient
 
-from roomkeys.decisions.decision import Letter, MembersNotice, Outcome, Owed
-from roomkeys.errors import Conflict, Fault, LostLease, Passing
+from roomkeys.decisions.decision import DeadLetter, MembersNotice, OutboxEntry, Outcome
+from roomkeys.errors import ErrorInfo, LeaseLost, TransientError, WriteConflict
 from roomkeys.events.event import AnyEvent
-from roomkeys.events.position import Place
+from roomkeys.events.position import StreamPosition
 from roomkeys.keys import KeyRecord
 from roomkeys.membership import Member, Membership
 from roomkeys.subjects import Operation
@@ -26,7 +26,7 @@ from store.reads import snapshot
 from store.reads.batch_query import named_pipeline
 from store.reads.snapshot import load_rooms
 from store.writes import outbox, settle
-from store.writes.outbox import Entry
+from store.writes.outbox import StoredEntry
 from store.writes.settle import PAST_KEYS
 from tests.contract.stores import AT, DAY, SITE, START, Store, apply_batch, begun, event, opened, settle_batch
 
@@ -56,7 +56,7 @@ def rotate(sequence: int, room_id: str) -> AnyEvent:
     return event(sequence, "key.rotate", roomId=room_id, requester="alice")
 
 
-async def founded(store: Store, *users: str, room_id: str = "r1") -> tuple[Any, Place]:
+async def founded(store: Store, *users: str, room_id: str = "r1") -> tuple[Any, StreamPosition]:
     """Return a lease and the place after the creation of a settled room."""
     await store.people("alice", *users)
     lease, place = await store.lease()
@@ -74,12 +74,12 @@ async def room(store: Store, room_id: str = "r1") -> dict[str, Any]:
 
 
 async def test_a_site_begins_at_the_given_place_and_only_once(store: Store) -> None:
-    await cursors.ensure_cursors(store.database, SITE, 2, Place(5, 6, 7))
-    await cursors.ensure_cursors(store.database, SITE, 2, Place(50, 60, 70))
+    await cursors.ensure_cursors(store.database, SITE, 2, StreamPosition(5, 6, 7))
+    await cursors.ensure_cursors(store.database, SITE, 2, StreamPosition(50, 60, 70))
     found = await cursors.cursors(store.database, SITE)
     assert [(item["partition"], cursors.place(item)) for item in found] == [
-        (0, Place(5, 6, 7)),
-        (1, Place(5, 6, 7)),
+        (0, StreamPosition(5, 6, 7)),
+        (1, StreamPosition(5, 6, 7)),
     ]
     with pytest.raises(OtherPartitions) as caught:
         await cursors.ensure_cursors(store.database, SITE, 3, START)
@@ -99,7 +99,7 @@ async def test_of_two_who_take_at_once_one_wins(store: Store) -> None:
     seen = (await store.cursors())[0]
     takes = (cursors.take(store.database, seen, owner) for owner in ("one", "two", "three"))
     outcomes = await asyncio.gather(*takes, return_exceptions=True)
-    lost = [outcome for outcome in outcomes if isinstance(outcome, LostLease)]
+    lost = [outcome for outcome in outcomes if isinstance(outcome, LeaseLost)]
     assert len(lost) == 2, outcomes
     assert (await store.cursors())[0]["epoch"] == 1
 
@@ -109,8 +109,8 @@ async def test_a_released_partition_has_no_owner_and_its_lease_is_over(store: St
     await cursors.release(store.database, lease)
     document = (await store.cursors())[0]
     assert (document["owner"], document["session"]) == (None, None)
-    with pytest.raises(LostLease):
-        await cursors.move(store.database, lease, place, Place(1, 1, 17))
+    with pytest.raises(LeaseLost):
+        await cursors.move(store.database, lease, place, StreamPosition(1, 1, 17))
 
 
 async def test_a_stale_release_does_not_take_the_partition_from_its_new_owner(store: Store) -> None:
@@ -122,12 +122,12 @@ async def test_a_stale_release_does_not_take_the_partition_from_its_new_owner(st
 
 async def test_a_cursor_moves_both_ways_but_only_from_where_it_is(store: Store) -> None:
     lease, place = await store.lease()
-    ahead, rebased = Place(90, 900, 17), Place(3, 900, 18)
+    ahead, rebased = StreamPosition(90, 900, 17), StreamPosition(3, 900, 18)
     await cursors.move(store.database, lease, place, ahead)
     await cursors.move(store.database, lease, ahead, rebased)
     assert cursors.place((await store.cursors())[0]) == rebased
-    with pytest.raises(LostLease):
-        await cursors.move(store.database, lease, ahead, Place(91, 901, 17))
+    with pytest.raises(LeaseLost):
+        await cursors.move(store.database, lease, ahead, StreamPosition(91, 901, 17))
     assert cursors.place((await store.cursors())[0]) == rebased
 
 
@@ -135,7 +135,7 @@ async def test_a_stale_lease_cannot_apply_and_writes_nothing(store: Store) -> No
     stale, place = await founded(store, "bob", "carol")
     await store.lease("two")
     before = await store.everything()
-    with pytest.raises(LostLease):
+    with pytest.raises(LeaseLost):
         await apply_batch(store, stale, place, [remove(2, "r1", "bob"), create(3, "r2", "bob", orgs=["s1"])])
     assert await store.everything() == before
 
@@ -145,7 +145,7 @@ async def test_a_stale_lease_cannot_settle_and_writes_nothing(store: Store) -> N
     applied = await apply_batch(store, stale, place, [remove(2, "r1", "bob")])
     await store.lease("two")
     before = await store.everything()
-    with pytest.raises(LostLease):
+    with pytest.raises(LeaseLost):
         await settle_batch(store, stale, applied)
     assert await store.everything() == before
 
@@ -154,7 +154,7 @@ async def test_a_batch_cannot_be_applied_twice(store: Store) -> None:
     lease, place = await founded(store, "bob", "carol")
     await apply_batch(store, lease, place, [remove(2, "r1", "bob")])
     before = await store.everything()
-    with pytest.raises(LostLease):
+    with pytest.raises(LeaseLost):
         await apply_batch(store, lease, place, [remove(2, "r1", "carol")])
     assert await store.everything() == before
 
@@ -163,7 +163,7 @@ async def test_a_dead_owners_open_transaction_does_not_hold_up_the_next_owner(st
     dead, place = await founded(store, "bob")
     document = (await store.cursors())[0]
     async with store.another() as other:
-        with pytest.raises(Passing):  # noqa: PT012 - the commit at the end is what fails
+        with pytest.raises(TransientError):  # noqa: PT012 - the commit at the end is what fails
             async with begun(
                 store.database, dead.session, cursors.fence(dead, place, replace(place, sequence=99))
             ):
@@ -209,7 +209,7 @@ async def test_settling_twice_is_settling_once(store: Store) -> None:
     applied = await apply_batch(store, lease, place, [remove(2, "r1", "bob")])
     await settle_batch(store, lease, applied)
     before = await room(store)
-    with pytest.raises(Passing):
+    with pytest.raises(TransientError):
         await settle_batch(store, lease, applied, now=AT + 5)
     assert await room(store) == before
 
@@ -228,7 +228,7 @@ async def test_a_key_put_in_use_by_another_program_after_the_look_is_a_conflict(
         return as_read(found, record)
 
     monkeypatch.setattr(settle, "_is_as_read", meanwhile)
-    with pytest.raises(Conflict):
+    with pytest.raises(WriteConflict):
         await settle_batch(store, lease, applied)
     assert (await room(store))["encKey"] == theirs
 
@@ -239,7 +239,7 @@ async def test_a_key_put_in_use_by_another_program_before_the_look_is_not_lost(s
     applied = await apply_batch(store, lease, place, [rotate(2, "r1"), rotate(3, "r1")])
     theirs = {"priv": bytes(32), "ver": 1}
     await store.database["rooms"].update_one({"_id": "r1"}, {"$set": {"encKey": theirs}})
-    with pytest.raises(Passing):
+    with pytest.raises(TransientError):
         await settle_batch(store, lease, applied)
     assert (await room(store))["encKey"] == theirs
     rooms = await snapshot.load_rooms(store.database, ["r1"], lease.session)
@@ -462,7 +462,7 @@ async def test_still_members_answers_in_the_shape_it_was_asked(store: Store) -> 
 # Outbox
 
 
-def every_kind_of_owed() -> list[Owed]:
+def every_kind_of_owed() -> list[OutboxEntry]:
     membership = Membership(
         id="0" * 32,
         user_id="u1",
@@ -488,18 +488,18 @@ def every_kind_of_owed() -> list[Owed]:
         replace(plain, operation=Operation.REMOVE_ORG, removed=(Member("m", "u", "x", ("a", "b")),)),
         replace(plain, operation=Operation.ROTATE, request_id=None, requester=None),
     )
-    letter = Letter("chat.\ufffd.\x00", b"\x00\xff not json")
-    poison = Outcome(9, Operation.ADD, AT, error=Fault("internal", "internal", "a text"), letter=letter)
+    letter = DeadLetter("chat.\ufffd.\x00", b"\x00\xff not json")
+    poison = Outcome(9, Operation.ADD, AT, error=ErrorInfo("internal", "internal", "a text"), letter=letter)
     return [
-        Owed("r1", outcomes, ("alice", "bob"), 2**40),
-        Owed(None, (poison,)),
-        Owed("r2", (replace(plain, room_id="r2"),), (), 0),
-        Owed("r3", ()),
+        OutboxEntry("r1", outcomes, ("alice", "bob"), 2**40),
+        OutboxEntry(None, (poison,)),
+        OutboxEntry("r2", (replace(plain, room_id="r2"),), (), 0),
+        OutboxEntry("r3", ()),
     ]
 
 
-async def unpaid(database: Database, lease: Lease) -> list[Entry]:
-    return [entry async for some in outbox.unpaid(database, lease) for entry in some]
+async def unpaid(database: Database, lease: Lease) -> list[StoredEntry]:
+    return [entry async for some in outbox.unfinished(database, lease) for entry in some]
 
 
 async def test_what_is_owed_comes_back_as_it_went_in_and_in_order(store: Store) -> None:
@@ -514,7 +514,7 @@ async def test_what_is_owed_comes_back_as_it_went_in_and_in_order(store: Store) 
     rooms = sorted({entry.owed.room_id for entry in wanted if entry.owed.room_id is not None})
     assert await outbox.rooms_owed(store.database, SITE) == rooms
     assert await outbox.rooms_owed(store.database, SITE[:-1]) == []
-    await outbox.strike(store.database, lease, [entry.id for entry in wanted[:3]])
+    await outbox.delete_finished(store.database, lease, [entry.id for entry in wanted[:3]])
     assert await unpaid(store.database, lease) == wanted[3:]
     assert place == START
 
@@ -532,15 +532,15 @@ async def test_only_the_owner_strikes(store: Store) -> None:
     await apply_batch(store, lease, place, [create(1, "r1", "bob")])
     wanted = await unpaid(store.database, lease)
     after, _ = await store.lease("another")
-    with pytest.raises(LostLease):
-        await outbox.strike(store.database, lease, [entry.id for entry in wanted])
+    with pytest.raises(LeaseLost):
+        await outbox.delete_finished(store.database, lease, [entry.id for entry in wanted])
     assert await unpaid(store.database, after) == wanted != []
 
 
 async def test_nothing_to_strike_is_no_command(store: Store) -> None:
     lease, _ = await store.lease()
     store.commands.take()
-    await outbox.strike(store.database, lease, [])
+    await outbox.delete_finished(store.database, lease, [])
     assert store.commands.take() == Counter()
 
 

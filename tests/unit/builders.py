@@ -9,7 +9,7 @@ from roomkeys.decisions.decide import decide
 from roomkeys.decisions.decision import Decision, Outcome, RoomChange
 from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.events.decode import decode, parse
-from roomkeys.events.event import AnyEvent, Incoming
+from roomkeys.events.event import AnyEvent, StreamMessage
 from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.membership import MEMBER, OWNER, Kind, Member, Room, User
 
@@ -32,9 +32,11 @@ BODIES: dict[str, dict[str, object]] = {
 """A good body of each operation, by the suffix of its subject."""
 
 
-def incoming(suffix: str, body: bytes = b"{}", *, sequence: int = 1, request_id: str | None = None) -> Incoming:
+def incoming(
+    suffix: str, body: bytes = b"{}", *, sequence: int = 1, request_id: str | None = None
+) -> StreamMessage:
     subject = f"chat.room.canonical.{SITE}.{suffix}"
-    return Incoming(sequence, STREAM_MS * 1_000_000 + 999_999, subject, body, request_id)
+    return StreamMessage(sequence, STREAM_MS * 1_000_000 + 999_999, subject, body, request_id)
 
 
 def decode_body(suffix: str, body: bytes, *, sequence: int = 1) -> AnyEvent | None:

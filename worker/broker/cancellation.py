@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 
-async def ended(task: asyncio.Future[Any]) -> None:
+async def cancel_and_wait(task: asyncio.Future[Any]) -> None:
     """Cancel a task until it has ended: nats-py swallows a cancellation that meets it in a flush."""
     while not task.done():
         task.cancel()

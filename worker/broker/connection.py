@@ -14,8 +14,8 @@ from typing import Any, Final
 import nats.errors
 from nats.js import JetStreamContext
 
-from roomkeys.errors import Passing
-from worker.broker.cancellation import ended
+from roomkeys.errors import TransientError
+from worker.broker.cancellation import cancel_and_wait
 from worker.broker.client import SteadyClient
 from worker.broker.credentials import credentials
 from worker.settings import Settings
@@ -67,14 +67,14 @@ class Broker:
         await self._connected.wait()
 
     async def write(self, framed: bytes) -> None:
-        """Hand framed protocol bytes to the socket; `Passing` while there is no connection."""
+        """Hand framed protocol bytes to the socket; `TransientError` while there is no connection."""
         if not self.connected:
-            raise Passing("the broker is away")
+            raise TransientError("the broker is away")
         stalls = self.stalls
         await self.client.write(framed)
         _give_way()
         if self.stalls != stalls:
-            raise Passing("the broker takes nothing any more")
+            raise TransientError("the broker takes nothing any more")
 
     async def publish(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> bool:
         """Publish one message; False and a log line if the server would cut the connection for its size."""
@@ -83,7 +83,7 @@ class Broker:
         try:
             await self.client.publish(subject, body, headers=dict(headers) if headers else None)
         except (nats.errors.Error, OSError) as error:
-            raise Passing(where(error)) from None
+            raise TransientError(where(error)) from None
         _give_way()
         return True
 
@@ -132,7 +132,7 @@ class Broker:
         finally:
             self.on_break.discard(wake)
             answered.cancel()
-            await ended(sending)
+            await cancel_and_wait(sending)
 
     async def close(self) -> None:
         """Close the connection; what was not confirmed may be lost."""

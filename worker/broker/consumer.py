@@ -16,8 +16,8 @@ from nats.aio.subscription import Subscription
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
 
-from roomkeys.errors import Passing
-from roomkeys.events.event import Incoming
+from roomkeys.errors import TransientError
+from roomkeys.events.event import StreamMessage
 from roomkeys.tokens import is_request_id
 from worker.broker.connection import Broker
 from worker.telemetry.logs import logger, where
@@ -34,11 +34,11 @@ _ACK_FIELDS: Final = 9
 log = logger("reader")
 
 
-class FeedBroken(Passing):
+class FeedBroken(TransientError):
     """The reader missed something or hears nothing: start another one."""
 
 
-class Reader:
+class Consumer:
     """Reads a stream's messages from a sequence on, in order, without gaps; an async context manager."""
 
     def __init__(self, broker: Broker, stream: str, start: int) -> None:
@@ -46,7 +46,7 @@ class Reader:
         self._stream = stream
         self._start = max(start, 1)
         self._mark = broker.breaks
-        self._arrived: list[Incoming] = []
+        self._arrived: list[StreamMessage] = []
         self._wake = asyncio.Event()
         self._broken: str | None = None
         self._delivered = 0
@@ -93,7 +93,7 @@ class Reader:
         except (nats.errors.Error, APIError, OSError) as error:
             log.debug("consumer left to expire", error=where(error))
 
-    async def read(self) -> list[Incoming]:
+    async def read(self) -> list[StreamMessage]:
         """Return all messages that are waiting, at least one; `FeedBroken` when that can't be trusted."""
         while not self._arrived:
             self._require_unbroken()
@@ -161,7 +161,7 @@ class Reader:
         self._open_requests -= 1
         request_id = next((value for name, value in headers.items() if name.lower() == "x-request-id"), None)
         self._arrived.append(
-            Incoming(
+            StreamMessage(
                 sequence, time_ns, message.subject, message.data, request_id if is_request_id(request_id) else None
             )
         )

@@ -27,7 +27,7 @@ class Fanout:
         self._in_flight = asyncio.Semaphore(most_in_flight)
 
     async def send(self, payloads: Mapping[str, bytes], page: Mapping[str, Sequence[object]]) -> None:
-        """Publish each room's payload to its accounts of a page; `Passing` if the broker is away."""
+        """Publish each room's payload to its accounts of a page; `TransientError` if the broker is away."""
         for chunk in chunks(payloads, page):
             async with self._in_flight:
                 await self._broker.write(chunk)

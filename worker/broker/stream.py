@@ -11,8 +11,8 @@ import nats.errors
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
 from nats.js.errors import APIError, NotFoundError
 
-from roomkeys.errors import Passing
-from roomkeys.events.position import Place
+from roomkeys.errors import TransientError
+from roomkeys.events.position import StreamPosition
 from worker.broker.connection import Broker
 from worker.telemetry.logs import where
 
@@ -21,13 +21,13 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 async def inspect(broker: Broker, stream: str) -> StreamInfo:
-    """Return the stream's state; `Passing` while it is missing or the broker is away."""
+    """Return the stream's state; `TransientError` while it is missing or the broker is away."""
     try:
         return await broker.jetstream.stream_info(stream)
     except NotFoundError:
-        raise Passing(f"stream {stream} does not exist") from None
+        raise TransientError(f"stream {stream} does not exist") from None
     except (nats.errors.Error, APIError, OSError) as error:
-        raise Passing(where(error)) from None
+        raise TransientError(where(error)) from None
 
 
 def created_ns(info: StreamInfo) -> int:
@@ -35,13 +35,13 @@ def created_ns(info: StreamInfo) -> int:
     return 0 if info.created is None else _ns(info.created)
 
 
-async def place_at(broker: Broker, stream: str, sequence: int, created: int) -> Place:
+async def place_at(broker: Broker, stream: str, sequence: int, created: int) -> StreamPosition:
     """Return the place after the message with this sequence, with its broker time where it still exists."""
     time_ns = await _time_of(broker, stream, sequence) if sequence > 0 else None
-    return Place(max(sequence, 0), time_ns or 0, created)
+    return StreamPosition(max(sequence, 0), time_ns or 0, created)
 
 
-async def resume_after(broker: Broker, stream: str, place: Place) -> Place:
+async def resume_after(broker: Broker, stream: str, place: StreamPosition) -> StreamPosition:
     """Return the place to go on from: `place` itself while the stream still is what it was.
 
     A stream that was made anew, or lost its end, carries other messages under old sequences: then it goes on
@@ -54,16 +54,16 @@ async def resume_after(broker: Broker, stream: str, place: Place) -> Place:
         same = await _holds(broker, stream, place)
     if same:
         return place
-    return Place(await _last_before(broker, stream, place.time_ns), place.time_ns, created_ns(info))
+    return StreamPosition(await _last_before(broker, stream, place.time_ns), place.time_ns, created_ns(info))
 
 
-async def expired(broker: Broker, stream: str, place: Place) -> int:
+async def expired(broker: Broker, stream: str, place: StreamPosition) -> int:
     """Return how many sequences after `place` the stream's limits have taken before they were read."""
     info = await inspect(broker, stream)
     return max(info.state.first_seq - place.sequence - 1, 0) if place.sequence else 0
 
 
-async def _holds(broker: Broker, stream: str, place: Place) -> bool:
+async def _holds(broker: Broker, stream: str, place: StreamPosition) -> bool:
     """Tell whether the message at `place` is the one that was applied; a deleted one counts as such."""
     time_ns = await _time_of(broker, stream, place.sequence)
     return time_ns is None or time_ns == place.time_ns // 1_000 * 1_000
@@ -76,7 +76,7 @@ async def _time_of(broker: Broker, stream: str, sequence: int) -> int | None:
     except NotFoundError:
         return None
     except (nats.errors.Error, APIError, OSError) as error:
-        raise Passing(where(error)) from None
+        raise TransientError(where(error)) from None
     return None if message.time is None else _ns(message.time)
 
 
@@ -96,7 +96,7 @@ async def _last_before(broker: Broker, stream: str, time_ns: int) -> int:
         info = await broker.jetstream.add_consumer(stream, config)
         await broker.jetstream.delete_consumer(stream, info.name)
     except (nats.errors.Error, APIError, OSError) as error:
-        raise Passing(where(error)) from None
+        raise TransientError(where(error)) from None
     return 0 if info.delivered is None else int(info.delivered.stream_seq)
 
 

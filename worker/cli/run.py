@@ -8,7 +8,7 @@ from typing import Final, get_args
 import click
 
 from worker import app
-from worker.app import Half
+from worker.app import Role
 from worker.cli.terminal.output import example
 from worker.cli.terminal.process import serve
 from worker.settings import read_settings
@@ -26,8 +26,8 @@ With the defaults (700, 10, 10) much of a backlog's time goes into looking for c
         "SITE_ID=berlin NATS_URL=nats://nats:4222 MONGO_URI=mongodb://mongo/?replicaSet=rs0 room-worker run"
     )
 )
-@click.option("--only", type=click.Choice(get_args(Half)), help="Run one half of it, the other one elsewhere.")
-def run(only: Half | None) -> None:
+@click.option("--only", type=click.Choice(get_args(Role)), help="Run one half of it, the other one elsewhere.")
+def run(only: Role | None) -> None:
     """Run the service, with its settings from the environment.
 
     It consumes events, sends room keys and answers requests until SIGTERM or Ctrl-C; then it finishes the
@@ -38,7 +38,7 @@ def run(only: Half | None) -> None:
     serve(partial(_run, only))
 
 
-async def _run(only: Half | None, stop: asyncio.Event) -> None:
+async def _run(only: Role | None, stop: asyncio.Event) -> None:
     settings = read_settings()
     configure(settings.log_level, settings.log_format)
     gc.freeze()

@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final, Generic, TypeVar
 
-from worker.broker.cancellation import ended
+from worker.broker.cancellation import cancel_and_wait
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger, where
 
-LANES: Final = 4
+CONCURRENCY: Final = 4
 """Reads in flight at once: a slow one does not hold up the others."""
 
 log = logger("lookups")
@@ -22,7 +22,7 @@ _Q = TypeVar("_Q")
 _A = TypeVar("_A")
 
 
-class Lookups(Generic[_Q, _A]):
+class ReadBatcher(Generic[_Q, _A]):
     """Collects questions of one kind; `read` answers several at once, in their order.
 
     `weigh` tells how much a question adds to a read, and `most` how much one may carry; `names` what it asks by
@@ -46,7 +46,7 @@ class Lookups(Generic[_Q, _A]):
         self._most_names = most_names
         self._waiting: deque[tuple[_Q, asyncio.Future[_A]]] = deque()
         self._arrived = asyncio.Event()
-        self._lanes = [tasks.create_task(self._serve()) for _ in range(LANES)]
+        self._lanes = [tasks.create_task(self._serve()) for _ in range(CONCURRENCY)]
 
     async def ask(self, question: _Q) -> _A:
         """Return the answer of the next read; whatever that fails with is raised."""
@@ -58,7 +58,7 @@ class Lookups(Generic[_Q, _A]):
     async def close(self) -> None:
         """Read no more."""
         for lane in self._lanes:
-            await ended(lane)
+            await cancel_and_wait(lane)
 
     async def _serve(self) -> None:
         while True:

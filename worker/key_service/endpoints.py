@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from roomkeys import subjects
-from roomkeys.membership import States
+from roomkeys.membership import RoomViews
 from roomkeys.messages import key_replies, key_requests
 from roomkeys.tokens import is_token
-from store.reads.key_lookups import LOOKED_AT, Listing, Need
-from worker.key_service.batching import Lookups
+from store.reads.key_lookups import LOOKED_AT, MembershipQuery, RoomsQuery
+from worker.key_service.batching import ReadBatcher
 
 PAGE: Final = 500
 """The most keys a page of `keys.sync`."""
@@ -23,7 +23,7 @@ _RESULT_BYTES: Final = 700
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class KeyRequest:
     """A request whose subject has been read; `room_id` where the subject names one."""
 
     account: str
@@ -32,11 +32,11 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class KeyServiceContext:
     """What the endpoints answer from: how rooms stand, which rooms an account has, what a message may hold."""
 
-    rooms: Lookups[Need, States]
-    listings: Lookups[Listing, list[str]]
+    rooms: ReadBatcher[RoomsQuery, RoomViews]
+    listings: ReadBatcher[MembershipQuery, list[str]]
     max_payload: Callable[[], int]
 
 
@@ -46,37 +46,37 @@ class Endpoint:
 
     name: str
     subject: Callable[[str], str]
-    handle: Callable[[Desk, Call], Awaitable[bytes]]
+    handle: Callable[[KeyServiceContext, KeyRequest], Awaitable[bytes]]
 
 
-async def key_get(desk: Desk, call: Call) -> bytes:
+async def key_get(desk: KeyServiceContext, call: KeyRequest) -> bytes:
     """Answer with one room's key."""
     item = key_requests.read_get(call.room_id, call.body)
     return key_replies.get_answer(item, await desk.rooms.ask(_need(call.account, [item])))
 
 
-async def keys_batch(desk: Desk, call: Call) -> bytes:
+async def keys_batch(desk: KeyServiceContext, call: KeyRequest) -> bytes:
     """Answer with several rooms' keys."""
     batch = key_requests.read_batch(call.body)
     states = await desk.rooms.ask(_need(call.account, batch.items))
     return key_replies.batch_answer(batch, states, _now_ms())
 
 
-async def keys_sync(desk: Desk, call: Call) -> bytes:
+async def keys_sync(desk: KeyServiceContext, call: KeyRequest) -> bytes:
     """Answer with the next keys that the account lacks: list its rooms, then look them up like all others."""
     sync = key_requests.read_sync(call.account, call.body)
-    listed = await desk.listings.ask(Listing(call.account, sync.after))
+    listed = await desk.listings.ask(MembershipQuery(call.account, sync.after))
     rooms, more = listed[:LOOKED_AT], len(listed) > LOOKED_AT
-    states = await desk.rooms.ask(Need(call.account, tuple(rooms)))
+    states = await desk.rooms.ask(RoomsQuery(call.account, tuple(rooms)))
     most = max(min(PAGE, desk.max_payload() // _RESULT_BYTES), 1)
     page, cursor = key_replies.sync_page(call.account, sync, rooms, states, most=most, more=more)
     return key_replies.sync_answer(page, states, _now_ms(), cursor)
 
 
-async def status_batch(desk: Desk, call: Call) -> bytes:
+async def status_batch(desk: KeyServiceContext, call: KeyRequest) -> bytes:
     """Answer how several rooms stand."""
     room_ids = key_requests.read_status(call.body)
-    need = Need(call.account, tuple(room_id for room_id in room_ids if is_token(room_id)))
+    need = RoomsQuery(call.account, tuple(room_id for room_id in room_ids if is_token(room_id)))
     return key_replies.status_answer(room_ids, await desk.rooms.ask(need))
 
 
@@ -88,11 +88,11 @@ ENDPOINTS: Final = (
 )
 
 
-def _need(account: str, items: Iterable[key_requests.Item]) -> Need:
+def _need(account: str, items: Iterable[key_requests.Item]) -> RoomsQuery:
     """Return what the items need to know; an id that is no token is no room's."""
     named = [item for item in items if is_token(item.room_id)]
     versions = frozenset(item.version for item in named if item.version is not None)
-    return Need(account, tuple(dict.fromkeys(item.room_id for item in named)), versions)
+    return RoomsQuery(account, tuple(dict.fromkeys(item.room_id for item in named)), versions)
 
 
 def _now_ms() -> int:

@@ -20,18 +20,18 @@ from nats.aio.subscription import Subscription
 from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER
 from nats.micro.service import ServiceVerb
 
-from roomkeys.errors import Fault, Passing, Rejection
-from roomkeys.membership import States
+from roomkeys.errors import ErrorInfo, Rejection, TransientError
+from roomkeys.membership import RoomViews
 from roomkeys.messages import key_requests
 from roomkeys.messages.key_replies import error_document
 from roomkeys.tokens import is_reply, is_token
 from store.database import Database
-from store.reads.key_lookups import Listing, Need, look_up, rooms_of
-from worker.broker.cancellation import ended
+from store.reads.key_lookups import MembershipQuery, RoomsQuery, read_room_views, rooms_of
+from worker.broker.cancellation import cancel_and_wait
 from worker.broker.connection import Broker
-from worker.key_service.batching import Lookups
+from worker.key_service.batching import ReadBatcher
 from worker.key_service.discovery import Counts, Identity
-from worker.key_service.endpoints import ENDPOINTS, Call, Desk, Endpoint
+from worker.key_service.endpoints import ENDPOINTS, Endpoint, KeyRequest, KeyServiceContext
 from worker.key_service.rate_limit import RateLimit
 from worker.settings import Settings
 from worker.telemetry import metrics
@@ -70,18 +70,18 @@ class KeyService:
         self._settings = settings
         self._broker = broker
         self._tasks = tasks
-        self._rooms: Lookups[Need, States] = Lookups(
-            lambda needs: look_up(database, needs, time.time_ns() // 1_000_000),
+        self._rooms: ReadBatcher[RoomsQuery, RoomViews] = ReadBatcher(
+            lambda needs: read_room_views(database, needs, time.time_ns() // 1_000_000),
             tasks,
             most=MOST_PAIRS,
             weigh=lambda need: len(need.room_ids),
             most_names=MOST_VERSIONS,
             names=lambda need: need.versions,
         )
-        self._listings: Lookups[Listing, list[str]] = Lookups(
+        self._listings: ReadBatcher[MembershipQuery, list[str]] = ReadBatcher(
             lambda listings: rooms_of(database, listings), tasks, most=MOST_LISTINGS
         )
-        self._desk = Desk(self._rooms, self._listings, lambda: broker.max_payload)
+        self._desk = KeyServiceContext(self._rooms, self._listings, lambda: broker.max_payload)
         self._limit = RateLimit()
         self._counts = {(item.name, item.subject(settings.site_id)): Counts() for item in ENDPOINTS}
         self._identity = Identity(
@@ -108,7 +108,7 @@ class KeyService:
             if tasks:
                 await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
             for task in list(tasks):
-                await ended(task)
+                await cancel_and_wait(task)
         await self._rooms.close()
         await self._listings.close()
         await self._broker.confirm(self._broker.breaks)
@@ -133,7 +133,7 @@ class KeyService:
         self._bytes += len(call.body)
         task.add_done_callback(self._in_hand.discard)
 
-    def _refusal(self, call: Call) -> Fault | None:
+    def _refusal(self, call: KeyRequest) -> ErrorInfo | None:
         if not is_token(call.account) or _REPLACEMENT in call.account:
             return key_requests.INVALID_ACCOUNT
         if not self._limit.allows(call.account, time.monotonic()):
@@ -142,14 +142,14 @@ class KeyService:
             return key_requests.OVERLOADED
         return None
 
-    async def _serve(self, endpoint: Endpoint, call: Call, reply: str, since: int) -> None:
-        answer: bytes | Fault
+    async def _serve(self, endpoint: Endpoint, call: KeyRequest, reply: str, since: int) -> None:
+        answer: bytes | ErrorInfo
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 answer = await endpoint.handle(self._desk, call)
         except Rejection as error:
             answer = error.fault
-        except (Passing, TimeoutError):
+        except (TransientError, TimeoutError):
             answer = key_requests.DATABASE_UNAVAILABLE
         except Exception as error:  # noqa: BLE001 - one request's trouble is not the others'
             log.warning("request failed", endpoint=endpoint.name, error=where(error))
@@ -158,7 +158,7 @@ class KeyService:
             self._bytes -= len(call.body)
         await self._answer(endpoint, reply, answer, since)
 
-    async def _answer(self, endpoint: Endpoint, reply: str, answer: bytes | Fault, since: int) -> None:
+    async def _answer(self, endpoint: Endpoint, reply: str, answer: bytes | ErrorInfo, since: int) -> None:
         if isinstance(answer, bytes) and not self._broker.fits(answer):
             log.error("answer larger than the server takes", endpoint=endpoint.name, bytes=len(answer))
             answer = key_requests.REQUEST_FAILED
@@ -177,7 +177,7 @@ class KeyService:
     async def _send(self, reply: str, body: bytes, headers: dict[str, str] | None = None) -> None:
         try:
             await self._broker.publish(reply, body, headers)
-        except Passing as error:  # whoever asked asks again
+        except TransientError as error:  # whoever asked asks again
             log.warning("answer not sent", cause=str(error))
 
 
@@ -193,10 +193,10 @@ async def answering(settings: Settings, database: Database, broker: Broker) -> A
             await service.stop()
 
 
-def _call(message: Msg) -> Call:
+def _call(message: Msg) -> KeyRequest:
     """Read `chat.user.{account}.request.room.{roomId}.…`; the other subjects name no room."""
     parts = message.subject.split(".")
-    return Call(parts[2], parts[5] if parts[4] == "room" else "", message.data)
+    return KeyRequest(parts[2], parts[5] if parts[4] == "room" else "", message.data)
 
 
 async def _leave(subscription: Subscription) -> None:

@@ -3,26 +3,26 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from roomkeys.decisions.decision import Decision, Owed, RoomChange
+from roomkeys.decisions.decision import Decision, OutboxEntry, RoomChange
 from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.keys import RoomKey
 from roomkeys.membership import Member, Room
-from store.writes.outbox import Entry
+from store.writes.outbox import StoredEntry
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class AppliedBatch:
     """What has been applied: what it owes, and its rooms with their keys and sizes as it left them.
 
     `survivors` are the accounts, as they are stored, of those rooms of which it is known who was left.
     """
 
-    entries: Sequence[Entry] = ()
+    entries: Sequence[StoredEntry] = ()
     rooms: Mapping[str, Room] = field(default_factory=dict)
     survivors: Mapping[str, Sequence[object]] = field(default_factory=dict)
 
     @property
-    def owed(self) -> list[Owed]:
+    def owed(self) -> list[OutboxEntry]:
         """Return what is owed, without the outbox's ids."""
         return [entry.owed for entry in self.entries]
 

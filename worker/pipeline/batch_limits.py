@@ -3,7 +3,7 @@
 import time
 from typing import Final
 
-from worker.broker.backoff import pause
+from worker.broker.backoff import jittered_backoff
 
 CONFLICTS_BEFORE_HALVING: Final = 3
 
@@ -15,7 +15,7 @@ SECONDS_BEFORE_GIVING_UP: Final = 5.0
 _LONGEST_FAILURE_PAUSE: Final = 2.0
 
 
-class Pace:
+class BatchSizer:
     """The size of the next batch: halved by conflicts, one after a failure, doubled by every success."""
 
     def __init__(self, most_events: int) -> None:
@@ -37,7 +37,7 @@ class Pace:
         self._conflicts += 1
         if self._conflicts % CONFLICTS_BEFORE_HALVING == 0:
             self.events = max(self.events // 2, 1)
-        return pause(self._conflicts)
+        return jittered_backoff(self._conflicts)
 
     def failed(self, *, alone: bool) -> float:
         """Note a failure that is not known to pass: from now on one event at a time, after so many seconds."""

@@ -13,8 +13,8 @@ from typing import Final
 import nats.errors
 from nats.js.errors import Error as JetStreamError
 
-from roomkeys.decisions.decision import Letter, Outcome, Owed
-from roomkeys.errors import Passing
+from roomkeys.decisions.decision import DeadLetter, OutboxEntry, Outcome
+from roomkeys.errors import TransientError
 from roomkeys.keys import RoomKey
 from roomkeys.messages.frame import message
 from roomkeys.messages.notices import Notice, notices, result
@@ -36,7 +36,7 @@ log = logger("courier")
 
 
 @dataclass(frozen=True, slots=True)
-class Courier:
+class Publisher:
     """Publishes notices, keys, dead letters and results."""
 
     broker: Broker
@@ -44,7 +44,7 @@ class Courier:
     fanout: Fanout
     site: str
 
-    async def tell(self, owed: Sequence[Owed]) -> None:
+    async def tell(self, owed: Sequence[OutboxEntry]) -> None:
         """Send the notices, then the dead letters."""
         await self._publish(notice for outcome in in_stream_order(owed) for notice in notices(outcome))
         await self._dead_letters(outcome for item in owed for outcome in item.outcomes if outcome.letter)
@@ -67,7 +67,7 @@ class Courier:
             async for page in found:
                 await self.fanout.send(payloads, page)
 
-    async def announce(self, owed: Sequence[Owed]) -> None:
+    async def announce(self, owed: Sequence[OutboxEntry]) -> None:
         """Send the results."""
         results = map(result, in_stream_order(owed))
         await self._publish(answer for answer in results if answer is not None)
@@ -116,11 +116,11 @@ class Courier:
         try:
             await self.broker.jetstream.publish(dead_letter_subject(self.site), body, headers=headers, timeout=5)
         except (nats.errors.Error, JetStreamError, OSError) as error:
-            raise Passing(f"dead letter not taken: {where(error)}") from None
+            raise TransientError(f"dead letter not taken: {where(error)}") from None
         metrics.DEAD_LETTERS.labels(fault.reason).inc()
         log.warning("dead letter", sequence=outcome.sequence, code=fault.code, reason=fault.reason)
 
-    def _cut(self, letter: Letter, headers: dict[str, str]) -> bytes:
+    def _cut(self, letter: DeadLetter, headers: dict[str, str]) -> bytes:
         """Return as much of the event's body as fits a message together with the headers."""
         if self.broker.fits(letter.body, headers) and not letter.truncated:
             return letter.body
@@ -128,7 +128,7 @@ class Courier:
         return letter.body[: self.broker.room_for_body(headers)]
 
 
-def joiners_by_room(owed: Iterable[Owed]) -> dict[str, list[str]]:
+def joiners_by_room(owed: Iterable[OutboxEntry]) -> dict[str, list[str]]:
     """Return the accounts that each room's current key goes to; a room may be owed something in parts."""
     joiners: dict[str, list[str]] = {}
     for item in owed:
@@ -137,7 +137,7 @@ def joiners_by_room(owed: Iterable[Owed]) -> dict[str, list[str]]:
     return joiners
 
 
-def in_stream_order(owed: Iterable[Owed]) -> list[Outcome]:
+def in_stream_order(owed: Iterable[OutboxEntry]) -> list[Outcome]:
     """Return the outcomes of all rooms in the order of their events."""
     return sorted((outcome for item in owed for outcome in item.outcomes), key=lambda outcome: outcome.sequence)
 

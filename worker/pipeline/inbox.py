@@ -5,9 +5,9 @@ from collections import deque
 from contextlib import suppress
 from typing import Final
 
-from roomkeys.errors import Passing
+from roomkeys.errors import TransientError
 from roomkeys.events.event import AnyEvent
-from roomkeys.events.position import Place
+from roomkeys.events.position import StreamPosition
 
 INBOX_EVENTS: Final = 1_024
 INBOX_BYTES: Final = 8 * 1024 * 1024
@@ -19,11 +19,11 @@ TURNS: Final = 4
 class Inbox:
     """A partition's events that wait to be batched, in stream order; bounded."""
 
-    def __init__(self, partition: int, place: Place, moved: asyncio.Event) -> None:
+    def __init__(self, partition: int, place: StreamPosition, moved: asyncio.Event) -> None:
         self.partition = partition
         self.place = place
         self.attached = False
-        self.failure: Passing | None = None
+        self.failure: TransientError | None = None
         self._events: deque[AnyEvent] = deque()
         self._bytes = 0
         self._arrived = asyncio.Event()
@@ -43,7 +43,7 @@ class Inbox:
         self._bytes += len(event.origin.body)
         self._arrived.set()
 
-    def fail(self, error: Passing) -> None:
+    def fail(self, error: TransientError) -> None:
         """Let the reader of this inbox find the error instead of events."""
         self.failure = error
         self._arrived.set()

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from time import time_ns
 from typing import Any, Final
 
-from roomkeys.errors import Passing, Unexpected
+from roomkeys.errors import TransientError, Unexpected
 from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.messages.room_key import RoomKeyEvent, marshal
 from store.database import Database
 from store.leases.lease import Lease
 from store.reads.members import START, pages
 from store.reads.snapshot import load_rooms
-from worker.broker.backoff import pause
-from worker.broker.cancellation import ended
+from worker.broker.backoff import jittered_backoff
+from worker.broker.cancellation import cancel_and_wait
 from worker.broker.connection import Broker
 from worker.broker.fanout import Fanout
 from worker.telemetry import metrics
@@ -29,7 +29,7 @@ from worker.telemetry.logs import logger
 BIG_ROOM: Final = 50_000
 """Members from which a room is big: more than a few pages of survivors."""
 
-PASSES: Final = 4
+CONCURRENT_PASSES: Final = 4
 """The most passes of a replica at once: each holds two pages of accounts in memory."""
 
 WINDOW: Final = 16_384
@@ -39,7 +39,7 @@ log = logger("drainers")
 
 
 @dataclass(slots=True)
-class Drain:
+class Rollout:
     """A room whose staged key is on its way: its keys as the loop knows them, and the pass.
 
     `newcomers` have been written and not yet been told of their membership: the loop sends them the key, after
@@ -52,7 +52,7 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
-class Passes:
+class PassContext:
     """What a pass works with; `slots` bounds how many there are."""
 
     broker: Broker
@@ -61,14 +61,14 @@ class Passes:
     slots: asyncio.Semaphore
 
 
-class Drainers:
+class LargeRooms:
     """The rooms of one partition that are drained; `wake` is called when a pass is over."""
 
-    def __init__(self, passes: Passes, lease: Lease) -> None:
+    def __init__(self, passes: PassContext, lease: Lease) -> None:
         self.wake: Callable[[], None] = lambda: None
         self._passes = passes
         self._lease = lease
-        self._drains: dict[str, Drain] = {}
+        self._drains: dict[str, Rollout] = {}
 
     def __contains__(self, room_id: object) -> bool:
         return room_id in self._drains
@@ -84,7 +84,7 @@ class Drainers:
             newcomers = set[str]()
             task = asyncio.create_task(self._pass(room_id, record.staged, newcomers))
             task.add_done_callback(lambda _: self.wake())
-            self._drains[room_id] = Drain(record, newcomers, task)
+            self._drains[room_id] = Rollout(record, newcomers, task)
 
     async def note(self, room_id: str, record: KeyRecord) -> bool:
         """Take note of a drained room's keys as the batch in hand leaves them.
@@ -95,7 +95,7 @@ class Drainers:
         if drain.record.staged == record.staged:
             drain.record = record
             return True
-        await ended(self._drains.pop(room_id).task)
+        await cancel_and_wait(self._drains.pop(room_id).task)
         return False
 
     def staged(self, room_ids: Iterable[str]) -> dict[str, RoomKey]:
@@ -127,7 +127,7 @@ class Drainers:
     async def end(self) -> None:
         """End all passes; whoever has the partition next begins them anew."""
         for drain in self._drains.values():
-            await ended(drain.task)
+            await cancel_and_wait(drain.task)
         self._drains.clear()
 
     async def _pass(self, room_id: str, key: RoomKey, newcomers: Container[str]) -> None:
@@ -136,7 +136,7 @@ class Drainers:
             log.info("pass begins", room=room_id, version=key.version)
             session = await self._patiently(self._passes.database.start_session)
             try:
-                one_pass = Pass(self._passes, self._lease, room_id, key, newcomers)
+                one_pass = FanoutPass(self._passes, self._lease, room_id, key, newcomers)
                 await self._patiently(lambda: one_pass.go_on(session))
             finally:
                 await session.end_session()
@@ -147,19 +147,19 @@ class Drainers:
         while True:
             try:
                 return await step()
-            except (Passing, Unexpected) as error:
+            except (TransientError, Unexpected) as error:
                 attempt += 1
                 metrics.RETRIES.labels("pass").inc()
                 log.warning("pass interrupted", cause=str(error))
             await self._passes.broker.until_connected()
-            await asyncio.sleep(pause(attempt))
+            await asyncio.sleep(jittered_backoff(attempt))
 
 
-class Pass:
+class FanoutPass:
     """One pass through a room's members: where it is."""
 
     def __init__(
-        self, passes: Passes, lease: Lease, room_id: str, key: RoomKey, newcomers: Container[str]
+        self, passes: PassContext, lease: Lease, room_id: str, key: RoomKey, newcomers: Container[str]
     ) -> None:
         self._passes = passes
         self._lease = lease
@@ -170,7 +170,7 @@ class Pass:
         self._after: Any = START
 
     async def go_on(self, session: Any) -> None:
-        """Send the payload to all members after the last one confirmed; `Passing`: call again."""
+        """Send the payload to all members after the last one confirmed; `TransientError`: call again."""
         database = self._passes.database
         # The key is read before the members, in the members' session: whoever left before it was staged is gone.
         rooms = await load_rooms(database, [self._room_id], session)
@@ -190,7 +190,7 @@ class Pass:
         recipients = [one for one in accounts if type(one) is not str or one not in self._newcomers]
         await passes.fanout.send({self._room_id: self._payload}, {self._room_id: recipients})
         if not await passes.broker.confirm(mark):
-            raise Passing("the broker did not confirm what was sent")
+            raise TransientError("the broker did not confirm what was sent")
         self._after = accounts[-1]
 
 

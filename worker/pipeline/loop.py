@@ -15,20 +15,20 @@ from math import inf
 from typing import Final
 
 from roomkeys.decisions.decide import MAX_ACCOUNTS
-from roomkeys.errors import Conflict, LostLease, Passing
-from roomkeys.events.position import Place
+from roomkeys.errors import LeaseLost, TransientError, WriteConflict
+from roomkeys.events.position import StreamPosition
 from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.membership import Room
 from store.leases.lease import Lease
-from store.writes.outbox import Entry
-from worker.broker.backoff import pause
+from store.writes.outbox import StoredEntry
+from worker.broker.backoff import jittered_backoff
 from worker.pipeline import recovery
-from worker.pipeline.applied import Work
-from worker.pipeline.batch_limits import Pace
+from worker.pipeline.applied import AppliedBatch
+from worker.pipeline.batch_limits import BatchSizer
 from worker.pipeline.deliver import joiners_by_room
 from worker.pipeline.inbox import Inbox
 from worker.pipeline.large_rooms import BIG_ROOM
-from worker.pipeline.pending_results import light
+from worker.pipeline.pending_results import without_members
 from worker.pipeline.tools import Tools
 from worker.pipeline.writer import Writer, now_ms
 from worker.telemetry import metrics
@@ -46,7 +46,7 @@ log = logger("loop")
 class Loop:
     """One partition's batches under one lease."""
 
-    def __init__(self, tools: Tools, lease: Lease, place: Place, pace: Pace) -> None:
+    def __init__(self, tools: Tools, lease: Lease, place: StreamPosition, pace: BatchSizer) -> None:
         self.writer = Writer(tools, lease, place)
         self._debts = self.writer.debts
         self._drainers = self.writer.drainers
@@ -61,7 +61,7 @@ class Loop:
         return self.writer.part is not None
 
     @property
-    def place(self) -> Place:
+    def place(self) -> StreamPosition:
         """Return how far the partition has come."""
         return self.writer.place
 
@@ -79,7 +79,7 @@ class Loop:
         """Let a drained room wake the reader of the inbox."""
         self._drainers.wake = inbox.wake
 
-    async def begin(self, inbox: Inbox) -> Work | None:
+    async def begin(self, inbox: Inbox) -> AppliedBatch | None:
         """Take a batch, decide and apply it; None: nothing was written, and the next attempt is another one."""
         events = inbox.take(self._pace.events, MAX_ACCOUNTS)
         writing = self.writer.batch(events, give_up=self._pace.gives_up)
@@ -87,13 +87,13 @@ class Loop:
         inbox.forget(self.writer.place.sequence)
         return work
 
-    async def go_on(self) -> Work | None:
+    async def go_on(self) -> AppliedBatch | None:
         """Apply the next slice of the event that was applied in part; None as in `begin`."""
         if self.writer.part is None:
             return None
         return await self._attempt(self.writer.slice(self.writer.part, give_up=self._pace.gives_up), alone=True)
 
-    async def finish(self, work: Work) -> None:
+    async def finish(self, work: AppliedBatch) -> None:
         """Deliver, confirm, settle and announce what has been applied."""
         for room_id in work.rooms.keys() & self._drainers.rooms:
             if not await self._drainers.note(room_id, work.rooms[room_id].keys):
@@ -104,19 +104,19 @@ class Loop:
     async def recover(self) -> None:
         """Finish what the outbox says is owed, as it was decided, and take up an event applied in part."""
         database = self._tools.database
-        owed: list[Entry] = []
+        owed: list[StoredEntry] = []
         rooms: dict[str, Room] = {}
-        async for work in recovery.unpaid(database, self.lease):
+        async for work in recovery.unfinished(database, self.lease):
             await self._deliver(work, {})
-            owed += map(light, work.entries)
+            owed += map(without_members, work.entries)
             rooms |= work.rooms
         if owed:
             log.info("finishing what is owed", partition=self.lease.partition, entries=len(owed))
-            await self._deliver(Work((), rooms), self._small(rooms))
+            await self._deliver(AppliedBatch((), rooms), self._small(rooms))
             await self._complete(owed, rooms)
             await self.strike()
         if self.writer.place.slice is not None:
-            self.writer.part = await recovery.in_part(database, self.lease)
+            self.writer.part = await recovery.partially_applied(database, self.lease)
 
     async def settle_drained(self) -> None:
         """Settle the rooms whose pass is over, begin the next pass of those that are to rotate again, announce."""
@@ -137,16 +137,16 @@ class Loop:
         """End the passes."""
         await self._drainers.end()
 
-    async def _attempt(self, writing: Coroutine[None, None, Work], *, alone: bool) -> Work | None:
+    async def _attempt(self, writing: Coroutine[None, None, AppliedBatch], *, alone: bool) -> AppliedBatch | None:
         partition = self.lease.partition
         try:
             work = await writing
-        except Conflict as conflict:
+        except WriteConflict as conflict:
             metrics.RETRIES.labels("conflict").inc()
             log.debug("conflict", partition=partition, cause=str(conflict))
             await asyncio.sleep(self._pace.conflict())
             return None
-        except (Passing, LostLease):
+        except (TransientError, LeaseLost):
             raise
         except Exception as error:  # noqa: BLE001 - not known to pass: the pace decides who is given up
             metrics.RETRIES.labels("unexpected").inc()
@@ -168,7 +168,7 @@ class Loop:
                 small[room.id] = room.keys.staged
         return small
 
-    async def _deliver(self, work: Work, small: Mapping[str, RoomKey]) -> None:
+    async def _deliver(self, work: AppliedBatch, small: Mapping[str, RoomKey]) -> None:
         """Send what is owed, and the staged keys of small rooms to all their members; one barrier."""
         with metrics.step("deliver"):
             mark, at_ms = self._tools.broker.breaks, now_ms()
@@ -180,7 +180,7 @@ class Loop:
             await self._confirm(mark)
         self._drainers.told()
 
-    async def _complete(self, entries: Sequence[Entry], rooms: Mapping[str, Room]) -> None:
+    async def _complete(self, entries: Sequence[StoredEntry], rooms: Mapping[str, Room]) -> None:
         """Settle the rooms whose key every member was sent, drain the big ones, announce what waits for none."""
         small = self._small(rooms)
         for room in rooms.values():
@@ -206,19 +206,19 @@ class Loop:
         for attempt in count():
             try:
                 await self.writer.settle(records, following)
-            except Conflict:
+            except WriteConflict:
                 metrics.RETRIES.labels("conflict").inc()
-                await asyncio.sleep(pause(attempt))
+                await asyncio.sleep(jittered_backoff(attempt))
             else:
                 return
 
-    async def _announce(self, entries: Iterable[Entry]) -> None:
+    async def _announce(self, entries: Iterable[StoredEntry]) -> None:
         """Send the results, confirmed; then the entries are paid."""
         due = list(entries)
         for start in range(0, len(due), RESULTS):
             await self._announce_some(due[start : start + RESULTS])
 
-    async def _announce_some(self, due: Sequence[Entry]) -> None:
+    async def _announce_some(self, due: Sequence[StoredEntry]) -> None:
         if any(outcome.final for entry in due for outcome in entry.owed.outcomes):
             with metrics.step("announce"):
                 mark = self._tools.broker.breaks
@@ -231,4 +231,4 @@ class Loop:
     async def _confirm(self, mark: int) -> None:
         if not await self._tools.broker.confirm(mark):
             metrics.RETRIES.labels("unconfirmed").inc()
-            raise Passing("the broker did not confirm what was sent")
+            raise TransientError("the broker did not confirm what was sent")

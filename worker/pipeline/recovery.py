@@ -5,36 +5,36 @@ from dataclasses import replace
 
 from roomkeys.decisions.slices import Sliceable
 from roomkeys.events.decode import decode, parse
-from roomkeys.events.event import Poison, Rotate
+from roomkeys.events.event import InvalidEvent, Rotate
 from store.database import Database
 from store.leases.lease import Lease
 from store.reads.members import still_members
 from store.reads.snapshot import load_rooms
 from store.writes import outbox
-from store.writes.outbox import Entry
-from worker.pipeline.applied import Work
+from store.writes.outbox import StoredEntry
+from worker.pipeline.applied import AppliedBatch
 from worker.pipeline.deliver import joiners_by_room
 
 
-async def unpaid(database: Database, lease: Lease) -> AsyncIterator[Work]:
+async def unfinished(database: Database, lease: Lease) -> AsyncIterator[AppliedBatch]:
     """Yield what is owed, some entries at a time: keys first, members after; who has left since is no joiner."""
-    async for entries in outbox.unpaid(database, lease):
+    async for entries in outbox.unfinished(database, lease):
         room_ids = {entry.owed.room_id for entry in entries if entry.owed.room_id is not None}
         rooms = await load_rooms(database, room_ids, lease.session)
         members = await still_members(database, joiners_by_room(entry.owed for entry in entries), lease.session)
-        yield Work([_for_members(entry, members) for entry in entries], rooms)
+        yield AppliedBatch([_for_members(entry, members) for entry in entries], rooms)
 
 
-async def in_part(database: Database, lease: Lease) -> Sliceable:
+async def partially_applied(database: Database, lease: Lease) -> Sliceable:
     """Return the event that has been applied in part."""
     kept = await outbox.kept(database, lease)
     event = None if kept is None else decode(kept, parse(kept.body))
-    if event is None or isinstance(event, Poison | Rotate):
+    if event is None or isinstance(event, InvalidEvent | Rotate):
         raise LookupError("the event that was applied in part is not in the outbox")
     return event
 
 
-def _for_members(entry: Entry, members: Mapping[str, list[str]]) -> Entry:
+def _for_members(entry: StoredEntry, members: Mapping[str, list[str]]) -> StoredEntry:
     staying = set(members.get(entry.owed.room_id or "", ()))
     joiners = tuple(account for account in entry.owed.joiners if account in staying)
-    return Entry(entry.id, replace(entry.owed, joiners=joiners))
+    return StoredEntry(entry.id, replace(entry.owed, joiners=joiners))

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from store.database import Database
 from worker.broker.connection import Broker
-from worker.pipeline.deliver import Courier
-from worker.pipeline.large_rooms import Passes
+from worker.pipeline.deliver import Publisher
+from worker.pipeline.large_rooms import PassContext
 from worker.replica.feed import Feed
 from worker.settings import Settings
 
@@ -18,8 +18,8 @@ class Tools:
     database: Database
     broker: Broker
     feed: Feed
-    courier: Courier
-    passes: Passes
+    courier: Publisher
+    passes: PassContext
     owner: str
 
     @property

@@ -11,12 +11,12 @@ from itertools import takewhile
 from typing import Final
 
 from roomkeys.decisions.decide import MAX_ACCOUNTS, decide, reject, touches
-from roomkeys.decisions.decision import Decision, Owed
+from roomkeys.decisions.decision import Decision, OutboxEntry
 from roomkeys.decisions.slices import Sliceable, among, decide_slice
 from roomkeys.decisions.snapshot import Snapshot
-from roomkeys.errors import INTERNAL_FAULT, Fault
-from roomkeys.events.event import AnyEvent, Incoming, Poison, Remove, Rotate
-from roomkeys.events.position import Place, Slice
+from roomkeys.errors import INTERNAL_FAULT, ErrorInfo
+from roomkeys.events.event import AnyEvent, InvalidEvent, Remove, Rotate, StreamMessage
+from roomkeys.events.position import SliceProgress, StreamPosition
 from roomkeys.keys import KeyRecord, RoomKey
 from store.documents import new_id
 from store.leases.lease import Lease
@@ -25,9 +25,9 @@ from store.reads.snapshot import load
 from store.writes import outbox
 from store.writes.apply import apply, clear_rows
 from store.writes.settle import settle
-from worker.pipeline.applied import Work, rooms_after, survivors_after
-from worker.pipeline.large_rooms import Drainers
-from worker.pipeline.pending_results import Debts
+from worker.pipeline.applied import AppliedBatch, rooms_after, survivors_after
+from worker.pipeline.large_rooms import LargeRooms
+from worker.pipeline.pending_results import PendingResults
 from worker.pipeline.tools import Tools
 from worker.telemetry import metrics
 
@@ -38,22 +38,22 @@ SLICE: Final = MAX_ACCOUNTS
 class Writer:
     """One partition's writes; `place` is how far they have come, `part` an event that is applied in slices."""
 
-    def __init__(self, tools: Tools, lease: Lease, place: Place) -> None:
+    def __init__(self, tools: Tools, lease: Lease, place: StreamPosition) -> None:
         self.lease = lease
         self.place = place
         self.part: Sliceable | None = None
-        self.debts = Debts()
-        self.drainers = Drainers(tools.passes, lease)
+        self.debts = PendingResults()
+        self.drainers = LargeRooms(tools.passes, lease)
         self._tools = tools
         self._database = tools.database
         self._site = tools.site
         self._grace_ms = tools.settings.grace_ms
 
-    async def batch(self, events: Sequence[AnyEvent], *, give_up: bool) -> Work:
+    async def batch(self, events: Sequence[AnyEvent], *, give_up: bool) -> AppliedBatch:
         """Write a beginning of the events, at least one; of an event too large for one transaction a slice."""
         if give_up:
             outcome = reject(events[0], INTERNAL_FAULT, site=self._site, now_ms=now_ms())
-            given_up = Decision(1, (), (Owed(events[0].room_id, (outcome,)),))
+            given_up = Decision(1, (), (OutboxEntry(events[0].room_id, (outcome,)),))
             return await self._write_batch(events[:1], given_up, Snapshot())
         together, snapshot = await self._read(events)
         if snapshot is None:
@@ -61,9 +61,9 @@ class Writer:
         decision = decide(together, snapshot, site=self._site, now_ms=now_ms(), new_id=new_id)
         return await self._write_batch(together[: decision.taken], decision, snapshot)
 
-    async def slice(self, event: Sliceable, *, give_up: bool) -> Work:
+    async def slice(self, event: Sliceable, *, give_up: bool) -> AppliedBatch:
         """Write the next slice of the event, the last one if it is given up."""
-        so_far = self.place.slice or Slice()
+        so_far = self.place.slice or SliceProgress()
         if give_up:
             snapshot = await self._load(event, []) if so_far.rotates else Snapshot()
             return await self._write_slice(event, snapshot, [], last=True, fault=INTERNAL_FAULT)
@@ -88,7 +88,7 @@ class Writer:
     async def strike(self) -> None:
         """Delete the outbox entries that have been paid."""
         with metrics.step("strike"):
-            await outbox.strike(self._database, self.lease, self.debts.paid)
+            await outbox.delete_finished(self._database, self.lease, self.debts.paid)
         self.debts.paid = []
 
     async def _read(self, events: Sequence[AnyEvent]) -> tuple[Sequence[AnyEvent], Snapshot | None]:
@@ -104,8 +104,8 @@ class Writer:
             return events[:1], None
         return events, snapshot
 
-    async def _first_slice(self, event: AnyEvent) -> Work:
-        if isinstance(event, Poison | Rotate):
+    async def _first_slice(self, event: AnyEvent) -> AppliedBatch:
+        if isinstance(event, InvalidEvent | Rotate):
             raise TypeError("an event without memberships has no slices")
         return await self.slice(event, give_up=False)
 
@@ -123,9 +123,9 @@ class Writer:
         *,
         last: bool,
         known: bool = True,
-        fault: Fault | None = None,
-    ) -> Work:
-        so_far = self.place.slice or Slice()
+        fault: ErrorInfo | None = None,
+    ) -> AppliedBatch:
+        so_far = self.place.slice or SliceProgress()
         decided = decide_slice(
             event,
             snapshot,
@@ -144,26 +144,33 @@ class Writer:
         self.part = None if decided.then is None else event
         return work
 
-    async def _clear(self, rows: list[str]) -> Work:
+    async def _clear(self, rows: list[str]) -> AppliedBatch:
         with metrics.step("apply"):
             await clear_rows(self._database, self.lease, self.place, rows)
-        return Work()
+        return AppliedBatch()
 
-    async def _write_batch(self, events: Sequence[AnyEvent], decision: Decision, snapshot: Snapshot) -> Work:
+    async def _write_batch(
+        self, events: Sequence[AnyEvent], decision: Decision, snapshot: Snapshot
+    ) -> AppliedBatch:
         return await self._apply(events[0].origin, decision, snapshot, self._after(events[-1]), None)
 
-    def _after(self, event: AnyEvent) -> Place:
-        return Place(event.origin.sequence, event.origin.time_ns, self.place.created_ns)
+    def _after(self, event: AnyEvent) -> StreamPosition:
+        return StreamPosition(event.origin.sequence, event.origin.time_ns, self.place.created_ns)
 
     async def _apply(
-        self, first: Incoming, decision: Decision, snapshot: Snapshot, after: Place, keep: Incoming | None
-    ) -> Work:
+        self,
+        first: StreamMessage,
+        decision: Decision,
+        snapshot: Snapshot,
+        after: StreamPosition,
+        keep: StreamMessage | None,
+    ) -> AppliedBatch:
         """Write a decision; the keys it stages are made here and exist nowhere else."""
         entries = outbox.entries(self.lease, decision.owed, first.sequence, self.place)
         staged = {
             change.room.id: RoomKey.mint(change.stage) for change in decision.changes if change.stage is not None
         }
-        work = Work(entries, rooms_after(decision, snapshot, staged), survivors_after(decision, snapshot))
+        work = AppliedBatch(entries, rooms_after(decision, snapshot, staged), survivors_after(decision, snapshot))
         self._leave_newcomers_out(decision, snapshot)
         # A staged key settles soon, and what has been paid can wait for that: members wait for the key.
         paid = [] if staged else self.debts.paid
@@ -198,7 +205,7 @@ class Writer:
 def _orgs_of(event: AnyEvent) -> bool:
     """Tell whether the event may touch more accounts than it names."""
     match event:
-        case Poison() | Rotate():
+        case InvalidEvent() | Rotate():
             return False
         case Remove():
             return event.org is not None

@@ -12,16 +12,16 @@ from time import monotonic
 from typing import Final
 from uuid import uuid4
 
-from roomkeys.errors import Passing, Unexpected
+from roomkeys.errors import TransientError, Unexpected
 from roomkeys.subjects import events_stream
 from store.database import Database, Document
 from store.leases import heartbeats, lease
 from store.leases.heartbeats import Replica
-from worker.broker.cancellation import ended
+from worker.broker.cancellation import cancel_and_wait
 from worker.broker.connection import Broker
 from worker.broker.fanout import Fanout
-from worker.pipeline.deliver import Courier
-from worker.pipeline.large_rooms import PASSES, Passes
+from worker.pipeline.deliver import Publisher
+from worker.pipeline.large_rooms import CONCURRENT_PASSES, PassContext
 from worker.pipeline.tools import Tools
 from worker.replica.feed import Feed
 from worker.replica.partition import Partition
@@ -51,13 +51,13 @@ class Partitions:
     async def look(self) -> None:
         """Give a sign of life, take what is free while below the fair share, hand over what is above it."""
         database, site, me = self._tools.database, self._tools.site, self._tools.owner
-        await heartbeats.beat(database, site, me)
-        alive = living(await heartbeats.replicas(database, site))
+        await heartbeats.heartbeat(database, site, me)
+        alive = alive_ids(await heartbeats.replicas(database, site))
         documents = await lease.cursors(database, site)
         self._forget_finished()
         share = fair_share(alive, me, len(documents))
         idle = [document for document in documents if document["partition"] not in self._running]
-        room, available = max(share - len(self._running), 0), free(idle, alive, me)
+        room, available = max(share - len(self._running), 0), claimable(idle, alive, me)
         for document in available[:room]:
             self._start(document)
         for document in available[room:]:
@@ -87,7 +87,7 @@ class Partitions:
         """Let nothing of this replica go on; what was not handed over is for others to take."""
         for partition, task in self._running.values():
             partition.stop()
-            await ended(task)
+            await cancel_and_wait(task)
 
     def _start(self, document: Document) -> None:
         partition = Partition(document["partition"], self._tools)
@@ -102,8 +102,8 @@ async def serve(settings: Settings, database: Database, broker: Broker, stop: as
     me = f"{gethostname()}-{uuid4().hex[:8]}"
     async with asyncio.TaskGroup() as tasks:
         feed = Feed(broker, events_stream(settings.site_id), settings.partitions, tasks)
-        courier = Courier(broker, database, Fanout(broker, settings.key_fanout_workers), settings.site_id)
-        passes = Passes(broker, database, courier.fanout, asyncio.Semaphore(PASSES))
+        courier = Publisher(broker, database, Fanout(broker, settings.key_fanout_workers), settings.site_id)
+        passes = PassContext(broker, database, courier.fanout, asyncio.Semaphore(CONCURRENT_PASSES))
         tools = Tools(settings, database, broker, feed, courier, passes, me)
         feeding = tasks.create_task(feed.run())
         partitions = Partitions(tools, tasks)
@@ -112,11 +112,11 @@ async def serve(settings: Settings, database: Database, broker: Broker, stop: as
         finally:
             await partitions.end()
             await feed.close()
-            await ended(feeding)
+            await cancel_and_wait(feeding)
     try:
         await heartbeats.leave(database, me)
-        await heartbeats.bury(database, settings.site_id, _FORGET_MS)
-    except (Passing, Unexpected) as error:
+        await heartbeats.prune(database, settings.site_id, _FORGET_MS)
+    except (TransientError, Unexpected) as error:
         log.warning("left without a word", cause=str(error))
 
 
@@ -133,7 +133,7 @@ async def _own_partitions(partitions: Partitions, broker: Broker, stop: asyncio.
                 partitions.stand_back()
             else:
                 await partitions.look()
-        except (Passing, Unexpected) as error:
+        except (TransientError, Unexpected) as error:
             log.warning("database out of reach", cause=str(error))
         try:
             await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
@@ -142,7 +142,7 @@ async def _own_partitions(partitions: Partitions, broker: Broker, stop: asyncio.
     await partitions.hand_over()
 
 
-def living(known: Sequence[Replica]) -> list[str]:
+def alive_ids(known: Sequence[Replica]) -> list[str]:
     """Return the ids of the replicas that are alive, in order.
 
     A sign of life from the future is a former primary's clock's: whoever lives gives another one at once.
@@ -158,6 +158,6 @@ def fair_share(alive: Sequence[str], me: str, partitions: int) -> int:
     return whole + (alive.index(me) < left_over)
 
 
-def free(documents: Sequence[Document], alive: Sequence[str], me: str) -> list[Document]:
+def claimable(documents: Sequence[Document], alive: Sequence[str], me: str) -> list[Document]:
     """Return the cursor documents whose partition nobody alive serves, or that this replica has dropped."""
     return [document for document in documents if document["owner"] not in alive or document["owner"] == me]

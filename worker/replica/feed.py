@@ -8,14 +8,14 @@ slow partition delays no other, and nothing is buffered without bound. (design.m
 import asyncio
 from typing import Final
 
-from roomkeys.errors import Passing
+from roomkeys.errors import TransientError
 from roomkeys.events.decode import decode, parse, room_of
-from roomkeys.events.event import AnyEvent, Incoming
-from roomkeys.events.position import Place, partition_of
+from roomkeys.events.event import AnyEvent, StreamMessage
+from roomkeys.events.position import StreamPosition, partition_of
 from roomkeys.subjects import operation_of
-from worker.broker.cancellation import ended
+from worker.broker.cancellation import cancel_and_wait
 from worker.broker.connection import Broker
-from worker.broker.consumer import FeedBroken, Reader
+from worker.broker.consumer import Consumer, FeedBroken
 from worker.broker.stream import expired, resume_after
 from worker.pipeline.inbox import Inbox
 from worker.telemetry import metrics
@@ -26,7 +26,7 @@ _RETRY_SECONDS: Final = 0.5
 log = logger("feed")
 
 
-class StreamChanged(Passing):
+class StreamChanged(TransientError):
     """The stream is not the one that was read so far: every partition has to find its place in it anew."""
 
 
@@ -43,9 +43,9 @@ class Feed:
         self._ending: set[asyncio.Task[None]] = set()
         self._joined = asyncio.Event()
         self._moved = asyncio.Event()
-        self.place: Place | None = None
+        self.place: StreamPosition | None = None
 
-    def join(self, partition: int, place: Place) -> Inbox:
+    def join(self, partition: int, place: StreamPosition) -> Inbox:
         """Return an inbox that gets the partition's events after `place`."""
         inbox = Inbox(partition, place, self._moved)
         self._inboxes[partition] = inbox
@@ -73,9 +73,9 @@ class Feed:
         for partition in list(self._inboxes):
             self.leave(partition)
         for task in self._ending:
-            await ended(task)
+            await cancel_and_wait(task)
 
-    def seen(self, inbox: Inbox) -> Place:
+    def seen(self, inbox: Inbox) -> StreamPosition:
         """Return how far the stream has been read for this partition."""
         if inbox.attached and self.place is not None and self.place.sequence > inbox.place.sequence:
             return self.place
@@ -93,7 +93,7 @@ class Feed:
                 )
             except StreamChanged as error:
                 self._start_over(error)
-            except Passing as error:
+            except TransientError as error:
                 log.warning("stream out of reach", cause=str(error))
             await asyncio.sleep(_RETRY_SECONDS)
 
@@ -106,12 +106,12 @@ class Feed:
         if await resume_after(self._broker, self._stream, place) != place:
             raise StreamChanged("re-made or shortened")
         await self._note_expired(place)
-        async with Reader(self._broker, self._stream, place.sequence + 1) as reader:
+        async with Consumer(self._broker, self._stream, place.sequence + 1) as reader:
             while True:
                 for message in await reader.read():
                     await self._route(message, place.created_ns)
 
-    async def _note_expired(self, place: Place) -> None:
+    async def _note_expired(self, place: StreamPosition) -> None:
         """Say what the stream's limits took while nothing was read: the reader sees no gap where it begins."""
         if lost := await expired(self._broker, self._stream, place):
             metrics.STREAM_FAULTS.inc()
@@ -124,7 +124,7 @@ class Feed:
         for inbox in self._inboxes.values():
             inbox.fail(error)
 
-    async def _route(self, message: Incoming, created_ns: int) -> None:
+    async def _route(self, message: StreamMessage, created_ns: int) -> None:
         """Hand a message to its partition; those that fall behind catch up by themselves."""
         event = self._decode(message)
         if event is not None:
@@ -135,10 +135,10 @@ class Feed:
                     self._detach(inbox)
                 elif inbox.failure is None:
                     inbox.put(event)
-                    inbox.place = Place(message.sequence, message.time_ns, created_ns)
-        self.place = Place(message.sequence, message.time_ns, created_ns)
+                    inbox.place = StreamPosition(message.sequence, message.time_ns, created_ns)
+        self.place = StreamPosition(message.sequence, message.time_ns, created_ns)
 
-    def _decode(self, message: Incoming) -> AnyEvent | None:
+    def _decode(self, message: StreamMessage) -> AnyEvent | None:
         if operation_of(message.subject) is None:
             metrics.SKIPPED.inc()
             return None
@@ -178,7 +178,7 @@ class Feed:
             try:
                 if await self._catch_up_once(inbox):
                     return
-            except Passing as error:
+            except TransientError as error:
                 log.warning("catching up, starting over", partition=inbox.partition, cause=str(error))
             await asyncio.sleep(_RETRY_SECONDS)
 
@@ -189,7 +189,7 @@ class Feed:
             inbox.fail(StreamChanged("re-made or shortened"))
             return True
         await self._note_expired(inbox.place)
-        async with Reader(self._broker, self._stream, inbox.place.sequence + 1) as reader:
+        async with Consumer(self._broker, self._stream, inbox.place.sequence + 1) as reader:
             while True:
                 for message in await reader.read():
                     event = self._decode(message)
@@ -198,7 +198,7 @@ class Feed:
                         if inbox.failure is not None:
                             return True
                         inbox.put(event)
-                    inbox.place = Place(message.sequence, message.time_ns, created_ns)
+                    inbox.place = StreamPosition(message.sequence, message.time_ns, created_ns)
                     if self.place is not None and inbox.place.sequence >= self.place.sequence:
                         inbox.attached = True
                         return True

@@ -9,13 +9,13 @@ import time
 from random import uniform
 from typing import Any, Final
 
-from roomkeys.errors import LostLease, Passing, Unexpected
-from roomkeys.events.position import Place
+from roomkeys.errors import LeaseLost, TransientError, Unexpected
+from roomkeys.events.position import StreamPosition
 from roomkeys.subjects import events_stream
 from store.database import Document
 from store.leases import lease as cursors
 from worker.broker.stream import resume_after
-from worker.pipeline.batch_limits import Pace
+from worker.pipeline.batch_limits import BatchSizer
 from worker.pipeline.inbox import Inbox
 from worker.pipeline.loop import Loop
 from worker.pipeline.tools import Tools
@@ -67,9 +67,9 @@ class Partition:
         """Serve the partition under one lease; True: it is over, False: it was interrupted."""
         try:
             await self._serve_under_lease(document)
-        except LostLease:
+        except LeaseLost:
             log.info("partition is another replica's", partition=self.number)
-        except Passing as error:
+        except TransientError as error:
             log.warning("interrupted", partition=self.number, cause=str(error))
             return False
         except Exception as error:  # noqa: BLE001 - one partition's trouble is not the others'
@@ -83,7 +83,7 @@ class Partition:
             await asyncio.sleep(uniform(backoff / 2, backoff))  # noqa: S311 - jitter, not a secret
             try:
                 documents = await cursors.cursors(self._tools.database, self._tools.site)
-            except (Passing, Unexpected) as error:
+            except (TransientError, Unexpected) as error:
                 log.warning("database out of reach", partition=self.number, cause=str(error))
                 continue
             mine = (item for item in documents if item["partition"] == self.number)
@@ -95,7 +95,7 @@ class Partition:
         lease, place = await cursors.take(tools.database, document, tools.owner)
         await self._end_former_sessions()
         log.info("partition taken", partition=self.number, epoch=lease.epoch, after=place.sequence)
-        loop = Loop(tools, lease, place, Pace(tools.settings.max_batch_events))
+        loop = Loop(tools, lease, place, BatchSizer(tools.settings.max_batch_events))
         try:
             await loop.recover()
             await self._go_on(loop)
@@ -167,6 +167,6 @@ class Partition:
         if not len(inbox) and seen.sequence > loop.place.sequence:
             await self._move(loop, seen)
 
-    async def _move(self, loop: Loop, place: Place) -> None:
+    async def _move(self, loop: Loop, place: StreamPosition) -> None:
         await cursors.move(self._tools.database, loop.lease, loop.place, place)
         loop.writer.place = place

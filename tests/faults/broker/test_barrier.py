@@ -7,7 +7,7 @@ import nats
 import nats.errors
 import pytest
 
-from roomkeys.errors import Passing
+from roomkeys.errors import TransientError
 from tests.faults.machinery.wire import Place, Stall, Swallow
 from tests.harness.proxy import Chunk, Cut, Proxy, proxied
 from tests.harness.site import Rig
@@ -116,7 +116,7 @@ async def test_writing_without_a_connection_says_that_the_broker_is_away(nats_ur
         broker = await brokers.connect(read_settings(nats_url=proxy.url), "test")
         proxy.accepting = False
         await cut(proxy, broker)
-        with pytest.raises(Passing, match="away"):
+        with pytest.raises(TransientError, match="away"):
             await broker.write(b"PUB a 2\r\nhi\r\n")
         assert not await broker.confirm(broker.breaks)
         proxy.accepting = True

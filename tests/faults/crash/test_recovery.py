@@ -10,16 +10,16 @@ from roomkeys.decisions.decide import decide
 from roomkeys.errors import Unexpected
 from store.leases import heartbeats
 from tests.harness.site import Rig
-from worker.pipeline.deliver import Courier
+from worker.pipeline.deliver import Publisher
 from worker.pipeline.loop import Loop
 
 CREATE = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
 STEPS: list[tuple[type, str]] = [
-    (Courier, "tell"),
-    (Courier, "fan_out"),
+    (Publisher, "tell"),
+    (Publisher, "fan_out"),
     (Loop, "_confirm"),
     (Loop, "_settle"),
-    (Courier, "announce"),
+    (Publisher, "announce"),
     (Loop, "_announce"),
 ]
 
@@ -92,7 +92,7 @@ async def test_an_outcome_that_was_decided_stays_although_the_world_has_changed(
     await site_rig.users("alice", "bob", "carol")
     async with site_rig.worker():
         await site_rig.ask("create", CREATE)
-        crashing(monkeypatch, Courier, "tell", after=False)
+        crashing(monkeypatch, Publisher, "tell", after=False)
         step = Loop.recover
 
         async def recover(self: Loop) -> None:

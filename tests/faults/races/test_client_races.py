@@ -19,7 +19,7 @@ from roomkeys.client import RoomKeys, protocol
 from roomkeys.client.envelope import EncryptedMessage, seal
 from roomkeys.client.keyring import HeldKey, Holder, KeyRing
 from roomkeys.keys import RoomKey
-from roomkeys.membership import RoomState
+from roomkeys.membership import RoomView
 from roomkeys.messages import key_replies, key_requests
 from roomkeys.messages.key_requests import Item
 from roomkeys.messages.room_key import RoomKeyEvent, marshal
@@ -41,8 +41,8 @@ def key(room_id: str, version: int) -> RoomKey:
     return RoomKey(version, secret(room_id, version))
 
 
-def state(room_id: str, version: int) -> RoomState:
-    return RoomState(key(room_id, version), tuple(key(room_id, older) for older in range(version)))
+def state(room_id: str, version: int) -> RoomView:
+    return RoomView(key(room_id, version), tuple(key(room_id, older) for older in range(version)))
 
 
 def live(room_id: str, version: int) -> list[HeldKey]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from roomkeys.errors import Passing, Unexpected
-from roomkeys.events.position import Place
+from roomkeys.errors import TransientError, Unexpected
+from roomkeys.events.position import StreamPosition
 from roomkeys.subjects import events_stream, events_subjects
 from store.database import Driver, connect, session_id
 from store.leases import lease
@@ -161,14 +161,14 @@ async def test_who_is_not_told_that_a_lease_was_taken_gives_its_session_to_nobod
     own_mongo: MongoServer, driver: Driver
 ) -> None:
     database = connect(own_mongo.uri, "chat", driver)
-    await lease.ensure_cursors(database, "s", 1, Place(0, 0, 0))
+    await lease.ensure_cursors(database, "s", 1, StreamPosition(0, 0, 0))
     (seen,) = await lease.cursors(database, "s")
     late = {"code": 64, "errmsg": "waiting for replication timed out"}
     hindrance = {"failCommands": ["findAndModify"], "writeConcernError": late}
     await database.client.admin.command(
         {"configureFailPoint": "failCommand", "mode": {"times": 1}, "data": hindrance}
     )
-    with pytest.raises((Passing, Unexpected)):
+    with pytest.raises((TransientError, Unexpected)):
         await lease.take(database, seen, "me")
     await database["later"].insert_one({})  # once the majority has this, it has that too
     (taken,) = await lease.cursors(database, "s")

@@ -12,7 +12,7 @@ import pytest
 from nats.js.api import RetentionPolicy
 
 from roomkeys import subjects
-from roomkeys.events.position import Place
+from roomkeys.events.position import StreamPosition
 from store.leases import lease
 from tests.harness.processes import ROOM_WORKER, Ended, run, variables
 from tests.harness.site import Rig
@@ -100,7 +100,7 @@ async def test_a_stream_that_forgets_events_is_amiss(site_rig: Rig) -> None:
 
 async def test_other_partitions_than_the_stored_ones_are_amiss(site_rig: Rig) -> None:
     database = open_database(site_rig.settings)
-    await lease.ensure_cursors(database, site_rig.site, 3, Place(0, 0, 0))
+    await lease.ensure_cursors(database, site_rig.site, 3, StreamPosition(0, 0, 0))
     await database.close()
     stopped, findings = await check(variables(site_rig))
     assert stopped.code == 1

@@ -9,7 +9,7 @@ from nats.aio.client import Client
 from roomkeys.client import RoomKeys
 from tests.harness.processes import ended, left_in, run, running, says
 from worker.cli.demo import command
-from worker.cli.demo.subscriber import Reader
+from worker.cli.demo.subscriber import Subscriber
 
 
 async def test_the_demo_passes_and_tells_its_story_without_a_terminal(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ async def test_the_demo_leaves_nothing_behind_when_it_is_interrupted(
 async def test_the_demo_fails_when_somebody_gets_no_keys(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Deaf(Reader):
+    class Deaf(Subscriber):
         def _keys_of(self, client: Client, account: str) -> RoomKeys:
             return super()._keys_of(client, "nobody" if account == "carol" else account)
 
@@ -75,7 +75,7 @@ async def test_the_demo_fails_when_somebody_gets_no_keys(
 async def test_the_demo_fails_when_the_removed_one_gets_the_new_key(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Eavesdropper(Reader):
+    class Eavesdropper(Subscriber):
         def _keys_of(self, client: Client, account: str) -> RoomKeys:
             return super()._keys_of(client, "alice" if account == "bob" else account)
 

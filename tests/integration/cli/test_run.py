@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from roomkeys import subjects
-from roomkeys.events.position import Place
+from roomkeys.events.position import StreamPosition
 from store.leases import lease
 from tests.harness.processes import ended, run, running, says, variables
 from tests.harness.site import Rig
@@ -67,7 +67,7 @@ async def test_it_serves_until_sigterm_and_exits_0(site_rig: Rig) -> None:
 
 async def test_another_number_of_partitions_ends_it_with_2_and_names_the_stored_one(site_rig: Rig) -> None:
     database = open_database(site_rig.settings)
-    await lease.ensure_cursors(database, site_rig.site, 3, Place(0, 0, 0))
+    await lease.ensure_cursors(database, site_rig.site, 3, StreamPosition(0, 0, 0))
     await database.close()
     stopped = await run("run", env=variables(site_rig))
     assert stopped.code == 2

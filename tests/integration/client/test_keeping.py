@@ -8,7 +8,7 @@ import pytest
 from roomkeys import subjects
 from roomkeys.client import HeldKey, RoomKeys
 from roomkeys.client.envelope import seal
-from roomkeys.client.errors import Ended, NotStored
+from roomkeys.client.errors import ClientClosed, KeyStoreFailed
 from tests.harness.key_service import Asking, room, service
 from tests.harness.polling import PATIENCE, until
 from tests.harness.site import Rig
@@ -48,7 +48,7 @@ async def test_a_key_that_cannot_be_stored_is_not_held_until_it_can(asking: Aski
     store = Store()
     store.fails = True
     async with RoomKeys(asking.client, "bob", asking.site, store=store) as keys:
-        with pytest.raises(NotStored):
+        with pytest.raises(KeyStoreFailed):
             await keys.open("r1", seal(key("r1", 6), b"x"), deadline=0.3)
         assert keys.held("r1") == []
         store.fails = False
@@ -86,9 +86,9 @@ async def test_iterators_and_searches_end_with_the_context_and_the_connection_st
         opening = asyncio.ensure_future(keys.key("r1", 9, deadline=PATIENCE))
         await asyncio.sleep(0)
     assert [item async for item in changes] == []
-    with pytest.raises(Ended):
+    with pytest.raises(ClientClosed):
         await opening
-    with pytest.raises(Ended):
+    with pytest.raises(ClientClosed):
         await keys.key("r1", 8)
     assert asking.client.is_connected
     await send(asking, "bob", ("r1", key("r1", 8)))

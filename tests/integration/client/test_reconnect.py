@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 
 from roomkeys import subjects
 from roomkeys.client import RoomKeys
-from roomkeys.client.errors import Ended
+from roomkeys.client.errors import ClientClosed
 from tests.harness.key_service import room, secret, service
 from tests.harness.polling import PATIENCE, until
 from tests.harness.site import rig
@@ -136,5 +136,5 @@ async def test_whoever_waits_learns_that_a_connection_is_closed_for_good(nc: Cli
         with pytest.raises(StopAsyncIteration):
             await asyncio.wait_for(anext(changes), PATIENCE)
         await asyncio.wait_for(waiting, PATIENCE)
-        with pytest.raises(Ended):
+        with pytest.raises(ClientClosed):
             await keys.key("r1", deadline=PATIENCE)

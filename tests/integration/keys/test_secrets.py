@@ -16,20 +16,20 @@ from prometheus_client import generate_latest
 from pydantic import SecretStr
 from pymongo import AsyncMongoClient, InsertOne
 
-from roomkeys.decisions.decision import Decision, Owed, RoomChange
+from roomkeys.decisions.decision import Decision, OutboxEntry, RoomChange
 from roomkeys.decisions.snapshot import Snapshot
-from roomkeys.errors import Passing, Rejection, Unexpected
+from roomkeys.errors import Rejection, TransientError, Unexpected
 from roomkeys.keys import KeyRecord, RoomKey
-from roomkeys.membership import Kind, Room, RoomState
+from roomkeys.membership import Kind, Room, RoomView
 from roomkeys.messages.room_key import RoomKeyEvent, Sender
 from store.database import connect
 from store.leases.lease import Lease
 from store.transaction import Bulk, commit
-from store.writes.outbox import Entry
+from store.writes.outbox import StoredEntry
 from tests.conftest import until
 from tests.harness.site import Received, Rig, rig
 from worker.local.servers import MongoServer, NatsServer
-from worker.pipeline.applied import Work
+from worker.pipeline.applied import AppliedBatch
 from worker.settings import WrongSetting, read_settings
 from worker.telemetry import logs, metrics
 
@@ -196,7 +196,7 @@ def holders() -> dict[str, Any]:
     record = KeyRecord(high=3, settled=2, current=key, staged=key, replaced=(key,), seen=3)
     room = Room("r1", "general", Kind.CHANNEL, "site", keys=record)
     change = RoomChange(room, high=3, stage=3)
-    entry = Entry("id", Owed("r1", ()))
+    entry = StoredEntry("id", OutboxEntry("r1", ()))
     uri = f"mongodb://user:{SECRET.hex()}@127.0.0.1/"
     passwords = {"nats_user": "u", "nats_password": SECRET.hex(), "mongo_password": SECRET.hex()}
     settings = read_settings(nats_url="nats://127.0.0.1:1", mongo_uri=uri, **passwords)
@@ -204,13 +204,13 @@ def holders() -> dict[str, Any]:
         "RoomKey": key,
         "KeyRecord": record,
         "RoomKeyEvent": RoomKeyEvent("r1", key),
-        "RoomState": RoomState(key, (key,)),
+        "RoomState": RoomView(key, (key,)),
         "Room": room,
         "Snapshot": Snapshot(rooms={"r1": room}),
         "RoomChange": change,
         "Decision": Decision(1, (change,), (entry.owed,)),
         "Entry": entry,
-        "Work": Work([entry], {"r1": room}),
+        "Work": AppliedBatch([entry], {"r1": room}),
         "Lease": Lease("site", 0, "me", 1, {"session": SECRET}),
         "Settings": settings,
     }
@@ -286,7 +286,7 @@ async def test_the_drivers_error_texts_do_quote_keys_so_none_may_be_told(
         await over["rooms"].create_index("keyRotation.staged.priv", unique=True)
         document = {"keyRotation": {"staged": {"priv": SECRET}}}
         await client[database].rooms.insert_one(dict(document))
-        with pytest.raises((Passing, Unexpected)) as caught:  # noqa: PT012 - what fails is up to the driver
+        with pytest.raises((TransientError, Unexpected)) as caught:  # noqa: PT012 - what fails is up to the driver
             async with asyncio.timeout(10):
                 session = await over.start_session()
                 await commit(over, session, [Bulk("rooms", [InsertOne(dict(document))])])

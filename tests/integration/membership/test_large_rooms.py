@@ -9,7 +9,7 @@ import pytest
 
 from store.reads import members
 from tests.harness.site import Rig
-from worker.pipeline.deliver import Courier
+from worker.pipeline.deliver import Publisher
 
 MEMBERS = [f"m{number}" for number in range(8)]
 BIG: dict[str, Any] = {"roomId": "big", "name": "Big", "users": MEMBERS, "requesterAccount": "alice"}
@@ -142,14 +142,14 @@ async def test_a_newcomer_hears_of_the_membership_before_a_pass_brings_the_key(
         asked = [await remove(site_rig, "m0")]
         await asyncio.wait_for(held.reached.wait(), 30)
         applied, passed = asyncio.Event(), asyncio.Event()
-        tell = Courier.tell
+        tell = Publisher.tell
 
-        async def later(self: Courier, owed: Any) -> None:
+        async def later(self: Publisher, owed: Any) -> None:
             applied.set()
             await passed.wait()
             await tell(self, owed)
 
-        monkeypatch.setattr(Courier, "tell", later)
+        monkeypatch.setattr(Publisher, "tell", later)
         asked.append(await site_rig.publish("member.add", {**BIG, "users": ["m0"]}))
         await asyncio.wait_for(applied.wait(), 30)
         held.released.set()

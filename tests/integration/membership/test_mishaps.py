@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from roomkeys.decisions.decision import Outcome, Owed
+from roomkeys.decisions.decision import OutboxEntry, Outcome
 from roomkeys.errors import Unexpected
 from roomkeys.subjects import Operation, events_stream, events_subjects
 from store.reads import members
 from store.reads.slices import rows_to_clear
-from store.writes.outbox import Entry
+from store.writes.outbox import StoredEntry
 from store.writes.settle import settle
 from tests.harness.site import Rig
-from worker.pipeline.large_rooms import Drainers
-from worker.pipeline.pending_results import MOST_HELD, Debts
+from worker.pipeline.large_rooms import LargeRooms
+from worker.pipeline.pending_results import MOST_HELD, PendingResults
 from worker.telemetry import metrics
 
 MEMBERS = [f"m{number}" for number in range(8)]
@@ -108,9 +108,9 @@ async def test_a_pass_that_ends_while_another_room_settles_is_noticed_at_once(
         await site_rig.ask("create", room("one", *MEMBERS))
         await site_rig.ask("create", room("two", *MEMBERS))
         held = Held(monkeypatch, "one", "two")
-        second_over, passing = asyncio.Event(), Drainers._pass
+        second_over, passing = asyncio.Event(), LargeRooms._pass
 
-        async def watched(self: Drainers, room_id: str, *args: Any) -> None:
+        async def watched(self: LargeRooms, room_id: str, *args: Any) -> None:
             await passing(self, room_id, *args)
             if room_id == "two":
                 second_over.set()
@@ -121,7 +121,7 @@ async def test_a_pass_that_ends_while_another_room_settles_is_noticed_at_once(
             held.released["two"].set()
             await asyncio.wait_for(second_over.wait(), 30)
 
-        monkeypatch.setattr(Drainers, "_pass", watched)
+        monkeypatch.setattr(LargeRooms, "_pass", watched)
         asked = [await site_rig.publish("key.rotate", rotate(name)) for name in ("one", "two")]
         for reached in held.reached.values():
             await asyncio.wait_for(reached.wait(), 30)
@@ -289,6 +289,9 @@ async def test_an_event_whose_rows_cannot_be_read_is_given_up_between_slices(
 def test_results_that_wait_are_counted_not_the_entries_that_hold_them() -> None:
     """A batch of 256 events of one room is one entry."""
     outcome = Outcome(1, Operation.ROTATE, 0, "big", "alice", "x")
-    debts = Debts()
-    debts.hold((Entry(str(at), Owed("big", (outcome,) * 256, high=1)) for at in range(MOST_HELD // 100)), {"big"})
+    debts = PendingResults()
+    debts.hold(
+        (StoredEntry(str(at), OutboxEntry("big", (outcome,) * 256, high=1)) for at in range(MOST_HELD // 100)),
+        {"big"},
+    )
     assert debts.too_many

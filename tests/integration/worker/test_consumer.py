@@ -8,7 +8,7 @@ from roomkeys.subjects import event_subject, events_stream
 from tests.harness.site import PATIENCE, Rig
 from worker.app import bootstrap_streams
 from worker.broker import connection as brokers
-from worker.broker.consumer import Reader
+from worker.broker.consumer import Consumer
 
 MESSAGES = 40
 BODY = b"x" * 400_000
@@ -25,7 +25,7 @@ async def test_a_reader_that_nobody_reads_from_stops_asking(
     jetstream, stream = site_rig.nc.jetstream(), events_stream(site_rig.site)
     for _ in range(MESSAGES):
         await jetstream.publish(event_subject(site_rig.site, "create"), BODY)
-    async with Reader(broker, stream, 1) as reader, asyncio.timeout(PATIENCE):
+    async with Consumer(broker, stream, 1) as reader, asyncio.timeout(PATIENCE):
         (name,) = [info.name for info in await jetstream.consumers_info(stream)]
         while (info := await jetstream.consumer_info(stream, name)).num_waiting and info.num_pending:
             await broker.client.flush()

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from roomkeys.decisions.decision import Owed
-from roomkeys.errors import Passing
+from roomkeys.decisions.decision import OutboxEntry
+from roomkeys.errors import TransientError
 from tests.harness.site import Rig
-from worker.pipeline.applied import Work
-from worker.pipeline.deliver import Courier
+from worker.pipeline.applied import AppliedBatch
+from worker.pipeline.deliver import Publisher
 from worker.pipeline.loop import Loop
 
 CROWD = 600
@@ -23,15 +23,15 @@ def room(room_id: str, *users: str) -> dict[str, Any]:
 
 def interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupt the next announcement, so that the lease is taken anew."""
-    announce, before = Courier.announce, list[str]()
+    announce, before = Publisher.announce, list[str]()
 
-    async def interrupting(self: Courier, owed: Iterable[Owed]) -> None:
+    async def interrupting(self: Publisher, owed: Iterable[OutboxEntry]) -> None:
         if not before:
             before.append("interrupted")
-            raise Passing("the broker is away for a moment")
+            raise TransientError("the broker is away for a moment")
         await announce(self, list(owed))
 
-    monkeypatch.setattr(Courier, "announce", interrupting)
+    monkeypatch.setattr(Publisher, "announce", interrupting)
 
 
 @pytest.mark.parametrize("odd", [{"_id": ObjectId()}, {"roles": [None, "member"]}], ids=["_id", "roles"])
@@ -79,10 +79,10 @@ async def test_whoever_joins_is_told_before_the_key_also_by_recovery(
     asked = [await site_rig.publish("member.add", body) for body in adds]
     deliver, interrupted = Loop._deliver, list[int]()
 
-    async def interrupting(self: Loop, work: Work, small: Any) -> None:
+    async def interrupting(self: Loop, work: AppliedBatch, small: Any) -> None:
         if not interrupted:
             interrupted.append(len(work.entries))
-            raise Passing("the broker is away for a moment")
+            raise TransientError("the broker is away for a moment")
         await deliver(self, work, small)
 
     monkeypatch.setattr(Loop, "_deliver", interrupting)

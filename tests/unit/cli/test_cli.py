@@ -6,7 +6,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from roomkeys.errors import Passing
+from roomkeys.errors import TransientError
 from worker.app import BrokerClosed
 from worker.cli.check.mongo import _replica_set
 from worker.cli.demo.sandbox import local_settings
@@ -105,7 +105,7 @@ def test_every_wrong_setting_of_a_group_is_a_line_and_hides_what_followed_from_i
 
 
 def test_what_is_this_projects_own_speaks_for_itself() -> None:
-    group = ExceptionGroup("", [BrokerClosed("closed for good"), Failed("no such letter"), Passing("away")])
+    group = ExceptionGroup("", [BrokerClosed("closed for good"), Failed("no such letter"), TransientError("away")])
     assert complaints(group) == (["closed for good", "no such letter", "away"], 1)
 
 

@@ -8,7 +8,7 @@ from nats.js.api import RawStreamMsg
 
 from roomkeys.client.keyring import HeldKey
 from roomkeys.events.decode import decode
-from roomkeys.events.event import Add, Create, Incoming, Remove, Rotate
+from roomkeys.events.event import Add, Create, Remove, Rotate, StreamMessage
 from roomkeys.keys import RoomKey
 from roomkeys.subjects import event_subject
 from worker.broker import producer
@@ -20,7 +20,7 @@ from worker.cli.tail import key_line, update_line
 def event(request: Request) -> object:
     """Decode a request as the worker does."""
     body = orjson.dumps({**request.body, "timestamp": 1})
-    origin = Incoming(1, 0, event_subject("s", request.suffix), body, request.id)
+    origin = StreamMessage(1, 0, event_subject("s", request.suffix), body, request.id)
     return decode(origin, orjson.loads(body))
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from worker.cli.demo.command import verdict
 from worker.cli.demo.story import STORY, Add, Reading, Say, expectations, judge, people
-from worker.cli.demo.subscriber import Reader
+from worker.cli.demo.subscriber import Subscriber
 
 EXPECTED = expectations(STORY)
 LAST = len(EXPECTED) - 1
@@ -88,7 +88,7 @@ def test_a_message_that_reached_nobody_is_a_complaint_for_each() -> None:
     assert len(judge(EXPECTED, {})) == sum(len(message.members | message.removed) for message in EXPECTED)
 
 
-class Fixed(Reader):
+class Fixed(Subscriber):
     """A reader that read at once what it was given, and in the end something else."""
 
     def __init__(self, account: str, at_once: list[Reading], in_the_end: list[Reading]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roomkeys.client.envelope import EncryptedMessage, read_envelope, seal, unseal
-from roomkeys.client.errors import NotAnEnvelope, NotOpened
+from roomkeys.client.errors import DecryptionFailed, InvalidEnvelope
 from roomkeys.keys import RoomKey
 
 KEY = RoomKey(7, bytes(range(32)))
@@ -37,14 +37,14 @@ def test_no_nonce_is_used_twice() -> None:
 
 def test_another_key_or_a_changed_message_is_not_opened() -> None:
     sealed = seal(KEY, b"hello")
-    with pytest.raises(NotOpened, match=r"^key 7 does not open this message$"):
+    with pytest.raises(DecryptionFailed, match=r"^key 7 does not open this message$"):
         unseal(RoomKey(7, bytes(32)), read_envelope(sealed))
     raw = bytearray(b64decode(sealed["ciphertext"]))
     raw[0] ^= 1
     changed: EncryptedMessage = {**sealed, "ciphertext": b64encode(raw).decode()}
-    with pytest.raises(NotOpened):
+    with pytest.raises(DecryptionFailed):
         unseal(KEY, read_envelope(changed))
-    with pytest.raises(NotOpened):
+    with pytest.raises(DecryptionFailed):
         unseal(KEY, read_envelope({**sealed, "ciphertext": ""}))
 
 
@@ -64,11 +64,11 @@ def test_another_key_or_a_changed_message_is_not_opened() -> None:
     ],
 )
 def test_what_is_no_envelope_is_said_to_be_none(change: dict[str, Any], what: str) -> None:
-    with pytest.raises(NotAnEnvelope, match=f"^{what} must be"):
+    with pytest.raises(InvalidEnvelope, match=f"^{what} must be"):
         read_envelope({**seal(KEY, b""), **change})
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"nonsense", b"\xff"])
 def test_what_is_no_json_object_is_no_envelope(data: bytes) -> None:
-    with pytest.raises(NotAnEnvelope, match="JSON"):
+    with pytest.raises(InvalidEnvelope, match="JSON"):
         read_envelope(data)

@@ -2,17 +2,17 @@
 
 import pytest
 
-from roomkeys.client.errors import KeyNotAvailable, ServiceAway
-from roomkeys.client.fetcher import Questions
+from roomkeys.client.errors import KeyNotAvailable, ServiceUnavailable
+from roomkeys.client.fetcher import KeyFetcher
 from roomkeys.client.keyring import HeldKey, Holder, KeyRing
-from roomkeys.client.resync import Pauses
+from roomkeys.client.resync import Backoff
 from roomkeys.keys import RoomKey
-from roomkeys.membership import RoomState
+from roomkeys.membership import RoomView
 from roomkeys.messages import key_replies, key_requests
 from roomkeys.messages.key_requests import Item
 
 OURS, THEIRS, OLD = RoomKey(7, b"o" * 32), RoomKey(7, b"t" * 32), RoomKey(3, b"3" * 32)
-STATES = {"r1": RoomState(THEIRS, (OLD,))}
+STATES = {"r1": RoomView(THEIRS, (OLD,))}
 
 
 class Service:
@@ -30,10 +30,10 @@ class Service:
         return None if self.away else key_replies.batch_answer(key_requests.read_batch(body), STATES, 5)
 
 
-def asking(ring: KeyRing, *meanwhile: HeldKey, away: bool = False) -> tuple[Service, Questions]:
+def asking(ring: KeyRing, *meanwhile: HeldKey, away: bool = False) -> tuple[Service, KeyFetcher]:
     holder = Holder(ring, None, lambda _, __: None)
     service = Service(holder, *meanwhile, away=away)
-    return service, Questions(service.request, "bob", "s", holder, Pauses())
+    return service, KeyFetcher(service.request, "bob", "s", holder, Backoff())
 
 
 async def test_a_key_that_came_meanwhile_is_not_replaced_by_the_answer() -> None:
@@ -65,6 +65,8 @@ async def test_without_an_answer_every_item_has_an_error_of_its_own() -> None:
     _, questions = asking(KeyRing(), away=True)
     outcome = await questions.several([Item("r1"), Item("r2", 4)])
     away = [
-        (type(error), error.room_id, error.version) for error in outcome.values() if isinstance(error, ServiceAway)
+        (type(error), error.room_id, error.version)
+        for error in outcome.values()
+        if isinstance(error, ServiceUnavailable)
     ]
-    assert away == [(ServiceAway, "r1", None), (ServiceAway, "r2", 4)]
+    assert away == [(ServiceUnavailable, "r1", None), (ServiceUnavailable, "r2", 4)]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import pytest
 
 from roomkeys.client.keyring import HeldKey, Holder, KeyRing
-from roomkeys.client.listeners import Changes
+from roomkeys.client.listeners import KeyListeners
 from roomkeys.keys import RoomKey
 
 
@@ -102,7 +102,7 @@ async def test_another_key_for_a_version_is_refused_with_a_warning_that_shows_ne
 
 
 async def test_everybody_who_follows_gets_every_key_in_order_until_the_end() -> None:
-    changes = Changes()
+    changes = KeyListeners()
     first, second = changes.follow(), changes.follow()
     for version in (1, 2):
         changes.tell(key(version))
@@ -115,7 +115,7 @@ async def test_everybody_who_follows_gets_every_key_in_order_until_the_end() -> 
 async def test_a_callback_is_called_until_it_is_taken_back_and_one_that_fails_harms_nobody(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    changes = Changes()
+    changes = KeyListeners()
     called: list[int] = []
 
     def fails(held: HeldKey) -> None:
@@ -131,7 +131,7 @@ async def test_a_callback_is_called_until_it_is_taken_back_and_one_that_fails_ha
 
 
 async def test_an_iterator_that_is_not_read_keeps_the_newest_keys_only() -> None:
-    changes = Changes(most_unread=3)
+    changes = KeyListeners(most_unread=3)
     slow = changes.follow()
     for version in range(10):
         changes.tell(key(version))

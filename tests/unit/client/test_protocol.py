@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from roomkeys.client import protocol
 from roomkeys.client.keyring import HeldKey
 from roomkeys.keys import RoomKey
-from roomkeys.membership import RoomState
+from roomkeys.membership import RoomView
 from roomkeys.messages import key_replies, key_requests
 from roomkeys.messages.key_requests import Item
 from roomkeys.messages.room_key import RoomKeyEvent, marshal
 
 ONE, TWO = RoomKey(1, bytes(32)), RoomKey(2, bytes(range(32)))
-STATES = {"r1": RoomState(TWO, (ONE,)), "r2": RoomState(ONE)}
+STATES = {"r1": RoomView(TWO, (ONE,)), "r2": RoomView(ONE)}
 
 
 def test_a_key_message_is_read_as_the_worker_writes_it() -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from roomkeys.client.resync import CatchUp
+from roomkeys.client.resync import Resync
 from tests.harness.polling import until
 
 
@@ -29,8 +29,8 @@ class Passes:
 
 
 @asynccontextmanager
-async def serving(passes: Passes) -> AsyncIterator[CatchUp]:
-    catch_up = CatchUp(passes.run)
+async def serving(passes: Passes) -> AsyncIterator[Resync]:
+    catch_up = Resync(passes.run)
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(catch_up.serve())
         yield catch_up

@@ -4,9 +4,16 @@ import asyncio
 
 import pytest
 
-from roomkeys.client.errors import Ended, KeyMissing, KeyNotAvailable, NotInTime, NotRoomMember, ServiceAway
+from roomkeys.client.errors import (
+    ClientClosed,
+    KeyMissing,
+    KeyNotAvailable,
+    KeyTimeout,
+    NotRoomMember,
+    ServiceUnavailable,
+)
 from roomkeys.client.pending import Searches
-from roomkeys.client.resync import Pauses
+from roomkeys.client.resync import Backoff
 from roomkeys.keys import RoomKey
 from roomkeys.messages.key_requests import Item
 from tests.harness.polling import until
@@ -16,7 +23,7 @@ ITEM = Item("r1", 3)
 PATIENCE = 20
 
 
-class Impatient(Pauses):
+class Impatient(Backoff):
     def after(self, failures: int) -> float:
         assert failures > 0
         return 0
@@ -50,7 +57,7 @@ async def test_a_hundred_who_miss_a_key_ask_for_it_once() -> None:
 
 
 async def test_what_passes_is_asked_again_and_what_does_not_is_raised_at_once() -> None:
-    away = ServiceAway("r1", 3)
+    away = ServiceUnavailable("r1", 3)
     service = Service(away, away, KeyNotAvailable("r1", 3), NotRoomMember("r1", 3, passing=False))
     async with asyncio.TaskGroup() as tasks:
         searches = Searches(service.ask, Impatient(), tasks)
@@ -75,7 +82,9 @@ async def test_a_key_that_comes_by_itself_ends_the_search() -> None:
     assert len(searches) == 0
 
 
-@pytest.mark.parametrize(("errors", "expected"), [((), NotInTime), ((KeyNotAvailable("r1", 3),), KeyNotAvailable)])
+@pytest.mark.parametrize(
+    ("errors", "expected"), [((), KeyTimeout), ((KeyNotAvailable("r1", 3),), KeyNotAvailable)]
+)
 async def test_at_the_deadline_the_last_reason_is_raised(
     errors: tuple[KeyMissing, ...], expected: type[KeyMissing]
 ) -> None:
@@ -93,7 +102,7 @@ async def test_one_who_gives_up_does_not_end_the_others_search() -> None:
     async with asyncio.TaskGroup() as tasks:
         searches = Searches(service.ask, Impatient(), tasks)
         staying = tasks.create_task(searches.find(ITEM, PATIENCE))
-        with pytest.raises(NotInTime):
+        with pytest.raises(KeyTimeout):
             await searches.find(ITEM, 0)
         searches.arrived(ITEM, KEY)
         assert await staying == KEY
@@ -107,14 +116,14 @@ async def test_whoever_waits_is_told_of_the_end_and_whoever_comes_later_too() ->
         waiting = asyncio.ensure_future(searches.find(ITEM, PATIENCE))
         await until(lambda: service.asked)
         searches.close()
-        with pytest.raises(Ended):
+        with pytest.raises(ClientClosed):
             await waiting
-        with pytest.raises(Ended):
+        with pytest.raises(ClientClosed):
             await searches.find(ITEM, PATIENCE)
 
 
 def test_pauses_grow_to_a_limit_and_differ_from_client_to_client() -> None:
-    clients = [Pauses() for _ in range(1000)]
+    clients = [Backoff() for _ in range(1000)]
     for pauses in clients:
         grown = [pauses.after(failures) for failures in range(1, 10)]
         assert grown == sorted(grown)
@@ -126,4 +135,4 @@ def test_pauses_grow_to_a_limit_and_differ_from_client_to_client() -> None:
 
 def test_an_error_says_what_is_missing_and_why() -> None:
     assert str(KeyNotAvailable("r1", 3)) == "room r1: no key 3: it has expired or is not in use yet"
-    assert str(NotInTime("r1", None)) == "room r1: no key in use: nothing came before the deadline"
+    assert str(KeyTimeout("r1", None)) == "room r1: no key in use: nothing came before the deadline"

@@ -12,8 +12,8 @@ from roomkeys.decisions.decide import decide
 from roomkeys.decisions.decision import MEMBER_LEFT, MEMBER_REMOVED, Decision, MembersNotice, Outcome
 from roomkeys.decisions.slices import Sliceable, SliceDecision, decide_slice
 from roomkeys.errors import INTERNAL_FAULT
-from roomkeys.events.event import AnyEvent, Poison, Remove, Rotate
-from roomkeys.events.position import Slice
+from roomkeys.events.event import AnyEvent, InvalidEvent, Remove, Rotate
+from roomkeys.events.position import SliceProgress
 from roomkeys.membership import Kind
 from roomkeys.tokens import is_bot
 from tests.unit.builders import NOW, SITE, add, decode_body, remove
@@ -62,7 +62,7 @@ def test_slices_come_to_what_the_event_comes_to_at_once(
 
 
 def sliceable(event: AnyEvent | None) -> Sliceable | None:
-    if event is None or isinstance(event, Poison | Rotate):
+    if event is None or isinstance(event, InvalidEvent | Rotate):
         return None
     return None if getattr(event, "kind", Kind.CHANNEL) != Kind.CHANNEL else event
 
@@ -70,7 +70,7 @@ def sliceable(event: AnyEvent | None) -> Sliceable | None:
 def play(world: World, event: Sliceable, most: int) -> list[Outcome]:
     """Apply the event slice by slice and return what each came to."""
     outcomes: list[Outcome] = []
-    state: Slice | None = Slice()
+    state: SliceProgress | None = SliceProgress()
     known = everybody_is_known(world, event)
     while state is not None:
         accounts = touched(world, event, state.after)
@@ -84,7 +84,7 @@ def play(world: World, event: Sliceable, most: int) -> list[Outcome]:
 
 
 def one_slice(
-    world: World, event: Sliceable, accounts: list[str], state: Slice, *, last: bool, known: bool
+    world: World, event: Sliceable, accounts: list[str], state: SliceProgress, *, last: bool, known: bool
 ) -> SliceDecision:
     snapshot = world.snapshot([event])
     decided = decide_slice(
@@ -137,7 +137,7 @@ def test_an_event_that_is_given_up_in_part_still_takes_the_key_from_whom_it_remo
     world = World([room_of("alice", "bob", "carol").for_world()], USERS)
     event = sliceable(remove("bob", "carol"))
     assert event is not None
-    begun = one_slice(world, event, ["bob"], Slice(), last=False, known=True).then
+    begun = one_slice(world, event, ["bob"], SliceProgress(), last=False, known=True).then
     assert begun is not None
     assert begun.rotates
     snapshot = world.snapshot([event])
@@ -162,7 +162,7 @@ def test_somebody_unknown_in_a_later_slice_fails_the_event_before_anything_is_wr
     world = World([room_of("alice").for_world()], USERS)
     event = sliceable(add("bob", "nobody"))
     assert event is not None
-    end = one_slice(world, event, ["bob"], Slice(), last=False, known=False)
+    end = one_slice(world, event, ["bob"], SliceProgress(), last=False, known=False)
     assert (end.then, end.decision.changes, error_of(end.decision)) == (None, (), "not_found")
 
 

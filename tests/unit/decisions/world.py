@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from roomkeys.decisions.decision import Decision, Owed, RoomChange
+from roomkeys.decisions.decision import Decision, OutboxEntry, RoomChange
 from roomkeys.decisions.snapshot import Snapshot
-from roomkeys.events.event import Add, AnyEvent, Create, Poison, Remove
+from roomkeys.events.event import Add, AnyEvent, Create, InvalidEvent, Remove
 from roomkeys.keys import UNUSED, KeyRecord, RoomKey
 from roomkeys.membership import Member, Room, User
 
@@ -47,7 +47,7 @@ def touched_by(batch: Iterable[AnyEvent]) -> tuple[set[str], set[str], set[str],
     """Return the accounts and orgs named, and the rooms to which orgs come and from which they go."""
     accounts, orgs, gains, loses = set[str](), set[str](), set[str](), set[str]()
     for event in batch:
-        if isinstance(event, Poison):
+        if isinstance(event, InvalidEvent):
             continue
         accounts.add(event.requester)
         if isinstance(event, Create | Add):
@@ -129,7 +129,7 @@ class World:
             assert change.stage == stored.high
             stored.staged = change.stage
 
-    def _send(self, owed: Owed, current: RoomKey | None) -> None:
+    def _send(self, owed: OutboxEntry, current: RoomKey | None) -> None:
         """Send joiners what they are owed. The members of a pass under way may have been read before."""
         stored = self.rooms.get(owed.room_id or "")
         assert stored is not None or not owed.joiners

@@ -5,7 +5,7 @@ import pytest
 
 from roomkeys.events.decode import decode as decode_event
 from roomkeys.events.decode import parse, room_of
-from roomkeys.events.event import Add, Create, Poison, Remove, Rotate
+from roomkeys.events.event import Add, Create, InvalidEvent, Remove, Rotate
 from roomkeys.events.position import partition_of
 from roomkeys.membership import Kind
 from roomkeys.subjects import Operation
@@ -80,7 +80,7 @@ def test_the_stream_time_stands_in_for_a_timestamp_of_zero() -> None:
 
 @pytest.mark.parametrize("account", ["alice", "p_app", "helper.bot", "陳愛麗", "a-b_c@d", "é" * 127])
 def test_every_token_is_an_account(account: str) -> None:
-    assert not isinstance(add(account, requesterAccount=account), Poison)
+    assert not isinstance(add(account, requesterAccount=account), InvalidEvent)
 
 
 @pytest.mark.parametrize(

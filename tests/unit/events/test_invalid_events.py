@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from roomkeys.events.event import AnyEvent, Poison
+from roomkeys.events.event import AnyEvent, InvalidEvent
 from tests.unit.builders import ALICE, BODIES, changed, decode_body
 
 CANARY = "CANARY7f3a"
@@ -87,7 +87,7 @@ WRONG_SHAPES = [
 
 
 def reason(decoded: AnyEvent | None) -> tuple[str, str]:
-    assert isinstance(decoded, Poison)
+    assert isinstance(decoded, InvalidEvent)
     return decoded.error.code, decoded.error.reason
 
 
@@ -176,7 +176,7 @@ def test_error_texts_never_quote_the_payload(suffix: str, name: str, value: obje
                 return CANARY + " "
 
     decoded = decode_body(suffix, orjson.dumps(BODIES[suffix] | {name: salted(value), CANARY: CANARY}))
-    if isinstance(decoded, Poison):
+    if isinstance(decoded, InvalidEvent):
         assert CANARY not in repr(decoded.error)
 
 
@@ -184,5 +184,5 @@ def test_error_texts_never_quote_the_payload(suffix: str, name: str, value: obje
 def test_error_texts_quote_no_bad_account_or_room(suffix: str) -> None:
     fields = [{"roomId": f"{CANARY} x"}, {"requester": f"{CANARY}.x", "requesterAccount": f"{CANARY}.x"}]
     for decoded in (changed(suffix, **field) for field in fields):
-        assert isinstance(decoded, Poison)
+        assert isinstance(decoded, InvalidEvent)
         assert CANARY not in repr(decoded.error)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roomkeys.events.event import Poison
+from roomkeys.events.event import InvalidEvent
 from roomkeys.keys import RoomKey
 from roomkeys.messages.room_key import RoomKeyEvent, marshal
 from tests.harness.asyncapi import Node, Sent, document, place
@@ -122,7 +122,7 @@ def test_nothing_is_said_of_what_a_message_holds() -> None:
 def agree(suffix: str, body: bytes) -> None:
     """Require that the document and the worker find an event's shape right, or both find it wrong."""
     found, whys = place(Sent(f"chat.room.canonical.{SITE}.{suffix}", body))
-    assert bool(found) is not isinstance(decode_body(suffix, body), Poison), whys
+    assert bool(found) is not isinstance(decode_body(suffix, body), InvalidEvent), whys
 
 
 @pytest.mark.parametrize("suffix", BODIES)

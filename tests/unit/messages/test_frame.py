@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roomkeys.events.event import Incoming
+from roomkeys.events.event import StreamMessage
 from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.messages.frame import Recipients, frame, message, split
 from roomkeys.messages.room_key import RoomKeyEvent
@@ -117,7 +117,7 @@ def test_the_longest_token_is_let_through() -> None:
 def test_no_repr_shows_a_secret() -> None:
     key = RoomKey(3, b"CANARY" * 5 + b"xy")
     record = KeyRecord(current=key, staged=key, replaced=(key,))
-    message = Incoming(1, 0, "chat.room.canonical.site-a.create", b"CANARY")
+    message = StreamMessage(1, 0, "chat.room.canonical.site-a.create", b"CANARY")
     for shown in (key, record, RoomKeyEvent("r1", key), message):
         assert "CANARY" not in f"{shown!r} {shown}"
     assert repr(key) == "RoomKey(version=3)"

@@ -6,15 +6,15 @@ from typing import Any
 import orjson
 import pytest
 
-from roomkeys.errors import Fault, Rejection
+from roomkeys.errors import ErrorInfo, Rejection
 from roomkeys.keys import RoomKey
-from roomkeys.membership import RoomState
+from roomkeys.membership import RoomView
 from roomkeys.messages import key_replies, key_requests
 from roomkeys.messages.key_requests import Batch, Item, Sync
 
 OLD, NOW = RoomKey(3, b"o" * 32), RoomKey(4, b"n" * 32)
-ROOM = RoomState(NOW, (OLD,), users=5, apps=1, rotating=True)
-WRONG = Fault("bad_request", "invalid_request", "wrong")
+ROOM = RoomView(NOW, (OLD,), users=5, apps=1, rotating=True)
+WRONG = ErrorInfo("bad_request", "invalid_request", "wrong")
 AT = 1_747_000_000_000
 
 
@@ -37,8 +37,8 @@ def test_a_key_is_exactly_three_fields_in_order() -> None:
         (Item("r1", fault=WRONG), {"r1": ROOM}, "invalid_request"),
         (Item("", fault=WRONG), {}, "invalid_request"),
         (Item("r1", 5), {"r1": ROOM}, "key_not_available"),
-        (Item("r1"), {"r1": RoomState()}, "key_not_available"),
-        (Item("r1", 4), {"r1": RoomState(rotating=True)}, "key_not_available"),
+        (Item("r1"), {"r1": RoomView()}, "key_not_available"),
+        (Item("r1", 4), {"r1": RoomView(rotating=True)}, "key_not_available"),
     ],
 )
 def test_membership_is_asked_first_the_shape_next_the_key_last(item: Item, states: Any, reason: str) -> None:
@@ -72,7 +72,7 @@ def test_a_batch_tells_only_the_fields_that_were_asked_for(fields: tuple[str, ..
 
 
 def test_a_status_is_five_fields_for_members_and_one_for_others() -> None:
-    answer = key_replies.status_answer(["r2", "r1", "dm"], {"r1": ROOM, "dm": RoomState(users=2)})
+    answer = key_replies.status_answer(["r2", "r1", "dm"], {"r1": ROOM, "dm": RoomView(users=2)})
     assert answer == (
         b'{"r2":{"member":false},'
         b'"r1":{"member":true,"keyVersion":4,"userCount":5,"appCount":1,"rotating":true},'
@@ -82,7 +82,7 @@ def test_a_status_is_five_fields_for_members_and_one_for_others() -> None:
 
 def page(have: dict[str, int], rooms: list[str], *, most: int = 10, more: bool = False) -> tuple[list[str], Any]:
     """Return the rooms of a page, and the room after which the next one begins."""
-    states = {room_id: ROOM for room_id in rooms if room_id != "gone"} | {"keyless": RoomState()}
+    states = {room_id: ROOM for room_id in rooms if room_id != "gone"} | {"keyless": RoomView()}
     items, cursor = key_replies.sync_page("alice", Sync(have), rooms, states, most=most, more=more)
     after = None if cursor is None else key_requests.read_sync("alice", orjson.dumps({"cursor": cursor})).after
     return [item.room_id for item in items], after

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from pydantic_core import PydanticSerializationError
 
-from roomkeys.decisions.decision import Outcome, Owed
+from roomkeys.decisions.decision import OutboxEntry, Outcome
 from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.membership import Member
 from roomkeys.subjects import Operation
 from store import documents
-from store.writes.outbox import Entry, entry_document
+from store.writes.outbox import StoredEntry, entry_document
 
 SECRET = bytes(range(32))
 
@@ -82,4 +82,4 @@ def test_an_entry_that_could_not_be_read_back_is_not_written() -> None:
     odd: Any = Member("s1", "u1", account=5)  # type: ignore[arg-type]  # as from a document
     outcome = Outcome(1, Operation.REMOVE, 0, removed=(odd,))
     with pytest.raises(PydanticSerializationError):
-        entry_document(Entry("x", Owed("r1", (outcome,))))
+        entry_document(StoredEntry("x", OutboxEntry("r1", (outcome,))))

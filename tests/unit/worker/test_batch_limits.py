@@ -3,7 +3,7 @@
 import pytest
 
 from worker.pipeline import batch_limits
-from worker.pipeline.batch_limits import Pace
+from worker.pipeline.batch_limits import BatchSizer
 
 
 class Clock:
@@ -22,7 +22,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_three_conflicts_halve_the_batch_and_a_success_doubles_it() -> None:
-    tried = Pace(256)
+    tried = BatchSizer(256)
     for _ in range(3):
         tried.conflict()
     assert tried.events == 128
@@ -33,14 +33,14 @@ def test_three_conflicts_halve_the_batch_and_a_success_doubles_it() -> None:
 
 
 def test_a_failure_lets_events_go_one_at_a_time() -> None:
-    tried = Pace(256)
+    tried = BatchSizer(256)
     tried.failed(alone=False)
     assert tried.events == 1
     assert not tried.gives_up
 
 
 def test_an_event_is_given_up_only_after_it_has_failed_alone_for_a_while(clock: Clock) -> None:
-    tried = Pace(256)
+    tried = BatchSizer(256)
     for _ in range(50):
         tried.failed(alone=True)
     assert not tried.gives_up, "an election takes seconds"
@@ -51,7 +51,7 @@ def test_an_event_is_given_up_only_after_it_has_failed_alone_for_a_while(clock: 
 
 
 def test_failures_in_company_do_not_count_against_the_first_event(clock: Clock) -> None:
-    tried = Pace(256)
+    tried = BatchSizer(256)
     tried.failed(alone=False)
     clock.now += 2 * batch_limits.SECONDS_BEFORE_GIVING_UP
     tried.failed(alone=True)
@@ -59,7 +59,7 @@ def test_failures_in_company_do_not_count_against_the_first_event(clock: Clock) 
 
 
 def test_pauses_grow_and_are_bounded() -> None:
-    tried = Pace(256)
+    tried = BatchSizer(256)
     pauses = [tried.failed(alone=True) for _ in range(20)]
     assert pauses == sorted(pauses)
     assert pauses[0] < pauses[-1] <= 2

@@ -11,7 +11,7 @@ from roomkeys.keys import RoomKey
 from roomkeys.messages.frame import frame
 from roomkeys.messages.room_key import RoomKeyEvent, marshal
 from worker.broker.fanout import CHUNK_ACCOUNTS, CHUNK_BYTES, Fanout, chunks
-from worker.pipeline.deliver import Courier
+from worker.pipeline.deliver import Publisher
 from worker.telemetry import metrics
 
 KEY = RoomKey(3, bytes(range(32)))
@@ -36,8 +36,8 @@ class Wire:
         return [line.split(b".")[2].decode() for line in lines if line.startswith(b"PUB ")]
 
 
-def courier(wire: Any) -> Courier:
-    return Courier(wire, None, Fanout(wire, 4), "site-a")  # type: ignore[arg-type]  # no database is asked
+def courier(wire: Any) -> Publisher:
+    return Publisher(wire, None, Fanout(wire, 4), "site-a")  # type: ignore[arg-type]  # no database is asked
 
 
 def page_of(count: int) -> dict[str, list[str]]:

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from roomkeys.events.event import Rotate
-from roomkeys.events.position import Place
+from roomkeys.events.position import StreamPosition
 from tests.unit.builders import rotate
 from worker.pipeline.inbox import INBOX_EVENTS, Inbox
 from worker.replica.feed import Feed, StreamChanged
 
-HERE = Place(10, 1_000, 7)
+HERE = StreamPosition(10, 1_000, 7)
 
 
 def feed(tasks: Any = None) -> Feed:
@@ -28,13 +28,13 @@ def fill(inbox: Inbox) -> None:
 def test_a_partition_at_the_feeds_place_is_attached_at_once() -> None:
     made = feed()
     assert made.join(0, HERE).attached
-    assert made.join(1, Place(12, 1_200, 7)).attached
+    assert made.join(1, StreamPosition(12, 1_200, 7)).attached
 
 
 def test_a_place_in_another_stream_of_the_same_name_is_refused() -> None:
     made = feed()
     made.join(0, HERE)
-    stranger = made.join(1, Place(5_000, 900, 6))
+    stranger = made.join(1, StreamPosition(5_000, 900, 6))
     assert isinstance(stranger.failure, StreamChanged)
     assert not stranger.attached
 
@@ -73,7 +73,7 @@ async def test_who_reads_an_inbox_that_was_left_finds_the_error_and_not_silence(
 def test_an_attached_inbox_has_seen_what_the_feed_has_seen() -> None:
     made = feed()
     inbox = made.join(0, HERE)
-    made.place = Place(20, 2_000, 7)
+    made.place = StreamPosition(20, 2_000, 7)
     assert made.seen(inbox) == made.place
     inbox.attached = False
     assert made.seen(inbox) == HERE

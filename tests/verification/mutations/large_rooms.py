@@ -7,7 +7,7 @@ from typing import Any
 
 from store.reads import members
 from tests.verification.mutations.site_under_test import ADD, CREATE, PATIENCE, REMOVE, Town
-from worker.pipeline.deliver import Courier
+from worker.pipeline.deliver import Publisher
 
 
 class HeldPass:
@@ -53,14 +53,14 @@ async def a_newcomer_behind_the_pass(town: Town) -> AsyncIterator[None]:
 @asynccontextmanager
 async def a_newcomer_before_the_pass(town: Town) -> AsyncIterator[None]:
     """Let a pass come to somebody new after they were written and before they are told."""
-    held, tell = HeldPass(town), Courier.tell
+    held, tell = HeldPass(town), Publisher.tell
 
-    async def late(self: Courier, owed: Any) -> None:
+    async def late(self: Publisher, owed: Any) -> None:
         if held.reached.is_set() and not held.released.is_set():
             held.released.set()
             await town.briefly_until(lambda: town.made.keys("dave"))
         await tell(self, owed)
 
-    town.monkeypatch.setattr(Courier, "tell", late)
+    town.monkeypatch.setattr(Publisher, "tell", late)
     async with joining(town, held, "dave"):
         yield

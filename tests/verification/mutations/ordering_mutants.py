@@ -8,7 +8,7 @@ from typing import Any
 from nats.aio.client import Client
 from pymongo import UpdateOne
 
-from roomkeys.errors import LostLease
+from roomkeys.errors import LeaseLost
 from store.leases.lease import CURSORS
 from store.transaction import Bulk
 from tests.verification.oracle.verdict import CLOCK_MS
@@ -40,7 +40,7 @@ class OnlyReads:
     def applying(self, apply: Any) -> Callable[..., Any]:
         async def looked(database: Any, lease: Any, **what: Any) -> None:
             if not await database[CURSORS].find_one(lease.fence):
-                raise LostLease
+                raise LeaseLost
             await apply(database, lease, **what)
 
         return looked

@@ -66,7 +66,7 @@ async def crash_after_delivering(town: Town) -> AsyncIterator[None]:
 async def a_zombie(town: Town) -> AsyncIterator[None]:
     """Let another replica take over from one that is taken for dead, and that then goes on where it was."""
     held, released, over, zombies = asyncio.Event(), asyncio.Event(), asyncio.Event(), list[str]()
-    committing, beat = transaction.commit, heartbeats.beat
+    committing, beat = transaction.commit, heartbeats.heartbeat
 
     async def hold(database: Any, session: Any, bulks: Any) -> None:
         if not armed.is_set() or held.is_set():
@@ -88,7 +88,7 @@ async def a_zombie(town: Town) -> AsyncIterator[None]:
     armed = asyncio.Event()
     town.monkeypatch.setattr("worker.replica.assignment.LEASE_MS", 1_500)
     town.monkeypatch.setattr("store.writes.apply.commit", hold)
-    town.monkeypatch.setattr("store.leases.heartbeats.beat", die)
+    town.monkeypatch.setattr("store.leases.heartbeats.heartbeat", die)
     async with town.worker():
         await town.ask("create", CREATE)
         armed.set()

@@ -4,7 +4,7 @@ from tests.verification.mutations import key_mutants, large_rooms, ordering_muta
 from tests.verification.mutations.mutation import Mutation
 from tests.verification.oracle.verdict import Invariant
 
-COURIER = "worker.pipeline.deliver:Courier"
+COURIER = "worker.pipeline.deliver:Publisher"
 LOOP = "worker.pipeline.loop:Loop"
 
 MUTATIONS = (
@@ -134,19 +134,19 @@ MUTATIONS = (
     ),
     Mutation(
         "a big room's newcomer is not handed the key on its way",
-        {"worker.pipeline.large_rooms:Drainers.staged": lambda _: lambda _self, _rooms: {}},
+        {"worker.pipeline.large_rooms:LargeRooms.staged": lambda _: lambda _self, _rooms: {}},
         large_rooms.a_newcomer_behind_the_pass,
         Invariant.HOLD,
     ),
     Mutation(
         "a big room's newcomer is sent the key before the notice",
-        {"worker.pipeline.large_rooms:Drainers.leave_out": lambda _: lambda _self, _room, _accounts: None},
+        {"worker.pipeline.large_rooms:LargeRooms.leave_out": lambda _: lambda _self, _room, _accounts: None},
         large_rooms.a_newcomer_before_the_pass,
         Invariant.ORDER,
     ),
     Mutation(
         "a big room settles before its pass is over",
-        {"worker.pipeline.large_rooms:Drainers.take_finished": ordering_mutants.unfinished_too},
+        {"worker.pipeline.large_rooms:LargeRooms.take_finished": ordering_mutants.unfinished_too},
         large_rooms.a_newcomer_behind_the_pass,
         Invariant.HOLD,
     ),

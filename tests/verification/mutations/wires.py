@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.harness.proxy import Chunk
 from tests.verification.mutations.site_under_test import CREATE, PATIENCE, REMOVE, SHORT, Town
-from worker.pipeline.deliver import Courier
+from worker.pipeline.deliver import Publisher
 
 
 @asynccontextmanager
@@ -44,9 +44,9 @@ async def a_big_rooms_keys_held_up(town: Town) -> AsyncIterator[None]:
 @asynccontextmanager
 async def cut_before_the_barrier(town: Town) -> AsyncIterator[None]:
     """Let the connection break, and be back, between a new key and its barrier."""
-    fan_out, cut = Courier.fan_out, asyncio.Event()
+    fan_out, cut = Publisher.fan_out, asyncio.Event()
 
-    async def interrupted(self: Courier, keys: Any, *args: Any) -> None:
+    async def interrupted(self: Publisher, keys: Any, *args: Any) -> None:
         if 1 not in {key.version for key in keys.values()} or cut.is_set():
             await fan_out(self, keys, *args)
             return
@@ -61,7 +61,7 @@ async def cut_before_the_barrier(town: Town) -> AsyncIterator[None]:
             await asyncio.wait_for(broke.wait(), PATIENCE)
         await asyncio.wait_for(self.broker.until_connected(), PATIENCE)
 
-    town.monkeypatch.setattr(Courier, "fan_out", interrupted)
+    town.monkeypatch.setattr(Publisher, "fan_out", interrupted)
     async with town.worker():
         await town.ask("create", CREATE)
         await town.ask("member.remove", REMOVE)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roomkeys.events.event import Poison
+from roomkeys.events.event import InvalidEvent
 from tests.unit.builders import BODIES, SITE, STREAM_MS, decode_body
 from tests.unit.decisions.scripts import commands
 from tests.unit.events.test_invalid_events import NO_OBJECT, NOT_TOKENS, WRONG, WRONG_SHAPES
@@ -31,9 +31,9 @@ def asked(suffix: str, body: bytes) -> Asked:
 def agree(suffix: str, body: bytes) -> None:
     ours, theirs = asked(suffix, body), decode_body(suffix, body)
     assert theirs is not None
-    refusal = (theirs.error.code, theirs.error.reason) if isinstance(theirs, Poison) else None
+    refusal = (theirs.error.code, theirs.error.reason) if isinstance(theirs, InvalidEvent) else None
     assert (ours.refusal, ours.room, ours.operation) == (refusal, theirs.room_id, theirs.operation)
-    if ours.requester is not None or isinstance(theirs, Poison):
+    if ours.requester is not None or isinstance(theirs, InvalidEvent):
         assert ours.requester == theirs.requester
 
 

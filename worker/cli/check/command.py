@@ -4,7 +4,7 @@ import asyncio
 
 import click
 
-from worker.cli.check.finding import Finding, bounded
+from worker.cli.check.finding import CheckResult, bounded
 from worker.cli.check.mongo import mongo_findings
 from worker.cli.check.nats import nats_findings
 from worker.cli.terminal.output import example, json_option, safe, show, show_json
@@ -27,7 +27,7 @@ async def _check(*, as_json: bool) -> int:
         findings = await everything(read_settings())
         code = OK if all(finding.ok for finding in findings) else AMISS
     except WrongSetting as error:
-        findings = [Finding("settings", ok=False, text=line) for line in str(error).splitlines()]
+        findings = [CheckResult("settings", ok=False, text=line) for line in str(error).splitlines()]
         code = WRONG_SETTING
     if as_json:
         show_json({"ok": code == OK, "findings": findings})
@@ -37,15 +37,15 @@ async def _check(*, as_json: bool) -> int:
     return code
 
 
-async def everything(settings: Settings) -> list[Finding]:
+async def everything(settings: Settings) -> list[CheckResult]:
     """Return all findings about settings that are valid; within a few seconds, whatever hangs."""
     of_nats, of_mongo = await asyncio.gather(
         bounded("nats", nats_findings(settings)), bounded("mongodb", mongo_findings(settings))
     )
     text = f"valid, for site {settings.site_id}"
-    return [Finding("settings", ok=True, text=text), *of_nats, *of_mongo]
+    return [CheckResult("settings", ok=True, text=text), *of_nats, *of_mongo]
 
 
-def _show(finding: Finding) -> None:
+def _show(finding: CheckResult) -> None:
     mark = ("ok    ", "green") if finding.ok else ("amiss ", "bold red")
     show(mark, f"{finding.part:20} {safe(finding.text)}")

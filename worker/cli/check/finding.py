@@ -10,7 +10,7 @@ LIMIT_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One thing that is right, or what is wrong with it and how to mend it."""
 
     part: str
@@ -18,15 +18,15 @@ class Finding:
     text: str
 
 
-async def bounded(part: str, findings: AsyncIterator[Finding]) -> list[Finding]:
+async def bounded(part: str, findings: AsyncIterator[CheckResult]) -> list[CheckResult]:
     """Return what was found within the limit."""
-    found: list[Finding] = []
+    found: list[CheckResult] = []
     try:
         async with asyncio.timeout(LIMIT_SECONDS):
             async for finding in findings:
                 found.append(finding)  # noqa: PERF401 - what came before a timeout is kept
     except TimeoutError:
         found.append(
-            Finding(part, ok=False, text=f"no answer within {LIMIT_SECONDS:g} s: is the server overloaded?")
+            CheckResult(part, ok=False, text=f"no answer within {LIMIT_SECONDS:g} s: is the server overloaded?")
         )
     return found

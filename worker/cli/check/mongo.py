@@ -8,13 +8,13 @@ from typing import Any, Final
 from pymongo import DeleteMany, IndexModel
 from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeoutError
 
-from roomkeys.errors import Passing, Unexpected
+from roomkeys.errors import TransientError, Unexpected
 from store.database import Database
 from store.indexes import INDEXES
 from store.leases.lease import CURSORS, stored_partitions
 from store.transaction import Bulk, commit
 from worker.app import open_database
-from worker.cli.check.finding import Finding
+from worker.cli.check.finding import CheckResult
 from worker.cli.terminal.connections import without_user
 from worker.settings import Settings
 
@@ -25,33 +25,33 @@ _UNAUTHORIZED: Final = 13
 _LOGIN: Final = "set MONGO_USERNAME and MONGO_PASSWORD to what the server accepts"
 
 
-async def mongo_findings(settings: Settings) -> AsyncIterator[Finding]:
+async def mongo_findings(settings: Settings) -> AsyncIterator[CheckResult]:
     """Yield a line about the connection, the replica set, transactions, indexes, partitions and the clock."""
     database = open_database(settings.model_copy(update={"mongo_driver": "pymongo"}))
     try:
         async for finding in _findings(database, settings):
             yield finding
     except OperationFailure as error:
-        yield Finding("mongodb", ok=False, text=_refusal(error, settings))
-    except (Passing, Unexpected) as error:
-        yield Finding(
+        yield CheckResult("mongodb", ok=False, text=_refusal(error, settings))
+    except (TransientError, Unexpected) as error:
+        yield CheckResult(
             "mongodb", ok=False, text=f"failed with {error}: may this user write to {settings.mongo_db}?"
         )
     except PyMongoError as error:  # its text may quote what it failed on
-        yield Finding("mongodb", ok=False, text=f"failed with {type(error).__name__}")
+        yield CheckResult("mongodb", ok=False, text=f"failed with {type(error).__name__}")
     finally:
         await database.close()
 
 
-async def _findings(database: Database, settings: Settings) -> AsyncIterator[Finding]:
+async def _findings(database: Database, settings: Settings) -> AsyncIterator[CheckResult]:
     where = without_user(settings.mongo_uri.get_secret_value())
     try:
         async with asyncio.timeout(_SELECT_SECONDS):
             hello = await database.client.admin.command("hello")
     except (TimeoutError, ServerSelectionTimeoutError):
-        yield Finding("mongodb", ok=False, text=f"{where}: {_unreachable(database)}")
+        yield CheckResult("mongodb", ok=False, text=f"{where}: {_unreachable(database)}")
         return
-    yield Finding("mongodb", ok=True, text=f"{where} answers")
+    yield CheckResult("mongodb", ok=True, text=f"{where} answers")
     replica_set = _replica_set(hello)
     yield replica_set
     if replica_set.ok:
@@ -85,33 +85,33 @@ def _refusal(error: OperationFailure, settings: Settings) -> str:
     return f"failed with {type(error).__name__} {error.code}"
 
 
-def _replica_set(hello: dict[str, Any]) -> Finding:
+def _replica_set(hello: dict[str, Any]) -> CheckResult:
     if hello.get("msg") == "isdbgrid":
-        return Finding("replica set", ok=True, text="a sharded cluster")
+        return CheckResult("replica set", ok=True, text="a sharded cluster")
     if "setName" not in hello:
         mend = "start mongod with --replSet rs0 and run rs.initiate() in mongosh; one node is enough"
-        return Finding("replica set", ok=False, text=f"MongoDB is none, so it has no transactions: {mend}")
+        return CheckResult("replica set", ok=False, text=f"MongoDB is none, so it has no transactions: {mend}")
     if not hello.get("isWritablePrimary"):
         mend = "name the set in MONGO_URI (replicaSet=…) instead of one member"
-        return Finding("replica set", ok=False, text=f"{hello.get('me')} cannot be written to: {mend}")
-    return Finding("replica set", ok=True, text=f"{hello['setName']}, primary {hello.get('me')}")
+        return CheckResult("replica set", ok=False, text=f"{hello.get('me')} cannot be written to: {mend}")
+    return CheckResult("replica set", ok=True, text=f"{hello['setName']}, primary {hello.get('me')}")
 
 
-async def _transactions(database: Database) -> Finding:
+async def _transactions(database: Database) -> CheckResult:
     """Commit a transaction that deletes what does not exist; nothing is written."""
     session = await database.start_session()
     try:
         await commit(database, session, [Bulk(CURSORS, [DeleteMany({"_id": ""})])])
-    except (Passing, Unexpected) as error:
-        return Finding(
+    except (TransientError, Unexpected) as error:
+        return CheckResult(
             "transactions", ok=False, text=f"failed with {error}: a replica set is needed, and readWrite"
         )
     finally:
         await session.end_session()
-    return Finding("transactions", ok=True, text="possible")
+    return CheckResult("transactions", ok=True, text="possible")
 
 
-async def _indexes(database: Database, collection: str, models: list[IndexModel]) -> Finding:
+async def _indexes(database: Database, collection: str, models: list[IndexModel]) -> CheckResult:
     part = f"index {collection}"
     there = await database[collection].index_information()
     missing = []
@@ -122,25 +122,25 @@ async def _indexes(database: Database, collection: str, models: list[IndexModel]
             missing.append(wanted["name"])
         elif bool(found.get("unique")) != bool(wanted.get("unique")):
             mend = f"drop it, and the worker makes it anew {'' if wanted.get('unique') else 'not '}unique"
-            return Finding(part, ok=False, text=f"{wanted['name']} is another index: {mend}")
+            return CheckResult(part, ok=False, text=f"{wanted['name']} is another index: {mend}")
     if missing:
-        return Finding(part, ok=True, text=f"the worker makes {', '.join(missing)} when it starts")
-    return Finding(part, ok=True, text="there")
+        return CheckResult(part, ok=True, text=f"the worker makes {', '.join(missing)} when it starts")
+    return CheckResult(part, ok=True, text="there")
 
 
-async def _partitions(database: Database, settings: Settings) -> Finding:
+async def _partitions(database: Database, settings: Settings) -> CheckResult:
     stored, given = await stored_partitions(database, settings.site_id), settings.partitions
     if stored is None:
-        return Finding("partitions", ok=True, text=f"{settings.site_id} starts with {given}")
+        return CheckResult("partitions", ok=True, text=f"{settings.site_id} starts with {given}")
     if stored != given:
         text = f"PARTITIONS must be {stored}, with which {settings.site_id} was started; it is {given}"
-        return Finding("partitions", ok=False, text=text)
-    return Finding("partitions", ok=True, text=f"{stored}, as stored")
+        return CheckResult("partitions", ok=False, text=text)
+    return CheckResult("partitions", ok=True, text=f"{stored}, as stored")
 
 
-def _clock(hello: dict[str, Any]) -> Finding:
+def _clock(hello: dict[str, Any]) -> CheckResult:
     difference = (hello["localTime"].replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds()
     if abs(difference) > _CLOCK_SECONDS:
         text = f"MongoDB's is {difference:+.1f} s from this machine's: set both by NTP; keys would expire wrongly"
-        return Finding("clock", ok=False, text=text)
-    return Finding("clock", ok=True, text="that of MongoDB and this machine agree")
+        return CheckResult("clock", ok=False, text=text)
+    return CheckResult("clock", ok=True, text="that of MongoDB and this machine agree")

@@ -13,7 +13,7 @@ import click
 from worker.cli.demo.sandbox import local_settings, prepare, working
 from worker.cli.demo.stage import MESSAGES, ROOM, Stage
 from worker.cli.demo.story import STORY, Step, expectations, judge, people
-from worker.cli.demo.subscriber import Reader
+from worker.cli.demo.subscriber import Subscriber
 from worker.cli.terminal.connections import database_connection, nats_connection
 from worker.cli.terminal.output import example, show
 from worker.cli.terminal.process import AMISS, OK, Failed, finish
@@ -61,7 +61,7 @@ async def _play(settings: Settings, story: Sequence[Step]) -> list[str]:
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(database_connection(settings))
         broker = await stack.enter_async_context(nats_connection(settings))
-        readers = [Reader(account, ROOM, settings) for account in people(story)]
+        readers = [Subscriber(account, ROOM, settings) for account in people(story)]
         await stack.enter_async_context(working(settings))
         for reader in readers:
             stack.push_async_callback(reader.go)
@@ -78,7 +78,7 @@ async def _play(settings: Settings, story: Sequence[Step]) -> list[str]:
             raise Failed(f"expected that the story ends within {_PATIENCE:g} s; it did not") from None
 
 
-async def verdict(story: Sequence[Step], readers: Sequence[Reader]) -> list[str]:
+async def verdict(story: Sequence[Step], readers: Sequence[Subscriber]) -> list[str]:
     """Hold what everybody could read, when it came and with all keys in the end, against the story."""
     expected = expectations(story)
     at_once = judge([item.at_once() for item in expected], {reader.account: reader.at_once for reader in readers})

@@ -12,7 +12,7 @@ from worker.broker import producer
 from worker.broker.connection import Broker
 from worker.broker.producer import Request
 from worker.cli.demo.story import Add, ComeBack, Create, GoOffline, Reading, Remove, Say, Step
-from worker.cli.demo.subscriber import Reader
+from worker.cli.demo.subscriber import Subscriber
 from worker.cli.terminal.output import safe, show
 from worker.cli.terminal.process import Failed, give_way
 
@@ -24,7 +24,7 @@ MESSAGES: Final = f"demo.room.{ROOM}.message"
 class Stage:
     """A room, a producer, and everybody who listens."""
 
-    def __init__(self, broker: Broker, database: Database, site: str, readers: Sequence[Reader]) -> None:
+    def __init__(self, broker: Broker, database: Database, site: str, readers: Sequence[Subscriber]) -> None:
         self._broker = broker
         self._database = database
         self._site = site
@@ -66,7 +66,7 @@ class Stage:
         keys = [_masked(account, versions) for account, versions in fresh.items() if versions]
         show(("    keys sent: ", "dim"), (", ".join(keys) or "none", "cyan"))
 
-    async def _catches_up(self, reader: Reader) -> None:
+    async def _catches_up(self, reader: Subscriber) -> None:
         held = reader.versions
         await reader.come(MESSAGES)
         missed = self._said[len(reader.envelopes) :]
@@ -75,7 +75,7 @@ class Stage:
         texts = [reading.text or f"nothing ({_why(reading)})" for reading in readings]
         show(("    reads on: ", "dim"), (" ".join(texts) or "nothing was said", "italic"))
 
-    def _reader(self, account: str) -> Reader:
+    def _reader(self, account: str) -> Subscriber:
         return next(reader for reader in self._readers if reader.account == account)
 
     async def _say(self, by: str, text: str) -> None:

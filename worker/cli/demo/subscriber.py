@@ -9,7 +9,7 @@ from nats.aio.msg import Msg
 
 from roomkeys.client import HeldKey, KeyMissing, RoomKeys
 from roomkeys.client.envelope import read_envelope
-from roomkeys.client.errors import NotOpened
+from roomkeys.client.errors import DecryptionFailed
 from worker.cli.demo.story import Reading
 from worker.cli.terminal.connections import nats_connection
 from worker.settings import Settings
@@ -32,7 +32,7 @@ class Disk:
         self._kept += keys
 
 
-class Reader:
+class Subscriber:
     """One account's client, in one room; `at_once` is what it could make of each message when it came.
 
     While it is offline it hears nothing; when it comes back it has what is on its disk, and catches up.
@@ -98,7 +98,7 @@ class Reader:
             if self._keys is not None:
                 text = await self._keys.open(self._room_id, sealed, deadline=_DEADLINE_SECONDS)
                 return Reading(has_key=True, text=text.decode())
-        except NotOpened:
+        except DecryptionFailed:
             return Reading(has_key=True, text=None)
         except KeyMissing:
             pass

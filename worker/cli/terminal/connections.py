@@ -8,7 +8,7 @@ from typing import Final
 import nats.errors
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError, ServiceUnavailableError
 
-from roomkeys.errors import Passing, Unexpected
+from roomkeys.errors import TransientError, Unexpected
 from store.database import Database
 from worker.app import open_database
 from worker.broker.client import SteadyClient
@@ -117,7 +117,7 @@ async def database_connection(settings: Settings) -> AsyncIterator[Database]:
     database = open_database(settings.model_copy(update={"mongo_driver": "pymongo"}))
     try:
         yield database
-    except (Passing, Unexpected) as error:
+    except (TransientError, Unexpected) as error:
         where = without_user(settings.mongo_uri.get_secret_value())
         raise Failed(f"MongoDB at {where}: {error}; `room-worker check` says more") from None
     finally:

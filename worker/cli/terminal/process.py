@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from roomkeys.errors import Passing, Unexpected
+from roomkeys.errors import TransientError, Unexpected
 from worker.app import BrokerClosed
 from worker.broker.producer import NotAnswered, NotTaken
 from worker.cli.terminal.output import safe
@@ -49,7 +49,7 @@ _SPEAKING: Final = (
     ServerUnavailable,
     NotTaken,
     NotAnswered,
-    Passing,
+    TransientError,
     Unexpected,
 )
 
