@@ -24,7 +24,7 @@ class RoomKey:
     secret: bytes = field(repr=False)
 
     @classmethod
-    def mint(cls, version: int) -> "RoomKey":
+    def generate(cls, version: int) -> "RoomKey":
         """Make a new key from the operating system's randomness."""
         return cls(version, token_bytes(KEY_BYTES))
 
@@ -44,21 +44,21 @@ class KeyRecord:
     current: RoomKey | None = None
     staged: RoomKey | None = None
     replaced: tuple[RoomKey, ...] = ()
-    seen: int | None = None
+    highest_seen: int | None = None
     in_use: int | None = None
 
     @property
-    def overtaken(self) -> bool:
+    def superseded(self) -> bool:
         """Tell whether somebody else has put a version in use above the staged one: versions do not go down."""
         return self.staged is not None and self.in_use is not None and self.in_use > self.staged.version
 
     @property
-    def following(self) -> int | None:
+    def next_to_stage(self) -> int | None:
         """Return the version to be staged when the staged key settles; None: it is the last one for now."""
         if self.staged is None:
             return None
         high = self.staged.version if self.high is None else self.high
-        if self.overtaken and self.in_use is not None:
+        if self.superseded and self.in_use is not None:
             high = max(high, self.in_use + 1)
         return high if high > self.staged.version else None
 
@@ -73,27 +73,27 @@ class KeyRecord:
         A room without any trace of a version goes on from the epoch seconds of the broker's time `at_ms`,
         which is above whatever it can have used before it lost its record.
         """
-        return at_ms // 1000 if self.seen is None else self.seen + 1
+        return at_ms // 1000 if self.highest_seen is None else self.highest_seen + 1
 
-    def staging(self, key: RoomKey) -> "KeyRecord":
+    def with_staged(self, key: RoomKey) -> "KeyRecord":
         """Return the record with the key on its way to the members."""
-        return replace(self, high=key.version, staged=key, seen=key.version)
+        return replace(self, high=key.version, staged=key, highest_seen=key.version)
 
-    def settling(self, following: RoomKey | None) -> "KeyRecord":
+    def after_settle(self, following: RoomKey | None) -> "KeyRecord":
         """Return the record with the staged key settled and the following one, if any, on its way."""
         staged = self.staged
         if staged is None:
             return self
-        foreign = tuple(key for key in self.replaced if self.overtaken and key.version > staged.version)
+        foreign = tuple(key for key in self.replaced if self.superseded and key.version > staged.version)
         settled = replace(
             self,
             settled=staged.version,
-            current=None if self.overtaken else staged,
+            current=None if self.superseded else staged,
             staged=None,
             replaced=(staged, *foreign),
-            in_use=self.in_use if self.overtaken else staged.version,
+            in_use=self.in_use if self.superseded else staged.version,
         )
-        return settled if following is None else settled.staging(following)
+        return settled if following is None else settled.with_staged(following)
 
 
 _VERSIONS: Final = 2**53

@@ -80,7 +80,7 @@ def key_record(document: Document) -> KeyRecord:
         current=in_use if in_use == ours else None,
         staged=staged,
         replaced=tuple(replaced),
-        seen=max(versions, default=None),
+        highest_seen=max(versions, default=None),
         in_use=key_version(document.get("encKey")),
     )
 

@@ -66,7 +66,7 @@ _PASSING_TYPES: Final = (ConnectionFailure, ExecutionTimeout, WTimeoutError, Wai
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn the driver's errors into `WriteConflict`, `TransientError` and `Unexpected`, named by kind and code only."""
+    """Translate driver errors into `roomkeys.errors`; the new error names only the kind and the code."""
     try:
         yield
     except BSONError as error:

@@ -59,7 +59,8 @@ Step = Bulk | Look
 async def commit(database: Database, session: Any, steps: Sequence[Step]) -> None:
     """Take the steps in their order and commit them, all or none; a bulk without writes is no command.
 
-    `WriteConflict`: nothing was written; `TransientError`: perhaps it was; or what a step raises itself: nothing was.
+    `WriteConflict`: nothing was written. `TransientError`: perhaps it was. An error that a step's `check` raises:
+    nothing was written.
     """
     wanted: list[Step] = [step for step in steps if isinstance(step, Look) or step.writes]
     with translated():

@@ -139,7 +139,7 @@ async def bootstrap_streams(broker: Broker, site: str) -> None:
 
 
 async def check_streams(broker: Broker, site: str) -> None:
-    """Require both streams, and that nobody's acknowledgement removes an event; `TransientError` says what is amiss."""
+    """Require both streams, and retention by limits; `TransientError` says what is wrong."""
     info = await inspect(broker, subjects.events_stream(site))
     if info.config.retention not in {None, RetentionPolicy.LIMITS}:
         raise TransientError(

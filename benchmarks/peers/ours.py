@@ -39,7 +39,7 @@ class Ours:
     async def send(self, asked: dict[str, Any]) -> _Step:
         """Frame and send one key to accounts that are in memory."""
         room_id, recipients = asked["rooms"][0], accounts(asked["members"])
-        event = RoomKeyEvent(room_id, RoomKey.mint(asked["version"]))
+        event = RoomKeyEvent(room_id, RoomKey.generate(asked["version"]))
 
         async def sent() -> int:
             mark = self.broker.breaks
@@ -65,18 +65,18 @@ class Ours:
         return found
 
     async def _deliver(self, rooms: Sequence[str], size: int, asked: dict[str, Any]) -> _Step:
-        keys = {room_id: RoomKey.mint(asked["version"]) for room_id in rooms}
+        keys = {room_id: RoomKey.generate(asked["version"]) for room_id in rooms}
 
         async def delivered() -> int:
             mark = self.broker.breaks
-            await self.courier.fan_out(keys, {}, self.lease, 0)
+            await self.courier.fan_out_keys(keys, {}, self.lease, 0)
             await self._confirm(mark)
             return size * len(rooms)
 
         return delivered
 
     async def _drain(self, rooms: Sequence[str], size: int, asked: dict[str, Any]) -> _Step:
-        key = RoomKey.mint(asked["version"])
+        key = RoomKey.generate(asked["version"])
         staged = {"$set": {"keyRotation": {"high": key.version, "staged": key_document(key)}}}
         await self.database["rooms"].update_many({"_id": {"$in": rooms}}, staged)
         found = await load_rooms(self.database, rooms, self.lease.session)
@@ -92,7 +92,7 @@ class Ours:
                 await over.wait()
                 over.clear()
                 await asyncio.sleep(0)  # a pass wakes us as its last act, and is over after that
-                finished += len(drainers.take_finished())
+                finished += len(drainers.pop_finished())
             return size * len(found)
 
         return drained

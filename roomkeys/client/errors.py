@@ -3,7 +3,7 @@
     RoomKeysError
     ├── NotAnEnvelope         what is to be opened is no `{version, nonce, ciphertext}`
     ├── NotOpened             the key of that version does not open it
-    └── KeyMissing            room_id, version (None: the one in use), why, passing
+    └── KeyMissing            room_id, version (None: the one in use), reason, retryable
         ├── NotRoomMember     `not_room_member`: this account is no member of the room, or there is none
         ├── KeyNotAvailable   `key_not_available`: expired, or not in use yet
         ├── TooManyRequests   `too_many_requests`: this account asks too often
@@ -13,7 +13,7 @@
         ├── NotInTime         `timeout`: nothing came before the deadline
         └── Ended             `ended`: the client was left meanwhile
 
-`passing` is False where asking again is of no use. No error holds or quotes a key.
+`retryable` is False where asking again is of no use. No error holds or quotes a key.
 """
 
 from typing import ClassVar, Final, Self
@@ -38,76 +38,76 @@ class DecryptionFailed(RoomKeysError):
 
 
 class KeyMissing(RoomKeysError):
-    """A key that is missing, and why; `passing`: it may be there when it is asked for again."""
+    """A key that is missing, and why; `retryable`: it may be there when it is asked for again."""
 
-    why: ClassVar[str]
+    reason: ClassVar[str]
     _words: ClassVar[str]
 
-    def __init__(self, room_id: str, version: int | None, *, passing: bool = True) -> None:
+    def __init__(self, room_id: str, version: int | None, *, retryable: bool = True) -> None:
         which = "key in use" if version is None else f"key {version}"
         super().__init__(f"room {room_id}: no {which}: {self._words}")
         self.room_id = room_id
         self.version = version
-        self.passing = passing
+        self.retryable = retryable
 
-    def anew(self) -> Self:
+    def copy(self) -> Self:
         """Return an equal error for somebody else to raise: one that is raised twice mixes up its traces."""
-        return type(self)(self.room_id, self.version, passing=self.passing)
+        return type(self)(self.room_id, self.version, retryable=self.retryable)
 
 
 class NotRoomMember(KeyMissing):
     """This account is no member of the room, or there is no such room."""
 
-    why = "not_room_member"
+    reason = "not_room_member"
     _words = "this account is no member of the room"
 
 
 class KeyNotAvailable(KeyMissing):
     """The version has expired, or is not in use yet, or the room has no key."""
 
-    why = "key_not_available"
+    reason = "key_not_available"
     _words = "it has expired or is not in use yet"
 
 
 class TooManyRequests(KeyMissing):
     """This account asks too often."""
 
-    why = "too_many_requests"
+    reason = "too_many_requests"
     _words = "this account asks too often"
 
 
 class ServiceUnavailable(KeyMissing):
     """Nobody answers for the site, or nobody who can reach the database."""
 
-    why = "unavailable"
+    reason = "unavailable"
     _words = "the key service does not answer now"
 
 
 class KeyStoreFailed(KeyMissing):
     """The key came, but the program's own store did not take it."""
 
-    why = "not_stored"
+    reason = "not_stored"
     _words = "the store did not take it"
 
 
 class InvalidRequest(KeyMissing):
     """The service does not understand the question: the room's id is none, say."""
 
-    why = "refused"
+    reason = "refused"
     _words = "the key service does not understand the question"
 
 
 class KeyTimeout(KeyMissing):
     """Nothing came before the deadline, no answer either."""
 
-    why = "timeout"
+    reason = "timeout"
     _words = "nothing came before the deadline"
 
 
 class ClientClosed(KeyMissing):
     """The client was left while somebody waited."""
 
-    why = "ended"
+    reason = "ended"
     _words = "the client has ended"
 
 
@@ -124,4 +124,4 @@ _FINAL: Final = (NotRoomMember, InvalidRequest)
 def missing(room_id: str, version: int | None, code: str) -> KeyMissing:
     """Return the error that a code of the service stands for."""
     kind = _BY_CODE.get(code, InvalidRequest)
-    return kind(room_id, version, passing=not issubclass(kind, _FINAL))
+    return kind(room_id, version, retryable=not issubclass(kind, _FINAL))

@@ -74,7 +74,7 @@ class KeyFetcher:
             data = await self._request(self._sync, protocol.sync_request(have, cursor or None, most_bytes))
             page = protocol.Page(code=UNAVAILABLE) if data is None else protocol.read_page(data)
             if page.code is not None or not await self._holder.hold(page.keys):
-                return page.code or KeyStoreFailed.why
+                return page.code or KeyStoreFailed.reason
             cursor = page.cursor
         return None
 
@@ -106,7 +106,7 @@ class KeyFetcher:
             error = missing(item.room_id, item.version, answer.code or answer.codes.get(item, UNAVAILABLE))
             if isinstance(error, KeyNotAvailable) and item.version is not None:
                 # Versions only rise: one before that in use has gone and will not come.
-                error.passing = item.version >= self._holder.ring.in_use().get(item.room_id, 0)
+                error.retryable = item.version >= self._holder.ring.in_use().get(item.room_id, 0)
             return error
         if not stored:
             return KeyStoreFailed(item.room_id, item.version)

@@ -55,7 +55,7 @@ class Searches:
             if not search.waiting:
                 self._end(item, search)
         if isinstance(found, KeyMissing):
-            raise found.anew()
+            raise found.copy()
         return found
 
     def arrived(self, item: Item, key: RoomKey) -> None:
@@ -79,7 +79,7 @@ class Searches:
                 self._found(item, await self._ask(item))
             except KeyMissing as why:
                 search.why = why
-                if not why.passing:
+                if not why.retryable:
                     self._found(item, why)
             if self._searches.get(item) is not search:
                 return

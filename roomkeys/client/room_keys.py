@@ -124,7 +124,7 @@ class RoomKeys:
         if held is not None:
             return held
         if not is_token(room_id) or not (version is None or is_version(version)):
-            raise InvalidRequest(room_id, version, passing=False)
+            raise InvalidRequest(room_id, version, retryable=False)
         return await self._searches.find(Item(room_id, version), deadline)
 
     def held(self, room_id: str) -> list[int]:

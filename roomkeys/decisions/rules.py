@@ -33,15 +33,15 @@ class SliceContext:
     whichever slice.
     """
 
-    begun: bool = False
-    last: bool = True
-    told: bool = False
-    known: bool = True
+    resumed: bool = False
+    is_last: bool = True
+    notice_sent: bool = False
+    all_users_known: bool = True
 
     @property
     def whole(self) -> bool:
         """Tell whether this is all of the event."""
-        return self.last and not self.begun
+        return self.is_last and not self.resumed
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class RuleContext:
         return found
 
     def _require(self, known: bool) -> None:
-        if not self.portion.begun and not (known and self.portion.known):
+        if not self.portion.resumed and not (known and self.portion.all_users_known):
             raise errors.user_not_found()
 
     def of_orgs(self, orgs: Iterable[str]) -> list[User]:
@@ -99,7 +99,7 @@ def _create(event: Create, draft: Draft, desk: RuleContext) -> Effect:
     people = _distinct([*named, *desk.of_orgs(event.orgs)])
     joined = _admit(event, draft, desk, named, people)
     for user in people:
-        draft.send_key(user.account, event.taken_ms)
+        draft.send_key(user.account, event.stored_at_ms)
     return Effect(added=joined)
 
 
@@ -107,7 +107,7 @@ def _founders(event: Create, desk: RuleContext) -> list[User]:
     """Return whom the event names, the requester first: of an event in slices in its first one only."""
     if event.kind == Kind.CHANNEL:
         invited = [account for account in event.accounts if not is_bot(account)]
-        return desk.users(invited if desk.portion.begun else dict.fromkeys((event.requester, *invited)))
+        return desk.users(invited if desk.portion.resumed else dict.fromkeys((event.requester, *invited)))
     if event.accounts == (event.requester,):
         raise errors.self_dm()
     requester = desk.users((event.requester,))
@@ -123,8 +123,8 @@ def _add(event: Add, draft: Draft, desk: RuleContext) -> Effect:
     orgs_before = set(draft.orgs)
     joined = _admit(event, draft, desk, named, _distinct([*named, *desk.of_orgs(event.orgs)]))
     for membership in joined:
-        draft.send_key(membership.account, event.taken_ms)
-    org_alone = draft.orgs != orgs_before and desk.portion.last and not desk.portion.told
+        draft.send_key(membership.account, event.stored_at_ms)
+    org_alone = draft.orgs != orgs_before and desk.portion.is_last and not desk.portion.notice_sent
     if not joined and not org_alone:
         return Effect()
     since = None if event.share_history else event.at_ms
@@ -191,11 +191,11 @@ def _remove(event: Remove, draft: Draft, desk: RuleContext) -> Effect:
     desk.require_known((event.requester, *event.accounts), draft)
     leaving = _leaving_org(event.org, draft, desk) if event.org else _leaving(event.accounts, draft, desk)
     removed = tuple(draft.leave(account) for account in leaving)
-    if event.org and event.org in draft.orgs and desk.portion.last:
+    if event.org and event.org in draft.orgs and desk.portion.is_last:
         draft.drop_org(event.org)
     if not removed:
         return Effect()
-    draft.rotate(event.taken_ms)
+    draft.rotate(event.stored_at_ms)
     alone = event.org is None and leaving == [event.requester] and desk.portion.whole
     return Effect(removed=removed, notice=MembersNotice(MEMBER_LEFT if alone else MEMBER_REMOVED, org=event.org))
 
@@ -224,7 +224,7 @@ def _leaving_org(org: str, draft: Draft, desk: RuleContext) -> list[str]:
 def _rotate(event: Rotate, draft: Draft, desk: RuleContext) -> Effect:
     _channel(draft)
     desk.require_known((event.requester,), draft)
-    draft.rotate(event.taken_ms)
+    draft.rotate(event.stored_at_ms)
     return Effect()
 
 

@@ -31,7 +31,7 @@ class SliceDecision:
     """A slice, decided: what it writes and owes, and how far the event has come then; None: to its end."""
 
     decision: Decision
-    then: SliceProgress | None
+    next: SliceProgress | None
 
 
 def decide_slice(  # noqa: PLR0913 - what a slice is decided from, each part by name
@@ -57,7 +57,7 @@ def decide_slice(  # noqa: PLR0913 - what a slice is decided from, each part by 
         _scoped(snapshot, event, so_far, frozenset(accounts)),
         site,
         new_id,
-        SliceContext(begun=so_far.number > 0, last=last, told=so_far.told, known=known),
+        SliceContext(resumed=so_far.number > 0, is_last=last, notice_sent=so_far.told, all_users_known=known),
     )
     draft = open_draft(event.room_id, desk.snapshot)
     if so_far.founded:
@@ -68,7 +68,7 @@ def decide_slice(  # noqa: PLR0913 - what a slice is decided from, each part by 
         outcome = reject(event, fault, site=site, now_ms=now_ms)
     final = last or outcome.error is not None
     if final and so_far.rotates and not draft.rotates:
-        draft.rotate(event.taken_ms)
+        draft.rotate(event.stored_at_ms)
     change = draft.change()
     then = SliceProgress(
         number=so_far.number + 1,

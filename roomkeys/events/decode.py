@@ -31,7 +31,7 @@ def room_of(document: dict[str, object] | None) -> str | None:
 
 
 def decode(origin: StreamMessage, document: dict[str, object] | None) -> AnyEvent | None:
-    """Turn a message into an event, `InvalidEvent` where it can never succeed, None where it is somebody else's."""
+    """Return the event of a message: `InvalidEvent` if it can never succeed, None for other services' events."""
     operation = operation_of(origin.subject)
     if operation is None:
         return None

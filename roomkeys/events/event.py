@@ -37,7 +37,7 @@ class Event:
     accounts: tuple[str, ...]
 
     @property
-    def taken_ms(self) -> int:
+    def stored_at_ms(self) -> int:
         """Return when the broker took the event (epoch milliseconds)."""
         return self.origin.time_ns // 1_000_000
 

@@ -37,7 +37,7 @@ async def apply(  # noqa: PLR0913 - what a batch writes, each part by name
     """Write a batch, or a slice of one event. `staged` has the new key of each room whose change stages one.
 
     `paid` are outbox ids; `keep` is the event that `after` leaves applied in part, the first time it does.
-    `WriteConflict`: nothing was written, try again; `TransientError`: perhaps it was, take the lease anew and look;
+    `WriteConflict`: nothing was written, try again. `TransientError`: perhaps it was, renew the lease and look.
     `LeaseLost`: another replica has the partition.
     """
     rooms = [_room_write(change, staged.get(change.room.id), now_ms) for change in changes]

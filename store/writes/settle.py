@@ -69,7 +69,7 @@ def _is_as_read(room: Document, record: KeyRecord) -> bool:
     staged = key_version(rotation.get("staged")) if isinstance(rotation, dict) else None
     if staged is None or record.staged is None or staged != record.staged.version:
         return False
-    return record.overtaken or in_use == record.in_use
+    return record.superseded or in_use == record.in_use
 
 
 def promotion(record: KeyRecord, staged: RoomKey, following: RoomKey | None, *, until_ms: int) -> Document:
@@ -78,9 +78,9 @@ def promotion(record: KeyRecord, staged: RoomKey, following: RoomKey | None, *, 
     Where somebody else's key of a higher version is in use it stays so, until the following key settles.
     """
     until = date(until_ms)
-    replaced = [key for key in record.replaced if not record.overtaken or key.version < staged.version]
+    replaced = [key for key in record.replaced if not record.superseded or key.version < staged.version]
     sets: Document = {"keyRotation.settled": staged.version, "keyRotation.current": key_document(staged)}
-    if not record.overtaken:
+    if not record.superseded:
         sets["encKey"] = _in_use(staged, replaced, until)
     past = [{**key_document(key), "until": until} for key in replaced]
     update: Document = {"$set": sets, "$push": {"keyRotation.past": {"$each": past, "$slice": -PAST_KEYS}}}

@@ -141,7 +141,7 @@ class Applied:
         """Return the key records of the rooms that staged a key."""
         rooms = self.snapshot.rooms
         return {
-            room_id: (rooms[room_id].keys if room_id in rooms else KeyRecord()).staging(key)
+            room_id: (rooms[room_id].keys if room_id in rooms else KeyRecord()).with_staged(key)
             for room_id, key in self.staged.items()
         }
 
@@ -162,7 +162,7 @@ async def apply_batch(
     last = events[-1].origin
     after = StreamPosition(last.sequence, last.time_ns, before.created_ns)
     staged = {
-        change.room.id: RoomKey.mint(change.stage) for change in decision.changes if change.stage is not None
+        change.room.id: RoomKey.generate(change.stage) for change in decision.changes if change.stage is not None
     }
     entries = outbox.entries(lease, decision.owed, events[0].origin.sequence, before)
     await apply(

@@ -81,7 +81,7 @@ def user(account: str, *orgs: str, eng: str = "", chinese: str = "") -> User:
 def settled(version: int) -> KeyRecord:
     """Return the key record of a room whose key of this version is in use."""
     return KeyRecord(
-        high=version, settled=version, current=RoomKey(version, bytes([version % 256]) * 32), seen=version
+        high=version, settled=version, current=RoomKey(version, bytes([version % 256]) * 32), highest_seen=version
     )
 
 

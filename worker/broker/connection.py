@@ -78,7 +78,7 @@ class Broker:
 
     async def publish(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> bool:
         """Publish one message; False and a log line if the server would cut the connection for its size."""
-        if self.leaves_out(subject, body, headers):
+        if self.rejects(subject, body, headers):
             return False
         try:
             await self.client.publish(subject, body, headers=dict(headers) if headers else None)
@@ -87,7 +87,7 @@ class Broker:
         _give_way()
         return True
 
-    def leaves_out(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> bool:
+    def rejects(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> bool:
         """Tell, and say in the log, whether a message must not be written.
 
         The server would cut the connection for its size, or take a part of it for a line of the protocol.
@@ -141,17 +141,17 @@ class Broker:
         except OSError as error:  # the client writes to a socket that is gone (pitfalls.md, item 9)
             log.debug("closing a broken connection", error=where(error))
 
-    async def came_up(self) -> None:
+    async def on_connected(self) -> None:
         """Note that the connection is up."""
         self._connected.set()
 
-    async def went_down(self) -> None:
+    async def on_disconnected(self) -> None:
         """Note that the connection broke: barriers in flight fail."""
         metrics.DISCONNECTS.inc()
         self._connected.clear()
         self._broke()
 
-    async def gave_up(self) -> None:
+    async def on_closed(self) -> None:
         """Note that the client will not reconnect; the process has to end."""
         self._connected.clear()
         self.closed.set()
@@ -184,16 +184,16 @@ async def connect(settings: Settings, name: str, on_close: Callable[[], None] = 
         log.warning("broker", error=_complaint(error), servers=[_without_user(url) for url in settings.nats_url])
 
     async def down() -> None:
-        await broker.went_down()
+        await broker.on_disconnected()
         if not broker.client.is_closed:
             log.warning("broker connection lost")
 
     async def up() -> None:
-        await broker.came_up()
+        await broker.on_connected()
         log.info("broker connection is back")
 
     async def closed() -> None:
-        await broker.gave_up()
+        await broker.on_closed()
         on_close()
 
     await broker.client.connect(
@@ -212,7 +212,7 @@ async def connect(settings: Settings, name: str, on_close: Callable[[], None] = 
         flush_timeout=CONFIRM_TIMEOUT,
         **credentials(settings),
     )
-    await broker.came_up()
+    await broker.on_connected()
     return broker
 
 

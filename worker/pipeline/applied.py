@@ -19,7 +19,7 @@ class AppliedBatch:
 
     entries: Sequence[StoredEntry] = ()
     rooms: Mapping[str, Room] = field(default_factory=dict)
-    survivors: Mapping[str, Sequence[object]] = field(default_factory=dict)
+    remaining_members: Mapping[str, Sequence[object]] = field(default_factory=dict)
 
     @property
     def owed(self) -> list[OutboxEntry]:
@@ -39,9 +39,9 @@ def rooms_after(decision: Decision, snapshot: Snapshot, staged: Mapping[str, Roo
     for change in decision.changes:
         keys = change.room.keys
         if change.room.id in staged:
-            keys = keys.staging(staged[change.room.id])
+            keys = keys.with_staged(staged[change.room.id])
         elif change.high is not None:
-            keys = replace(keys, high=change.high, seen=change.high)
+            keys = replace(keys, high=change.high, highest_seen=change.high)
         size = change.room.size + change.users_delta + change.apps_delta
         rooms[change.room.id] = replace(change.room, keys=keys, size=size)
     return rooms

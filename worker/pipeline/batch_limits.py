@@ -27,19 +27,19 @@ class BatchSizer:
         self._alone_since = 0.0
 
     @property
-    def gives_up(self) -> bool:
+    def should_dead_letter(self) -> bool:
         """Tell whether the first event has failed alone, often and long enough, for a cause not known to pass."""
         waited = time.monotonic() - self._alone_since
         return self._failed_alone >= FAILURES_BEFORE_GIVING_UP and waited >= SECONDS_BEFORE_GIVING_UP
 
-    def conflict(self) -> float:
+    def on_conflict(self) -> float:
         """Note a conflict; return for how many seconds to stay out of the other writer's way."""
         self._conflicts += 1
         if self._conflicts % CONFLICTS_BEFORE_HALVING == 0:
             self.events = max(self.events // 2, 1)
         return jittered_backoff(self._conflicts)
 
-    def failed(self, *, alone: bool) -> float:
+    def on_failure(self, *, alone: bool) -> float:
         """Note a failure that is not known to pass: from now on one event at a time, after so many seconds."""
         self.events = 1
         self._failures += 1
@@ -48,7 +48,7 @@ class BatchSizer:
             self._failed_alone += 1
         return min(0.1 * 2.0 ** min(self._failures, 10), _LONGEST_FAILURE_PAUSE)
 
-    def succeeded(self) -> None:
+    def on_success(self) -> None:
         """Note a batch that was applied."""
         self._conflicts = self._failures = self._failed_alone = 0
         self.events = min(self.events * 2, self._most)

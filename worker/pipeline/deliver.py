@@ -44,17 +44,19 @@ class Publisher:
     fanout: Fanout
     site: str
 
-    async def tell(self, owed: Sequence[OutboxEntry]) -> None:
+    async def publish_notices(self, owed: Sequence[OutboxEntry]) -> None:
         """Send the notices, then the dead letters."""
         await self._publish(notice for outcome in in_stream_order(owed) for notice in notices(outcome))
         await self._dead_letters(outcome for item in owed for outcome in item.outcomes if outcome.letter)
 
-    async def hand(self, keys: Mapping[str, RoomKey], joiners: Mapping[str, Sequence[str]], now_ms: int) -> None:
+    async def send_key_to_joiners(
+        self, keys: Mapping[str, RoomKey], joiners: Mapping[str, Sequence[str]], now_ms: int
+    ) -> None:
         """Send each room's key to its joiners; a payload is serialised once, stamped `now_ms`."""
         payloads = _payloads(keys, now_ms)
         await self.fanout.send(payloads, {room_id: joiners[room_id] for room_id in payloads})
 
-    async def fan_out(
+    async def fan_out_keys(
         self, keys: Mapping[str, RoomKey], known: Mapping[str, Sequence[object]], lease: Lease, now_ms: int
     ) -> None:
         """Send each room's key to all its members.
@@ -67,7 +69,7 @@ class Publisher:
             async for page in found:
                 await self.fanout.send(payloads, page)
 
-    async def announce(self, owed: Sequence[OutboxEntry]) -> None:
+    async def publish_results(self, owed: Sequence[OutboxEntry]) -> None:
         """Send the results."""
         results = map(result, in_stream_order(owed))
         await self._publish(answer for answer in results if answer is not None)
@@ -78,7 +80,7 @@ class Publisher:
         size = 0
         for notice in wanted:
             headers = {} if notice.request_id is None else {REQUEST_ID: notice.request_id}
-            if not self.broker.leaves_out(notice.subject, notice.body, headers):
+            if not self.broker.rejects(notice.subject, notice.body, headers):
                 framed.append(message(notice.subject, notice.body, headers))
                 size += len(framed[-1])
             if size >= CHUNK_BYTES:

@@ -59,7 +59,7 @@ class Inbox:
             self._moved.clear()
             await self._moved.wait()
 
-    def look(self) -> None:
+    def clear_wakeup(self) -> None:
         """Forget what has waked the reader so far: it looks around now, and what comes after wakes it again."""
         self._arrived.clear()
 
@@ -74,7 +74,7 @@ class Inbox:
             raise self.failure
         return bool(self._events)
 
-    async def gather(self) -> None:
+    async def drain_ready(self) -> None:
         """Let in what has arrived at the socket: one batch of it costs less than two."""
         quiet = 0
         while quiet < TURNS:
@@ -93,13 +93,13 @@ class Inbox:
             batch.append(event)
         return batch
 
-    def forget(self, applied: int) -> None:
+    def discard_through(self, applied: int) -> None:
         """Forget the events up to a stream sequence: they have been applied."""
         while self._events and self._events[0].origin.sequence <= applied:
             self._bytes -= len(self._events.popleft().origin.body)
             self._moved.set()
 
-    async def nap(self, seconds: float) -> None:
+    async def wait_for_wakeup(self, seconds: float) -> None:
         """Wait for so long, or until something arrives or wakes the reader of this inbox."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._arrived.wait(), seconds)

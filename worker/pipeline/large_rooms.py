@@ -86,7 +86,7 @@ class LargeRooms:
             task.add_done_callback(lambda _: self.wake())
             self._drains[room_id] = Rollout(record, newcomers, task)
 
-    async def note(self, room_id: str, record: KeyRecord) -> bool:
+    async def update(self, room_id: str, record: KeyRecord) -> bool:
         """Take note of a drained room's keys as the batch in hand leaves them.
 
         False: the room was made anew, has another key staged or none, and is drained no longer.
@@ -107,16 +107,16 @@ class LargeRooms:
             if drain is not None and drain.record.staged is not None
         }
 
-    def leave_out(self, room_id: str, accounts: Iterable[str]) -> None:
+    def exclude(self, room_id: str, accounts: Iterable[str]) -> None:
         """Leave newcomers of a drained room to the loop until `told`."""
         self._drains[room_id].newcomers.update(accounts)
 
-    def told(self) -> None:
+    def newcomers_notified(self) -> None:
         """Note that everybody has been told of their membership."""
         for drain in self._drains.values():
             drain.newcomers.clear()
 
-    def take_finished(self) -> dict[str, KeyRecord]:
+    def pop_finished(self) -> dict[str, KeyRecord]:
         """Return, and drain no longer, the rooms whose pass is over; raises what a pass has failed with."""
         over = {room_id: drain for room_id, drain in self._drains.items() if drain.task.done()}
         for room_id, drain in over.items():

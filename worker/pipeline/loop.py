@@ -68,12 +68,12 @@ class Loop:
     @property
     def paid(self) -> bool:
         """Tell whether there are outbox entries to strike."""
-        return bool(self._debts.paid)
+        return bool(self._debts.finished_ids)
 
     @property
     def has_to_wait(self) -> bool:
         """Tell whether so much waits for drained rooms that no batch should be begun."""
-        return self._debts.too_many
+        return self._debts.is_full
 
     def wake(self, inbox: Inbox) -> None:
         """Let a drained room wake the reader of the inbox."""
@@ -82,21 +82,23 @@ class Loop:
     async def begin(self, inbox: Inbox) -> AppliedBatch | None:
         """Take a batch, decide and apply it; None: nothing was written, and the next attempt is another one."""
         events = inbox.take(self._pace.events, MAX_ACCOUNTS)
-        writing = self.writer.batch(events, give_up=self._pace.gives_up)
+        writing = self.writer.apply_batch(events, give_up=self._pace.should_dead_letter)
         work = await self._attempt(writing, alone=len(events) == 1)
-        inbox.forget(self.writer.place.sequence)
+        inbox.discard_through(self.writer.place.sequence)
         return work
 
     async def go_on(self) -> AppliedBatch | None:
         """Apply the next slice of the event that was applied in part; None as in `begin`."""
         if self.writer.part is None:
             return None
-        return await self._attempt(self.writer.slice(self.writer.part, give_up=self._pace.gives_up), alone=True)
+        return await self._attempt(
+            self.writer.apply_slice(self.writer.part, give_up=self._pace.should_dead_letter), alone=True
+        )
 
     async def finish(self, work: AppliedBatch) -> None:
         """Deliver, confirm, settle and announce what has been applied."""
         for room_id in work.rooms.keys() & self._drainers.rooms:
-            if not await self._drainers.note(room_id, work.rooms[room_id].keys):
+            if not await self._drainers.update(room_id, work.rooms[room_id].keys):
                 await self._announce(self._debts.release(room_id, inf))
         await self._deliver(work, self._small(work.rooms))
         await self._complete(work.entries, work.rooms)
@@ -114,24 +116,24 @@ class Loop:
             log.info("finishing what is owed", partition=self.lease.partition, entries=len(owed))
             await self._deliver(AppliedBatch((), rooms), self._small(rooms))
             await self._complete(owed, rooms)
-            await self.strike()
+            await self.delete_finished()
         if self.writer.place.slice is not None:
             self.writer.part = await recovery.partially_applied(database, self.lease)
 
     async def settle_drained(self) -> None:
         """Settle the rooms whose pass is over, begin the next pass of those that are to rotate again, announce."""
-        records = self._drainers.take_finished()
+        records = self._drainers.pop_finished()
         if not records:
             return
         await self._settle(records)
         # Where somebody else's key is in use above the settled one, results wait for the key that follows.
-        settled = ((room_id, record.staged) for room_id, record in records.items() if not record.overtaken)
+        settled = ((room_id, record.staged) for room_id, record in records.items() if not record.superseded)
         due = [self._debts.release(room_id, staged.version) for room_id, staged in settled if staged is not None]
         await self._announce([entry for of_room in due for entry in of_room])
 
-    async def strike(self) -> None:
+    async def delete_finished(self) -> None:
         """Delete the outbox entries that have been paid."""
-        await self.writer.strike()
+        await self.writer.delete_finished()
 
     async def close(self) -> None:
         """End the passes."""
@@ -144,16 +146,16 @@ class Loop:
         except WriteConflict as conflict:
             metrics.RETRIES.labels("conflict").inc()
             log.debug("conflict", partition=partition, cause=str(conflict))
-            await asyncio.sleep(self._pace.conflict())
+            await asyncio.sleep(self._pace.on_conflict())
             return None
         except (TransientError, LeaseLost):
             raise
         except Exception as error:  # noqa: BLE001 - not known to pass: the pace decides who is given up
             metrics.RETRIES.labels("unexpected").inc()
             log.warning("batch failed", partition=partition, alone=alone, error=where(error))
-            await asyncio.sleep(self._pace.failed(alone=alone))
+            await asyncio.sleep(self._pace.on_failure(alone=alone))
             return None
-        self._pace.succeeded()
+        self._pace.on_success()
         return work
 
     def _small(self, rooms: Mapping[str, Room]) -> dict[str, RoomKey]:
@@ -173,12 +175,12 @@ class Loop:
         with metrics.step("deliver"):
             mark, at_ms = self._tools.broker.breaks, now_ms()
             joiners = joiners_by_room(work.owed)
-            await self._courier.tell(work.owed)
-            await self._courier.hand(work.current_keys(joiners), joiners, at_ms)
-            await self._courier.hand(self._drainers.staged(joiners), joiners, at_ms)
-            await self._courier.fan_out(small, work.survivors, self.lease, at_ms)
+            await self._courier.publish_notices(work.owed)
+            await self._courier.send_key_to_joiners(work.current_keys(joiners), joiners, at_ms)
+            await self._courier.send_key_to_joiners(self._drainers.staged(joiners), joiners, at_ms)
+            await self._courier.fan_out_keys(small, work.remaining_members, self.lease, at_ms)
             await self._confirm(mark)
-        self._drainers.told()
+        self._drainers.newcomers_notified()
 
     async def _complete(self, entries: Sequence[StoredEntry], rooms: Mapping[str, Room]) -> None:
         """Settle the rooms whose key every member was sent, drain the big ones, announce what waits for none."""
@@ -187,19 +189,19 @@ class Loop:
             if room.keys.staged is not None and room.id not in small and room.id not in self._drainers:
                 self._drainers.begin(room.id, room.keys)
         await self._settle({room_id: rooms[room_id].keys for room_id in small})
-        await self._announce(self._debts.hold(entries, self._drainers))
+        await self._announce(self._debts.defer(entries, self._drainers))
 
     async def _settle(self, records: Mapping[str, KeyRecord]) -> None:
         """Make staged keys current; a room whose version has been raised since is drained with its next key."""
-        versions = {room_id: record.following for room_id, record in records.items()}
+        versions = {room_id: record.next_to_stage for room_id, record in records.items()}
         following = {
-            room_id: RoomKey.mint(version) for room_id, version in versions.items() if version is not None
+            room_id: RoomKey.generate(version) for room_id, version in versions.items() if version is not None
         }
         with metrics.step("settle"):
             await self._settle_in_the_end(records, following)
         metrics.ROTATIONS.inc(len(records))
         for room_id, key in following.items():
-            self._drainers.begin(room_id, records[room_id].settling(key))
+            self._drainers.begin(room_id, records[room_id].after_settle(key))
 
     async def _settle_in_the_end(self, records: Mapping[str, KeyRecord], following: Mapping[str, RoomKey]) -> None:
         """Settle, however often other services' writes to `rooms` get in the way."""
@@ -222,11 +224,11 @@ class Loop:
         if any(outcome.final for entry in due for outcome in entry.owed.outcomes):
             with metrics.step("announce"):
                 mark = self._tools.broker.breaks
-                await self._courier.announce([entry.owed for entry in due])
+                await self._courier.publish_results([entry.owed for entry in due])
                 await self._confirm(mark)
         for outcome in (outcome for entry in due for outcome in entry.owed.outcomes if outcome.final):
             metrics.EVENTS.labels(outcome.operation.value, "error" if outcome.error else "ok").inc()
-        self._debts.paid += [entry.id for entry in due]
+        self._debts.finished_ids += [entry.id for entry in due]
 
     async def _confirm(self, mark: int) -> None:
         if not await self._tools.broker.confirm(mark):

@@ -15,16 +15,16 @@ class PendingResults:
     """The outbox entries of one partition that have been delivered."""
 
     def __init__(self) -> None:
-        self.paid: list[str] = []
+        self.finished_ids: list[str] = []
         self._held: dict[str, list[StoredEntry]] = {}
 
     @property
-    def too_many(self) -> bool:
+    def is_full(self) -> bool:
         """Tell whether no more should be added before some are paid."""
         held = (entry for of_room in self._held.values() for entry in of_room)
         return sum(len(entry.owed.outcomes) for entry in held) > MOST_HELD
 
-    def hold(self, entries: Iterable[StoredEntry], drained: Container[str]) -> list[StoredEntry]:
+    def defer(self, entries: Iterable[StoredEntry], drained: Container[str]) -> list[StoredEntry]:
         """Keep the entries of drained rooms, whose results have to wait, and return the others.
 
         All of them, in order: an entry that went before an older one of its room would leave recovery with what

@@ -49,7 +49,7 @@ class Writer:
         self._site = tools.site
         self._grace_ms = tools.settings.grace_ms
 
-    async def batch(self, events: Sequence[AnyEvent], *, give_up: bool) -> AppliedBatch:
+    async def apply_batch(self, events: Sequence[AnyEvent], *, give_up: bool) -> AppliedBatch:
         """Write a beginning of the events, at least one; of an event too large for one transaction a slice."""
         if give_up:
             outcome = reject(events[0], INTERNAL_FAULT, site=self._site, now_ms=now_ms())
@@ -61,7 +61,7 @@ class Writer:
         decision = decide(together, snapshot, site=self._site, now_ms=now_ms(), new_id=new_id)
         return await self._write_batch(together[: decision.taken], decision, snapshot)
 
-    async def slice(self, event: Sliceable, *, give_up: bool) -> AppliedBatch:
+    async def apply_slice(self, event: Sliceable, *, give_up: bool) -> AppliedBatch:
         """Write the next slice of the event, the last one if it is given up."""
         so_far = self.place.slice or SliceProgress()
         if give_up:
@@ -81,15 +81,15 @@ class Writer:
 
     async def settle(self, records: Mapping[str, KeyRecord], following: Mapping[str, RoomKey]) -> None:
         """Make staged keys current, and delete what has been paid; no keys: no call."""
-        paid, grace_ms = self.debts.paid, self._grace_ms
+        paid, grace_ms = self.debts.finished_ids, self._grace_ms
         await settle(self._database, self.lease, records, following, paid=paid, now_ms=now_ms(), grace_ms=grace_ms)
-        self.debts.paid = [] if records else paid
+        self.debts.finished_ids = [] if records else paid
 
-    async def strike(self) -> None:
+    async def delete_finished(self) -> None:
         """Delete the outbox entries that have been paid."""
         with metrics.step("strike"):
-            await outbox.delete_finished(self._database, self.lease, self.debts.paid)
-        self.debts.paid = []
+            await outbox.delete_finished(self._database, self.lease, self.debts.finished_ids)
+        self.debts.finished_ids = []
 
     async def _read(self, events: Sequence[AnyEvent]) -> tuple[Sequence[AnyEvent], Snapshot | None]:
         """Read what a beginning of the events needs; no snapshot: the first event has to be cut in slices."""
@@ -107,7 +107,7 @@ class Writer:
     async def _first_slice(self, event: AnyEvent) -> AppliedBatch:
         if isinstance(event, InvalidEvent | Rotate):
             raise TypeError("an event without memberships has no slices")
-        return await self.slice(event, give_up=False)
+        return await self.apply_slice(event, give_up=False)
 
     async def _load_all(self, events: Sequence[AnyEvent]) -> Snapshot:
         return await load(self._database, events, self.lease.session, most=SLICE, drained=self.drainers)
@@ -138,10 +138,10 @@ class Writer:
             new_id=new_id,
             fault=fault,
         )
-        keep = event.origin if so_far.number == 0 and decided.then is not None else None
-        after = self._after(event) if decided.then is None else replace(self.place, slice=decided.then)
+        keep = event.origin if so_far.number == 0 and decided.next is not None else None
+        after = self._after(event) if decided.next is None else replace(self.place, slice=decided.next)
         work = await self._apply(event.origin, decided.decision, snapshot, after, keep)
-        self.part = None if decided.then is None else event
+        self.part = None if decided.next is None else event
         return work
 
     async def _clear(self, rows: list[str]) -> AppliedBatch:
@@ -168,12 +168,14 @@ class Writer:
         """Write a decision; the keys it stages are made here and exist nowhere else."""
         entries = outbox.entries(self.lease, decision.owed, first.sequence, self.place)
         staged = {
-            change.room.id: RoomKey.mint(change.stage) for change in decision.changes if change.stage is not None
+            change.room.id: RoomKey.generate(change.stage)
+            for change in decision.changes
+            if change.stage is not None
         }
         work = AppliedBatch(entries, rooms_after(decision, snapshot, staged), survivors_after(decision, snapshot))
         self._leave_newcomers_out(decision, snapshot)
         # A staged key settles soon, and what has been paid can wait for that: members wait for the key.
-        paid = [] if staged else self.debts.paid
+        paid = [] if staged else self.debts.finished_ids
         with metrics.step("apply"):
             await apply(
                 self._database,
@@ -189,7 +191,7 @@ class Writer:
             )
         self.place = after
         if not staged:
-            self.debts.paid = []
+            self.debts.finished_ids = []
         metrics.BATCHES.observe(decision.taken)
         return work
 
@@ -199,7 +201,7 @@ class Writer:
             if change.room.id in self.drainers:
                 before = snapshot.members.get(change.room.id, {})
                 joined = (membership.account for membership in change.joined)
-                self.drainers.leave_out(change.room.id, (account for account in joined if account not in before))
+                self.drainers.exclude(change.room.id, (account for account in joined if account not in before))
 
 
 def _orgs_of(event: AnyEvent) -> bool:

@@ -48,7 +48,7 @@ class Partitions:
         self._tasks = tasks
         self._running: dict[int, tuple[Partition, asyncio.Task[None]]] = {}
 
-    async def look(self) -> None:
+    async def rebalance(self) -> None:
         """Give a sign of life, take what is free while below the fair share, hand over what is above it."""
         database, site, me = self._tools.database, self._tools.site, self._tools.owner
         await heartbeats.heartbeat(database, site, me)
@@ -67,7 +67,7 @@ class Partitions:
             partition.stop()
         metrics.PARTITIONS.set(len(self._running))
 
-    def stand_back(self) -> None:
+    def step_down(self) -> None:
         """Stop every partition and give no sign of life: who cannot reach the broker leaves them to others."""
         for partition, _ in self._running.values():
             partition.stop()
@@ -130,9 +130,9 @@ async def _own_partitions(partitions: Partitions, broker: Broker, stop: asyncio.
             reached = monotonic()
         try:
             if monotonic() - reached > LEASE_MS / 1_000:
-                partitions.stand_back()
+                partitions.step_down()
             else:
-                await partitions.look()
+                await partitions.rebalance()
         except (TransientError, Unexpected) as error:
             log.warning("database out of reach", cause=str(error))
         try:

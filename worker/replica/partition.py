@@ -102,7 +102,7 @@ class Partition:
             if not self._stopping:
                 await self._find_place(loop)
                 await self._serve(loop)
-            await loop.strike()
+            await loop.delete_finished()
             await loop.close()
             await cursors.release(tools.database, lease)
             log.info("partition handed over", partition=self.number)
@@ -136,21 +136,21 @@ class Partition:
         inbox = self._inbox = self._tools.feed.join(self.number, loop.place)
         loop.wake(inbox)
         while not self._stopping:
-            inbox.look()
+            inbox.clear_wakeup()
             await loop.settle_drained()
             if loop.has_to_wait:
-                await inbox.nap(FOLLOW_SECONDS)
+                await inbox.wait_for_wakeup(FOLLOW_SECONDS)
             elif await inbox.wait(_TIDY_SECONDS if loop.paid else FOLLOW_SECONDS):
                 metrics.LAG.labels(str(self.number)).set(len(inbox))
-                await inbox.gather()
+                await inbox.drain_ready()
                 work = await loop.begin(inbox)
                 if work is not None:
                     await loop.finish(work)
                 await self._go_on(loop)
-                inbox.forget(loop.place.sequence)
+                inbox.discard_through(loop.place.sequence)
                 metrics.LAG.labels(str(self.number)).set(len(inbox))
             elif loop.paid:
-                await loop.strike()
+                await loop.delete_finished()
             else:
                 await self._follow(loop, inbox)
 

@@ -15,11 +15,11 @@ from worker.pipeline.loop import Loop
 
 CREATE = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
 STEPS: list[tuple[type, str]] = [
-    (Publisher, "tell"),
-    (Publisher, "fan_out"),
+    (Publisher, "publish_notices"),
+    (Publisher, "fan_out_keys"),
     (Loop, "_confirm"),
     (Loop, "_settle"),
-    (Publisher, "announce"),
+    (Publisher, "publish_results"),
     (Loop, "_announce"),
 ]
 
@@ -92,7 +92,7 @@ async def test_an_outcome_that_was_decided_stays_although_the_world_has_changed(
     await site_rig.users("alice", "bob", "carol")
     async with site_rig.worker():
         await site_rig.ask("create", CREATE)
-        crashing(monkeypatch, Publisher, "tell", after=False)
+        crashing(monkeypatch, Publisher, "publish_notices", after=False)
         step = Loop.recover
 
         async def recover(self: Loop) -> None:

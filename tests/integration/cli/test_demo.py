@@ -62,7 +62,7 @@ async def test_the_demo_fails_when_somebody_gets_no_keys(
         def _keys_of(self, client: Client, account: str) -> RoomKeys:
             return super()._keys_of(client, "nobody" if account == "carol" else account)
 
-    monkeypatch.setattr(command, "Reader", Deaf)
+    monkeypatch.setattr(command, "Subscriber", Deaf)
     assert await command._demo() == 1
     complaints = capsys.readouterr().err.splitlines()
     assert complaints[0] == (
@@ -79,7 +79,7 @@ async def test_the_demo_fails_when_the_removed_one_gets_the_new_key(
         def _keys_of(self, client: Client, account: str) -> RoomKeys:
             return super()._keys_of(client, "alice" if account == "bob" else account)
 
-    monkeypatch.setattr(command, "Reader", Eavesdropper)
+    monkeypatch.setattr(command, "Subscriber", Eavesdropper)
     assert await command._demo() == 1
     assert "message 3: expected that bob, who was removed, cannot read it; bob read it" in capsys.readouterr().err
 

@@ -47,7 +47,7 @@ async def test_every_error_says_what_is_missing_and_why(asking: Asking) -> None:
             expected: type[KeyMissing] = error
             with pytest.raises(expected) as raised:
                 await keys.key(room_id, version, deadline=deadline)
-            assert (raised.value.room_id, raised.value.version, raised.value.why) == (room_id, version, why)
+            assert (raised.value.room_id, raised.value.version, raised.value.reason) == (room_id, version, why)
 
 
 async def test_without_a_service_keys_that_are_sent_are_held_and_others_missed(nc: Client, site: str) -> None:
@@ -56,7 +56,7 @@ async def test_without_a_service_keys_that_are_sent_are_held_and_others_missed(n
         assert await keys.key("r1", 1, deadline=PATIENCE) == key("r1", 1)
         with pytest.raises(ServiceUnavailable) as error:
             await keys.key("r1", 2, deadline=0.3)
-    assert error.value.passing
+    assert error.value.retryable
 
 
 async def test_an_account_that_asks_too_often_is_told_so_and_served_later(

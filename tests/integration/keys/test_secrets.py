@@ -193,7 +193,7 @@ async def test_a_foreign_key_in_the_database_is_not_told_either(
 
 def holders() -> dict[str, Any]:
     key = RoomKey(3, SECRET)
-    record = KeyRecord(high=3, settled=2, current=key, staged=key, replaced=(key,), seen=3)
+    record = KeyRecord(high=3, settled=2, current=key, staged=key, replaced=(key,), highest_seen=3)
     room = Room("r1", "general", Kind.CHANNEL, "site", keys=record)
     change = RoomChange(room, high=3, stage=3)
     entry = StoredEntry("id", OutboxEntry("r1", ()))

@@ -142,14 +142,14 @@ async def test_a_newcomer_hears_of_the_membership_before_a_pass_brings_the_key(
         asked = [await remove(site_rig, "m0")]
         await asyncio.wait_for(held.reached.wait(), 30)
         applied, passed = asyncio.Event(), asyncio.Event()
-        tell = Publisher.tell
+        tell = Publisher.publish_notices
 
         async def later(self: Publisher, owed: Any) -> None:
             applied.set()
             await passed.wait()
             await tell(self, owed)
 
-        monkeypatch.setattr(Publisher, "tell", later)
+        monkeypatch.setattr(Publisher, "publish_notices", later)
         asked.append(await site_rig.publish("member.add", {**BIG, "users": ["m0"]}))
         await asyncio.wait_for(applied.wait(), 30)
         held.released.set()

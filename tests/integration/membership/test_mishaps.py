@@ -290,8 +290,8 @@ def test_results_that_wait_are_counted_not_the_entries_that_hold_them() -> None:
     """A batch of 256 events of one room is one entry."""
     outcome = Outcome(1, Operation.ROTATE, 0, "big", "alice", "x")
     debts = PendingResults()
-    debts.hold(
+    debts.defer(
         (StoredEntry(str(at), OutboxEntry("big", (outcome,) * 256, high=1)) for at in range(MOST_HELD // 100)),
         {"big"},
     )
-    assert debts.too_many
+    assert debts.is_full

@@ -23,7 +23,7 @@ def room(room_id: str, *users: str) -> dict[str, Any]:
 
 def interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupt the next announcement, so that the lease is taken anew."""
-    announce, before = Publisher.announce, list[str]()
+    announce, before = Publisher.publish_results, list[str]()
 
     async def interrupting(self: Publisher, owed: Iterable[OutboxEntry]) -> None:
         if not before:
@@ -31,7 +31,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
             raise TransientError("the broker is away for a moment")
         await announce(self, list(owed))
 
-    monkeypatch.setattr(Publisher, "announce", interrupting)
+    monkeypatch.setattr(Publisher, "publish_results", interrupting)
 
 
 @pytest.mark.parametrize("odd", [{"_id": ObjectId()}, {"roles": [None, "member"]}], ids=["_id", "roles"])

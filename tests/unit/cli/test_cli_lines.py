@@ -60,13 +60,13 @@ def test_every_request_has_an_id_of_its_own_unless_one_is_given() -> None:
 
 
 def test_a_key_is_shown_by_its_fingerprint_alone() -> None:
-    key = RoomKey.mint(3)
+    key = RoomKey.generate(3)
     line = key_line(HeldKey("r1", key))
     assert (line["type"], line["roomId"], line["version"], len(line["fingerprint"])) == ("key", "r1", 3, 8)
     shown = str(line)
     assert b64encode(key.secret).decode() not in shown
     assert key.secret.hex()[:8] not in shown
-    assert key_line(HeldKey("r1", RoomKey.mint(3)))["fingerprint"] != line["fingerprint"]
+    assert key_line(HeldKey("r1", RoomKey.generate(3)))["fingerprint"] != line["fingerprint"]
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"null", b'{"action":"added","subscription":[]}'])

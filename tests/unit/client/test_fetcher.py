@@ -51,14 +51,14 @@ async def test_a_key_that_is_too_old_to_be_kept_is_still_an_answer() -> None:
     assert ring.versions("r1") == [7]
 
 
-@pytest.mark.parametrize(("version", "passing"), [(6, False), (8, True)])
+@pytest.mark.parametrize(("version", "retryable"), [(6, False), (8, True)])
 async def test_a_version_before_that_in_use_will_not_come_and_one_after_it_may(
-    version: int, *, passing: bool
+    version: int, *, retryable: bool
 ) -> None:
     _, questions = asking(KeyRing(), HeldKey("r1", OURS))
     (error,) = (await questions.several([Item("r1", version)])).values()
     assert isinstance(error, KeyNotAvailable)
-    assert error.passing is passing
+    assert error.retryable is retryable
 
 
 async def test_without_an_answer_every_item_has_an_error_of_its_own() -> None:

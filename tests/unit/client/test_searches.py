@@ -58,12 +58,12 @@ async def test_a_hundred_who_miss_a_key_ask_for_it_once() -> None:
 
 async def test_what_passes_is_asked_again_and_what_does_not_is_raised_at_once() -> None:
     away = ServiceUnavailable("r1", 3)
-    service = Service(away, away, KeyNotAvailable("r1", 3), NotRoomMember("r1", 3, passing=False))
+    service = Service(away, away, KeyNotAvailable("r1", 3), NotRoomMember("r1", 3, retryable=False))
     async with asyncio.TaskGroup() as tasks:
         searches = Searches(service.ask, Impatient(), tasks)
         with pytest.raises(NotRoomMember) as error:
             await searches.find(ITEM, PATIENCE)
-    assert (error.value.room_id, error.value.version, error.value.why) == ("r1", 3, "not_room_member")
+    assert (error.value.room_id, error.value.version, error.value.reason) == ("r1", 3, "not_room_member")
     assert len(service.asked) == 4
 
 

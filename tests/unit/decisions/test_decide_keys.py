@@ -20,8 +20,8 @@ from tests.unit.builders import (
 )
 
 PEOPLE = [user("alice"), user("bob"), user("carol"), user("dave")]
-LOST = KeyRecord(high=7, settled=7, seen=7)
-FOREIGN = KeyRecord(high=7, settled=7, replaced=(RoomKey(12, b"f" * 32),), seen=12)
+LOST = KeyRecord(high=7, settled=7, highest_seen=7)
+FOREIGN = KeyRecord(high=7, settled=7, replaced=(RoomKey(12, b"f" * 32),), highest_seen=12)
 FORGOTTEN = KeyRecord()
 NEXT = {"lost": (LOST, 8), "foreign": (FOREIGN, 13), "forgotten": (FORGOTTEN, AT // 1000)}
 
@@ -88,13 +88,13 @@ def test_creating_a_room_again_that_lost_its_key_sends_a_new_one_though_nobody_j
 
 
 def test_while_a_key_is_staged_a_rotation_only_raises_the_version() -> None:
-    record = settled(3).staging(RoomKey(4, b"s" * 32))
+    record = settled(3).with_staged(RoomKey(4, b"s" * 32))
     written = change(decided(snapshot(PEOPLE, room(keys=record), ["alice", "bob"]), remove("bob")))
     assert (written.high, written.stage) == (5, None)
 
 
 def test_while_a_key_is_staged_joiners_are_owed_the_current_one() -> None:
-    record = settled(3).staging(RoomKey(4, b"s" * 32))
+    record = settled(3).with_staged(RoomKey(4, b"s" * 32))
     (owed,) = decided(snapshot(PEOPLE, room(keys=record), ["alice"]), add("bob")).owed
     assert (owed.joiners, owed.high) == (("bob",), 4)
 
@@ -102,7 +102,7 @@ def test_while_a_key_is_staged_joiners_are_owed_the_current_one() -> None:
 @pytest.mark.parametrize("record", [KeyRecord(), LOST, FOREIGN])
 def test_while_the_only_key_is_staged_joiners_are_owed_it(record: KeyRecord) -> None:
     """The pass under way may have read the members already. (design.md, "Big rooms")"""
-    staged = record.staging(RoomKey(20, b"s" * 32))
+    staged = record.with_staged(RoomKey(20, b"s" * 32))
     decision = decided(snapshot(PEOPLE, room(keys=staged), ["alice"]), add("bob"))
     assert change(decision).high is None
     assert decision.owed[0].joiners == ("bob",)

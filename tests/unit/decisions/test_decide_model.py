@@ -103,7 +103,7 @@ def as_model(stored: StoredRoom) -> ModelRoom:
         members={account: member.roles[0] if member.roles else None for account, member in members.items()},
         orgs=set(stored.ids("org")),
         individuals={id_.removeprefix("u-") for id_ in stored.ids("individual")},
-        version=stored.keys().seen,
+        version=stored.keys().highest_seen,
         has_key=stored.keys().current is not None,
     )
 

@@ -78,8 +78,8 @@ def play(world: World, event: Sliceable, most: int) -> list[Outcome]:
         some = accounts[:most]
         decided = one_slice(world, event, some, state, last=not more, known=known)
         outcomes += [outcome for owed in decided.decision.owed for outcome in owed.outcomes]
-        assert decided.then is None or (decided.then.number, decided.then.after) == (state.number + 1, some[-1])
-        state = decided.then
+        assert decided.next is None or (decided.next.number, decided.next.after) == (state.number + 1, some[-1])
+        state = decided.next
     return outcomes
 
 
@@ -90,7 +90,7 @@ def one_slice(
     decided = decide_slice(
         event, snapshot, state, accounts, last=last, known=known, site=SITE, now_ms=NOW, new_id=new_id
     )
-    assert decided.then is None or all(change.stage is None for change in decided.decision.changes)
+    assert decided.next is None or all(change.stage is None for change in decided.decision.changes)
     world.apply(decided.decision)
     return decided
 
@@ -137,7 +137,7 @@ def test_an_event_that_is_given_up_in_part_still_takes_the_key_from_whom_it_remo
     world = World([room_of("alice", "bob", "carol").for_world()], USERS)
     event = sliceable(remove("bob", "carol"))
     assert event is not None
-    begun = one_slice(world, event, ["bob"], SliceProgress(), last=False, known=True).then
+    begun = one_slice(world, event, ["bob"], SliceProgress(), last=False, known=True).next
     assert begun is not None
     assert begun.rotates
     snapshot = world.snapshot([event])
@@ -153,7 +153,7 @@ def test_an_event_that_is_given_up_in_part_still_takes_the_key_from_whom_it_remo
         new_id=new_id,
         fault=INTERNAL_FAULT,
     )
-    assert end.then is None
+    assert end.next is None
     assert [change.stage for change in end.decision.changes] == [3]
     assert error_of(end.decision) == "internal"
 
@@ -163,7 +163,7 @@ def test_somebody_unknown_in_a_later_slice_fails_the_event_before_anything_is_wr
     event = sliceable(add("bob", "nobody"))
     assert event is not None
     end = one_slice(world, event, ["bob"], SliceProgress(), last=False, known=False)
-    assert (end.then, end.decision.changes, error_of(end.decision)) == (None, (), "not_found")
+    assert (end.next, end.decision.changes, error_of(end.decision)) == (None, (), "not_found")
 
 
 def room_of(*members: str) -> Initial:

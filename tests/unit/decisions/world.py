@@ -33,7 +33,7 @@ class StoredRoom:
             current=enc if self.enc_is_ours else None,
             staged=None if self.staged is None else RoomKey(self.staged, b"s" * 32),
             replaced=() if enc is None or self.enc_is_ours else (enc,),
-            seen=max(seen, default=None),
+            highest_seen=max(seen, default=None),
         )
 
     def accounts(self) -> dict[str, Member]:
@@ -122,7 +122,9 @@ class World:
         stored.people += change.users_delta
         stored.bots += change.apps_delta
         if change.high is not None:
-            assert change.high > (UNUSED if (seen := stored.keys().seen) is None else seen), "versions rise"
+            assert change.high > (UNUSED if (seen := stored.keys().highest_seen) is None else seen), (
+                "versions rise"
+            )
             stored.high = change.high
         if change.stage is not None:
             assert stored.staged is None, "a staged key settles before the next one is staged"

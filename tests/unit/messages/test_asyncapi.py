@@ -19,7 +19,7 @@ from tests.unit.events.test_invalid_events import NO_OBJECT, NOT_TOKENS, WRONG, 
 from tests.unit.messages.asyncapi_rules import broken_rules
 from tests.verification.oracle.test_shape import ANYTHING
 
-KEY = orjson.loads(marshal(RoomKeyEvent("r1", RoomKey.mint(3)), 1_747_000_000_000))
+KEY = orjson.loads(marshal(RoomKeyEvent("r1", RoomKey.generate(3)), 1_747_000_000_000))
 IN_BYTES = "too long in bytes"
 """The one rule that JSON Schema, which counts characters, cannot tell."""
 

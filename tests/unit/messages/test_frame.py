@@ -124,6 +124,6 @@ def test_no_repr_shows_a_secret() -> None:
 
 
 def test_minted_keys_are_32_bytes_and_differ() -> None:
-    first, second = RoomKey.mint(1), RoomKey.mint(1)
+    first, second = RoomKey.generate(1), RoomKey.generate(1)
     assert len(first.secret) == len(second.secret) == 32
     assert first.secret != second.secret

@@ -24,7 +24,7 @@ def test_a_version_that_is_none_counts_for_nothing(version: Any) -> None:
 
 def test_a_whole_double_is_a_version() -> None:
     record = documents.key_record({"_id": "r1", "encKey": {"priv": SECRET, "ver": 7.0}})
-    assert (record.seen, record.current, record.replaced) == (7, None, (RoomKey(7, SECRET),))
+    assert (record.highest_seen, record.current, record.replaced) == (7, None, (RoomKey(7, SECRET),))
 
 
 @pytest.mark.parametrize("rotation", [None, {}, {"high": None}, "nonsense", 5, []])
@@ -44,7 +44,7 @@ def test_our_own_key_is_current_only_while_it_is_in_use() -> None:
         3, SECRET
     )
     lost = documents.key_record({"_id": "r1", "keyRotation": rotation})
-    assert (lost.current, lost.replaced, lost.seen) == (None, (RoomKey(3, SECRET),), 3)
+    assert (lost.current, lost.replaced, lost.highest_seen) == (None, (RoomKey(3, SECRET),), 3)
 
 
 @pytest.mark.parametrize(("ours", "foreign"), [(None, 7), (3, 7), (3, 4), (3, 3), (3, 2), (3, None)])
@@ -60,8 +60,8 @@ def test_a_record_that_is_read_back_while_a_key_is_staged_replaces_what_it_was_t
     staged = RoomKey(before.next_version(0), SECRET[::-1])
     rotation |= {"high": staged.version, "staged": documents.key_document(staged)}
     read_back = documents.key_record(room)
-    assert read_back.replaced == before.staging(staged).replaced
-    assert read_back.next_version(0) == before.staging(staged).next_version(0)
+    assert read_back.replaced == before.with_staged(staged).replaced
+    assert read_back.next_version(0) == before.with_staged(staged).next_version(0)
 
 
 def test_a_foreign_key_of_a_version_that_is_still_to_be_staged_is_not_kept_beside_ours() -> None:

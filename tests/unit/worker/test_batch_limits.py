@@ -24,42 +24,42 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_three_conflicts_halve_the_batch_and_a_success_doubles_it() -> None:
     tried = BatchSizer(256)
     for _ in range(3):
-        tried.conflict()
+        tried.on_conflict()
     assert tried.events == 128
-    tried.succeeded()
+    tried.on_success()
     assert tried.events == 256
-    tried.succeeded()
+    tried.on_success()
     assert tried.events == 256
 
 
 def test_a_failure_lets_events_go_one_at_a_time() -> None:
     tried = BatchSizer(256)
-    tried.failed(alone=False)
+    tried.on_failure(alone=False)
     assert tried.events == 1
-    assert not tried.gives_up
+    assert not tried.should_dead_letter
 
 
 def test_an_event_is_given_up_only_after_it_has_failed_alone_for_a_while(clock: Clock) -> None:
     tried = BatchSizer(256)
     for _ in range(50):
-        tried.failed(alone=True)
-    assert not tried.gives_up, "an election takes seconds"
+        tried.on_failure(alone=True)
+    assert not tried.should_dead_letter, "an election takes seconds"
     clock.now += batch_limits.SECONDS_BEFORE_GIVING_UP
-    assert tried.gives_up
-    tried.succeeded()
-    assert not tried.gives_up, "the next event begins anew"
+    assert tried.should_dead_letter
+    tried.on_success()
+    assert not tried.should_dead_letter, "the next event begins anew"
 
 
 def test_failures_in_company_do_not_count_against_the_first_event(clock: Clock) -> None:
     tried = BatchSizer(256)
-    tried.failed(alone=False)
+    tried.on_failure(alone=False)
     clock.now += 2 * batch_limits.SECONDS_BEFORE_GIVING_UP
-    tried.failed(alone=True)
-    assert not tried.gives_up
+    tried.on_failure(alone=True)
+    assert not tried.should_dead_letter
 
 
 def test_pauses_grow_and_are_bounded() -> None:
     tried = BatchSizer(256)
-    pauses = [tried.failed(alone=True) for _ in range(20)]
+    pauses = [tried.on_failure(alone=True) for _ in range(20)]
     assert pauses == sorted(pauses)
     assert pauses[0] < pauses[-1] <= 2

@@ -65,7 +65,7 @@ async def test_one_fanout_serialises_once_and_frames_one_payload_object(monkeypa
     monkeypatch.setattr("worker.broker.fanout.frame", framing)
     monkeypatch.setattr("worker.pipeline.deliver.pages", pages)
     wire = Wire()
-    await courier(wire).fan_out({"r1": KEY}, {}, None, 7)  # type: ignore[arg-type]  # no lease is looked at
+    await courier(wire).fan_out_keys({"r1": KEY}, {}, None, 7)  # type: ignore[arg-type]  # no lease is looked at
     assert len(dumped) == 1
     assert len(payloads) == 4
     assert len({id(payload) for payload in payloads}) == 1, "every chunk frames the same object"

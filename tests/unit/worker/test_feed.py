@@ -57,7 +57,7 @@ async def test_a_full_inbox_holds_the_feed_up_until_there_is_room() -> None:
     fill(full)
     waiting = asyncio.ensure_future(made._until_room_or_hunger(full))
     await asyncio.sleep(0)
-    full.forget(10_000)
+    full.discard_through(10_000)
     await asyncio.wait_for(waiting, 5)
     assert not full.full
 
@@ -90,7 +90,7 @@ async def test_what_comes_in_within_a_few_turns_joins_the_batch() -> None:
             await asyncio.sleep(0)
 
     coming = asyncio.create_task(come())
-    await inbox.gather()
+    await inbox.drain_ready()
     assert len(inbox) == 20
     await coming
 
@@ -98,5 +98,5 @@ async def test_what_comes_in_within_a_few_turns_joins_the_batch() -> None:
 async def test_nothing_that_comes_in_is_not_waited_for() -> None:
     inbox = feed().join(0, HERE)
     fill(inbox)
-    await asyncio.wait_for(inbox.gather(), 1)
+    await asyncio.wait_for(inbox.drain_ready(), 1)
     assert len(inbox) == INBOX_EVENTS

@@ -21,7 +21,7 @@ def with_the_removed(fan_out: Any) -> Callable[..., Any]:
         await fan_out(self, keys, *args)
         for room_id, key in keys.items():
             if key.version > 0:
-                await self.hand({room_id: key}, {room_id: ["bob"]}, args[-1])
+                await self.send_key_to_joiners({room_id: key}, {room_id: ["bob"]}, args[-1])
 
     return sent
 
@@ -37,17 +37,17 @@ def minting_anew(load_rooms: Any) -> Callable[..., Any]:
 
 
 def _minted(keys: Any) -> Any:
-    return keys if keys.staged is None else replace(keys, staged=RoomKey.mint(keys.staged.version))
+    return keys if keys.staged is None else replace(keys, staged=RoomKey.generate(keys.staged.version))
 
 
 def the_same_again(next_version: Any) -> Callable[..., Any]:
     """Use the version that is in use once more."""
-    return lambda self, at_ms: next_version(self, at_ms) if self.seen is None else self.seen
+    return lambda self, at_ms: next_version(self, at_ms) if self.highest_seen is None else self.highest_seen
 
 
 def falling(_next_version: Any) -> Callable[..., Any]:
     """Go up once, and then down."""
-    return lambda self, _at_ms: 9 if not self.seen else self.seen - 2
+    return lambda self, _at_ms: 9 if not self.highest_seen else self.highest_seen - 2
 
 
 def all_but_the_second(pages: Any) -> Callable[..., Any]:
@@ -70,7 +70,9 @@ def one_stamp_each(_hand: Any) -> Callable[..., Any]:
     async def sent(self: Any, keys: Any, _known: Any, lease: Any, now_ms: int) -> None:
         async for page in members.pages(self.database, lease, keys):
             for room_id, accounts in page.items():
-                await self.hand({room_id: keys[room_id]}, {room_id: accounts}, now_ms + next(number))
+                await self.send_key_to_joiners(
+                    {room_id: keys[room_id]}, {room_id: accounts}, now_ms + next(number)
+                )
 
     return sent
 

@@ -53,7 +53,7 @@ async def a_newcomer_behind_the_pass(town: Town) -> AsyncIterator[None]:
 @asynccontextmanager
 async def a_newcomer_before_the_pass(town: Town) -> AsyncIterator[None]:
     """Let a pass come to somebody new after they were written and before they are told."""
-    held, tell = HeldPass(town), Publisher.tell
+    held, tell = HeldPass(town), Publisher.publish_notices
 
     async def late(self: Publisher, owed: Any) -> None:
         if held.reached.is_set() and not held.released.is_set():
@@ -61,6 +61,6 @@ async def a_newcomer_before_the_pass(town: Town) -> AsyncIterator[None]:
             await town.briefly_until(lambda: town.made.keys("dave"))
         await tell(self, owed)
 
-    town.monkeypatch.setattr(Publisher, "tell", late)
+    town.monkeypatch.setattr(Publisher, "publish_notices", late)
     async with joining(town, held, "dave"):
         yield

@@ -122,7 +122,7 @@ def announcing_first(_complete: Any) -> Callable[..., Any]:
     """Say that it is done, and then do it."""
 
     async def completed(self: Any, entries: Any, rooms: Any) -> None:
-        await self._announce(self._debts.hold(entries, self._drainers))
+        await self._announce(self._debts.defer(entries, self._drainers))
         await asyncio.sleep(CLOCK_MS * 4 / 1000)  # a slow database
         await self._settle({room_id: rooms[room_id].keys for room_id in self._small(rooms)})
 

@@ -4,7 +4,7 @@ from tests.verification.mutations import key_mutants, large_rooms, ordering_muta
 from tests.verification.mutations.mutation import Mutation
 from tests.verification.oracle.verdict import Invariant
 
-COURIER = "worker.pipeline.deliver:Publisher"
+PUBLISHER = "worker.pipeline.deliver:Publisher"
 LOOP = "worker.pipeline.loop:Loop"
 
 MUTATIONS = (
@@ -40,7 +40,7 @@ MUTATIONS = (
     ),
     Mutation(
         "somebody removed is sent the key",
-        {f"{COURIER}.fan_out": key_mutants.with_the_removed},
+        {f"{PUBLISHER}.fan_out_keys": key_mutants.with_the_removed},
         scenarios.a_day,
         Invariant.EXCLUSION,
     ),
@@ -82,7 +82,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a dead letter is not sent",
-        {f"{COURIER}._dead_letters": ordering_mutants.nothing},
+        {f"{PUBLISHER}._dead_letters": ordering_mutants.nothing},
         scenarios.a_day,
         Invariant.LETTERS,
     ),
@@ -109,7 +109,10 @@ MUTATIONS = (
         Invariant.EXCLUSION,
     ),
     Mutation(
-        "nobody is told", {f"{COURIER}.tell": ordering_mutants.letters_only}, scenarios.a_day, Invariant.ORDER
+        "nobody is told",
+        {f"{PUBLISHER}.publish_notices": ordering_mutants.letters_only},
+        scenarios.a_day,
+        Invariant.ORDER,
     ),
     Mutation(
         "notices go backwards",
@@ -119,12 +122,15 @@ MUTATIONS = (
     ),
     Mutation(
         "a fan-out is stamped twice",
-        {f"{COURIER}.fan_out": key_mutants.one_stamp_each},
+        {f"{PUBLISHER}.fan_out_keys": key_mutants.one_stamp_each},
         scenarios.several_pages,
         Invariant.SAME_BYTES,
     ),
     Mutation(
-        "a key is told", {f"{COURIER}.fan_out": key_mutants.telling_the_key}, scenarios.a_day, Invariant.SIDE_DOOR
+        "a key is told",
+        {f"{PUBLISHER}.fan_out_keys": key_mutants.telling_the_key},
+        scenarios.a_day,
+        Invariant.SIDE_DOOR,
     ),
     Mutation(
         "a big room's pass confirms nothing",
@@ -140,13 +146,13 @@ MUTATIONS = (
     ),
     Mutation(
         "a big room's newcomer is sent the key before the notice",
-        {"worker.pipeline.large_rooms:LargeRooms.leave_out": lambda _: lambda _self, _room, _accounts: None},
+        {"worker.pipeline.large_rooms:LargeRooms.exclude": lambda _: lambda _self, _room, _accounts: None},
         large_rooms.a_newcomer_before_the_pass,
         Invariant.ORDER,
     ),
     Mutation(
         "a big room settles before its pass is over",
-        {"worker.pipeline.large_rooms:LargeRooms.take_finished": ordering_mutants.unfinished_too},
+        {"worker.pipeline.large_rooms:LargeRooms.pop_finished": ordering_mutants.unfinished_too},
         large_rooms.a_newcomer_behind_the_pass,
         Invariant.HOLD,
     ),

@@ -44,7 +44,7 @@ async def a_big_rooms_keys_held_up(town: Town) -> AsyncIterator[None]:
 @asynccontextmanager
 async def cut_before_the_barrier(town: Town) -> AsyncIterator[None]:
     """Let the connection break, and be back, between a new key and its barrier."""
-    fan_out, cut = Publisher.fan_out, asyncio.Event()
+    fan_out, cut = Publisher.fan_out_keys, asyncio.Event()
 
     async def interrupted(self: Publisher, keys: Any, *args: Any) -> None:
         if 1 not in {key.version for key in keys.values()} or cut.is_set():
@@ -61,7 +61,7 @@ async def cut_before_the_barrier(town: Town) -> AsyncIterator[None]:
             await asyncio.wait_for(broke.wait(), PATIENCE)
         await asyncio.wait_for(self.broker.until_connected(), PATIENCE)
 
-    town.monkeypatch.setattr(Publisher, "fan_out", interrupted)
+    town.monkeypatch.setattr(Publisher, "fan_out_keys", interrupted)
     async with town.worker():
         await town.ask("create", CREATE)
         await town.ask("member.remove", REMOVE)
