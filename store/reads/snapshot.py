@@ -6,11 +6,12 @@ what it reads here. (design.md, rule a)
 
 from collections import defaultdict
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from roomkeys.decisions.decide import MAX_ACCOUNTS
 from roomkeys.decisions.decision import INDIVIDUAL
+from roomkeys.decisions.slices import Sliceable, among
 from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.events.event import Add, AnyEvent, Create, InvalidEvent, Remove, Rotate
 from roomkeys.membership import Kind, Member, Room, User
@@ -63,54 +64,71 @@ def wanted(events: Iterable[AnyEvent]) -> Wanted:
     )
 
 
-async def load(
+async def load_batch(
     database: Database,
     events: Sequence[AnyEvent],
     session: Any,
-    among: Collection[str] | None = None,
+    *,
     most: int = MAX_ACCOUNTS,
-    drained: Container[str] = (),
+    large_rooms: Container[str] = (),
 ) -> Snapshot:
-    """Read what the events need; events that need nothing cost nothing.
+    """Read what a batch of events needs; events that need nothing cost no query.
 
-    Of orgs, backfills and rows no more than about `most` are read; where there are more the snapshot is
-    `partial`. With `among` only these accounts are looked up as people of orgs and members of rooms. Who is in
-    a `drained` room its drainer reads.
+    At most about `most` documents are read of each of: users of orgs, members to backfill, reasons to clear.
+    If there are more, the snapshot is `partial`. The members of `large_rooms` are left to the passes.
     """
     want = wanted(events)
     if not want.accounts:
         return Snapshot()
-    reader = _Reader(database, session, most)
-    named = {room_id: accounts | set(among or ()) for room_id, accounts in want.accounts.items()}
-    whole = [] if among is not None else [room_id for room_id in want.rotating if room_id not in drained]
-    found = await read_named(database, named, whole, session)
+    queries = _Queries(database, session, limit=most + 1)
+    whole_rooms = [room_id for room_id in want.rotating if room_id not in large_rooms]
+    found = await read_named(database, want.accounts, whole_rooms, session)
     orgs_of_rooms = _orgs_of_rooms(found["room_members"])
-    none = frozenset[str]()
-    rooms = {item["_id"]: documents.room(item, orgs_of_rooms.get(item["_id"], none)) for item in found["rooms"]}
-    people = await reader.people(want) if among is None else []
-    users = _users(found["users"] + people)
-    orgs = {
-        org: tuple(user for user in users.values() if org in user.orgs and not user.is_bot)
-        for org in sorted(set[str]().union(*want.orgs.values()))
+    org_users = await queries.org_users(want)
+    users = _users(found["users"] + org_users)
+    orgs = _users_by_org(want, users)
+    backfill = await queries.members_of(_rooms_to_backfill(want, orgs_of_rooms))
+    found["subscriptions"] += await queries.memberships(_unnamed_org_accounts(want, orgs))
+    found["subscriptions"] += backfill
+    snapshot = await _assemble(queries, want, found, users, orgs)
+    to_clear = await queries.individual_reasons(_rooms_to_clear(want, orgs_of_rooms))
+    return replace(snapshot, partial=max(len(org_users), len(backfill), len(to_clear)) > most)
+
+
+async def load_slice(database: Database, event: Sliceable, accounts: Collection[str], session: Any) -> Snapshot:
+    """Read what one slice of an event needs: the room, the requester, and what concerns these accounts.
+
+    Accounts of other slices are not read, whether the event names them or an org of it contains them.
+    """
+    want = wanted([among(event, accounts)])
+    want = replace(want, accounts={room_id: named.union(accounts) for room_id, named in want.accounts.items()})
+    found = await read_named(database, want.accounts, (), session)
+    users = _users(found["users"])
+    return await _assemble(_Queries(database, session), want, found, users, _users_by_org(want, users))
+
+
+async def _assemble(
+    queries: "_Queries",
+    want: Wanted,
+    found: Mapping[str, list[Document]],
+    users: Mapping[str, User],
+    orgs: Mapping[str, tuple[User, ...]],
+) -> Snapshot:
+    """Return the snapshot of what was found, with individual reasons and apps, which are read here."""
+    orgs_of_rooms = _orgs_of_rooms(found["room_members"])
+    rooms = {
+        item["_id"]: documents.room(item, orgs_of_rooms.get(item["_id"], frozenset())) for item in found["rooms"]
     }
-    of_orgs = {
-        room_id: {user.account for org in of_room for user in orgs[org]} - named[room_id]
-        for room_id, of_room in want.orgs.items()
-    }
-    backfilled = await reader.backfilled(_backfilled(want, orgs_of_rooms)) if among is None else []
-    members = _members(found["subscriptions"] + await reader.memberships(of_orgs) + backfilled)
+    members = _members(found["subscriptions"])
     user_ids = {
-        room_id: {users[account].id for account in accounts | of_orgs.get(room_id, set()) if account in users}
-        | {member.user_id for member in members.get(room_id, {}).values()}
-        for room_id, accounts in named.items()
+        room_id: _user_ids(want, room_id, users, orgs) | {one.user_id for one in members.get(room_id, {}).values()}
+        for room_id in want.accounts
         if orgs_of_rooms.get(room_id)
     }
-    individuals = await reader.individuals(user_ids)
-    apps = await reader.apps(want.bots)
-    rows = await reader.rows_to_clear(_cleared(want, orgs_of_rooms)) if among is None else []
-    partial = max(len(people), len(backfilled), len(rows)) > most
+    individuals = await queries.individuals(user_ids)
+    apps = await queries.apps(want.bots)
     everybody = {item["_id"]: item["accounts"] for item in found[EVERYBODY]}
-    return Snapshot(rooms, members, individuals, users, orgs, apps, everybody, partial)
+    return Snapshot(rooms, members, individuals, users, orgs, apps, everybody)
 
 
 async def load_rooms(database: Database, room_ids: Iterable[str], session: Any) -> dict[str, Room]:
@@ -120,20 +138,43 @@ async def load_rooms(database: Database, room_ids: Iterable[str], session: Any) 
     return {item["_id"]: documents.room(item, frozenset()) for item in found}
 
 
-def _backfilled(want: Wanted, orgs_of_rooms: Mapping[str, frozenset[str]]) -> set[str]:
-    """Return the rooms in which everybody may need a row: the first org joins, or may be the first by then."""
+def _rooms_to_backfill(want: Wanted, orgs_of_rooms: Mapping[str, frozenset[str]]) -> set[str]:
+    """Return the rooms in which every member may need a reason, because their first org may join."""
     return {
         room_id for room_id in want.joining_orgs if not orgs_of_rooms.get(room_id) or room_id in want.leaving_orgs
     }
 
 
-def _cleared(want: Wanted, orgs_of_rooms: Mapping[str, frozenset[str]]) -> set[str]:
-    """Return the rooms whose last org may go, and all individual rows with it."""
+def _rooms_to_clear(want: Wanted, orgs_of_rooms: Mapping[str, frozenset[str]]) -> set[str]:
+    """Return the rooms whose last org may leave, and all individual reasons with it."""
     return {
         room_id
         for room_id in want.leaving_orgs
         if orgs_of_rooms.get(room_id, frozenset()).issubset(want.orgs.get(room_id, ()))
     }
+
+
+def _users_by_org(want: Wanted, users: Mapping[str, User]) -> dict[str, tuple[User, ...]]:
+    return {
+        org: tuple(user for user in users.values() if org in user.orgs and not user.is_bot)
+        for org in sorted(set[str]().union(*want.orgs.values()))
+    }
+
+
+def _unnamed_org_accounts(want: Wanted, orgs: Mapping[str, Sequence[User]]) -> dict[str, set[str]]:
+    """Return, by room, the accounts that an event touches through an org only."""
+    return {
+        room_id: {user.account for org in of_room for user in orgs[org]} - want.accounts[room_id]
+        for room_id, of_room in want.orgs.items()
+    }
+
+
+def _user_ids(
+    want: Wanted, room_id: str, users: Mapping[str, User], orgs: Mapping[str, Sequence[User]]
+) -> set[str]:
+    """Return the ids of the users that events name in this room, in person or through an org."""
+    named = {users[account].id for account in want.accounts[room_id] if account in users}
+    return named | {user.id for org in want.orgs.get(room_id, ()) for user in orgs[org]}
 
 
 def _orgs_of_rooms(rows: Iterable[Document]) -> dict[str, frozenset[str]]:
@@ -158,30 +199,30 @@ def _members(found: Iterable[Document]) -> dict[str, dict[str, Member]]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reader:
+class _Queries:
     """The further queries of a batch with orgs or bots, each for all of it; nothing asked for, no query."""
 
     database: Database
     session: Any
-    most: int
+    limit: int = 0
 
-    async def people(self, want: Wanted) -> list[Document]:
+    async def org_users(self, want: Wanted) -> list[Document]:
         org_ids = sorted(set[str]().union(*want.orgs.values()))
         query = {"$or": [{"sectId": {"$in": org_ids}}, {"deptId": {"$in": org_ids}}]}
-        return await self._find("users", query, USER_FIELDS, limit=self.most + 1) if org_ids else []
+        return await self._find("users", query, USER_FIELDS, limit=self.limit) if org_ids else []
 
     async def memberships(self, asked: Mapping[str, set[str]]) -> list[Document]:
         clauses = memberships_of(asked)
         found = await self._find("subscriptions", {"$or": clauses}, MEMBER_FIELDS) if clauses else []
         return only_asked(found, asked)
 
-    async def backfilled(self, room_ids: set[str]) -> list[Document]:
+    async def members_of(self, room_ids: set[str]) -> list[Document]:
         query = {"roomId": {"$in": sorted(room_ids)}}
-        return await self._find("subscriptions", query, MEMBER_FIELDS, limit=self.most + 1) if room_ids else []
+        return await self._find("subscriptions", query, MEMBER_FIELDS, limit=self.limit) if room_ids else []
 
-    async def rows_to_clear(self, room_ids: set[str]) -> list[Document]:
+    async def individual_reasons(self, room_ids: set[str]) -> list[Document]:
         query = {"rid": {"$in": sorted(room_ids)}, "member.type": INDIVIDUAL}
-        return await self._find("room_members", query, {"_id": 1}, limit=self.most + 1) if room_ids else []
+        return await self._find("room_members", query, {"_id": 1}, limit=self.limit) if room_ids else []
 
     async def individuals(self, user_ids: dict[str, set[str]]) -> dict[str, frozenset[str]]:
         clauses = [

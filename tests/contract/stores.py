@@ -22,7 +22,7 @@ from store.errors import translated
 from store.indexes import ensure_indexes
 from store.leases import lease as cursors
 from store.leases.lease import Lease
-from store.reads import snapshot
+from store.reads.snapshot import load_batch
 from store.transaction import Bulk
 from store.writes import outbox, settle
 from store.writes.apply import apply
@@ -156,7 +156,7 @@ async def apply_batch(
     now: int = AT,
 ) -> Applied:
     """Read, decide and apply a batch as the loop does."""
-    read = await snapshot.load(store.database, events, lease.session)
+    read = await load_batch(store.database, events, lease.session)
     decision = decide(events, read, site=SITE, now_ms=now, new_id=new_id)
     assert decision.taken == len(events), f"{decision.taken} of {len(events)} taken"
     last = events[-1].origin

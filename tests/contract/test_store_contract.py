@@ -22,9 +22,8 @@ from store.database import Database, Document, Driver
 from store.leases import lease as cursors
 from store.leases.lease import Lease, OtherPartitions
 from store.reads import members as survivors
-from store.reads import snapshot
 from store.reads.batch_query import named_pipeline
-from store.reads.snapshot import load_rooms
+from store.reads.snapshot import load_batch, load_rooms
 from store.writes import outbox, settle
 from store.writes.outbox import StoredEntry
 from store.writes.settle import PAST_KEYS
@@ -242,7 +241,7 @@ async def test_a_key_put_in_use_by_another_program_before_the_look_is_not_lost(s
     with pytest.raises(TransientError):
         await settle_batch(store, lease, applied)
     assert (await room(store))["encKey"] == theirs
-    rooms = await snapshot.load_rooms(store.database, ["r1"], lease.session)
+    rooms = await load_rooms(store.database, ["r1"], lease.session)
     await settle.settle(store.database, lease, {"r1": rooms["r1"].keys}, {}, paid=(), now_ms=AT, grace_ms=DAY)
     found = await room(store)
     assert (found["encKey"]["ver"], found["encKey"]["prevVer"]) == (2, 1)
@@ -254,7 +253,7 @@ async def test_who_is_named_in_one_room_is_not_found_in_another(store: Store) ->
     await store.members("r1", "alice", "bob")
     await store.members("r2", "alice", "bob")
     lease, _ = await store.lease()
-    found = await snapshot.load(store.database, [remove(1, "r1", "bob"), rotate(2, "r2")], lease.session)
+    found = await load_batch(store.database, [remove(1, "r1", "bob"), rotate(2, "r2")], lease.session)
     members = {room_id: set(of_room) for room_id, of_room in found.members.items()}
     assert members == {"r1": {"alice", "bob"}, "r2": {"alice"}}
 

@@ -7,7 +7,7 @@ import pytest
 
 from store.database import Driver
 from store.reads import batch_query, members
-from store.reads.snapshot import load
+from store.reads.snapshot import load_batch
 from tests.contract.stores import Store, opened
 from tests.contract.test_store_contract import all_pages, rotate, together
 
@@ -34,7 +34,7 @@ async def test_a_room_comes_whole_or_not_at_all(store: Store, monkeypatch: pytes
     for small, page in ((small, page) for small in (1, 3, 4, 6, 100) for page in (1, 5, 17, 40, 8_192)):
         monkeypatch.setattr(batch_query, "_SMALL_ROOM", small)
         monkeypatch.setattr(members, "PAGE", page)
-        everybody = (await load(store.database, events, lease.session)).everybody
+        everybody = (await load_batch(store.database, events, lease.session)).everybody
         found.add(len(everybody))
         for room_id, present in everybody.items():
             assert sorted(map(repr, present)) == sorted(map(repr, rooms[room_id])), (small, page, room_id)

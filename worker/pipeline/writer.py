@@ -12,7 +12,7 @@ from typing import Final
 
 from roomkeys.decisions.decide import MAX_ACCOUNTS, decide, reject, touches
 from roomkeys.decisions.decision import Decision, OutboxEntry
-from roomkeys.decisions.slices import Sliceable, among, decide_slice
+from roomkeys.decisions.slices import Sliceable, decide_slice
 from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.errors import INTERNAL_FAULT, ErrorInfo
 from roomkeys.events.event import AnyEvent, InvalidEvent, Remove, Rotate, StreamMessage
@@ -21,7 +21,7 @@ from roomkeys.keys import KeyRecord, RoomKey
 from store.documents import new_id
 from store.leases.lease import Lease
 from store.reads.slices import all_known, next_accounts, rows_to_clear
-from store.reads.snapshot import load
+from store.reads.snapshot import load_batch, load_slice
 from store.writes import outbox
 from store.writes.apply import apply, clear_rows
 from store.writes.settle import settle
@@ -110,10 +110,10 @@ class Writer:
         return await self.apply_slice(event, give_up=False)
 
     async def _load_all(self, events: Sequence[AnyEvent]) -> Snapshot:
-        return await load(self._database, events, self.lease.session, most=SLICE, drained=self.drainers)
+        return await load_batch(self._database, events, self.lease.session, most=SLICE, large_rooms=self.drainers)
 
     async def _load(self, event: Sliceable, accounts: list[str]) -> Snapshot:
-        return await load(self._database, [among(event, accounts)], self.lease.session, among=accounts)
+        return await load_slice(self._database, event, accounts, self.lease.session)
 
     async def _write_slice(
         self,

@@ -527,7 +527,7 @@ async def fails_later() -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("step", ["load", "decide", "apply"])
+@pytest.mark.parametrize("step", ["load_batch", "decide", "apply"])
 async def test_an_event_that_fails_alone_for_no_known_cause_is_given_up(
     town: Rig, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
