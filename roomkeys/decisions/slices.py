@@ -57,10 +57,10 @@ def decide_slice(  # noqa: PLR0913 - what a slice is decided from, each part by 
         _scoped(snapshot, event, so_far, frozenset(accounts)),
         site,
         new_id,
-        SliceContext(resumed=so_far.number > 0, is_last=last, notice_sent=so_far.told, all_users_known=known),
+        SliceContext(resumed=so_far.number > 0, is_last=last, notice_sent=so_far.notice_sent, all_users_known=known),
     )
     draft = open_draft(event.room_id, desk.snapshot)
-    if so_far.founded:
+    if so_far.room_created:
         draft.found_before()
     if fault is None:
         outcome = outcome_of(part, draft, desk, now_ms)
@@ -74,8 +74,8 @@ def decide_slice(  # noqa: PLR0913 - what a slice is decided from, each part by 
         number=so_far.number + 1,
         after=accounts[-1] if accounts else so_far.after,
         rotates=so_far.rotates or draft.rotates,
-        founded=so_far.founded or (change is not None and change.founding is not None),
-        told=so_far.told or outcome.notice is not None,
+        room_created=so_far.room_created or (change is not None and change.founding is not None),
+        notice_sent=so_far.notice_sent or outcome.notice is not None,
     )
     changes = () if change is None else (change if final else _unfinished(change),)
     owed = OutboxEntry(event.room_id, (replace(outcome, final=final),), draft.joiners(), draft.high)

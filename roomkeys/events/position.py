@@ -6,17 +6,18 @@ from zlib import crc32
 
 @dataclass(frozen=True, slots=True)
 class SliceProgress:
-    """How far an event has been applied, and what its last slice has to do.
+    """How far an event has been applied that is applied in slices.
 
-    `number` slices are written, up to the account `after`. `rotates`: one of them rotates the room; `founded`:
-    the event has created the room; `told`: the room has been sent a notice.
+    `number` slices have been written, for all accounts up to `after`. Some of what they did matters later:
+    `rotates`: the room rotates in the last slice; `room_created`: the event created the room; `notice_sent`: the
+    room has been sent a notice of the event.
     """
 
     number: int = 0
     after: str = ""
     rotates: bool = False
-    founded: bool = False
-    told: bool = False
+    room_created: bool = False
+    notice_sent: bool = False
 
 
 def partition_of(room_id: str | None, partitions: int) -> int:

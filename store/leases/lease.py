@@ -5,7 +5,7 @@ transaction of the loop begins by writing this document under its owner, epoch a
 owner's transaction can only fail. A fence that is merely read does not stop it. (design.md, rules a and d)
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bson.binary import UUID_SUBTYPE, Binary
@@ -22,6 +22,15 @@ CURSORS: Final = "room_worker_cursors"
 SITES: Final = "room_worker_sites"
 
 _TAKE_TIMEOUT_MS: Final = 2_000
+
+_SLICE_FIELDS: Final = {
+    "number": "number",
+    "after": "after",
+    "rotates": "rotates",
+    "room_created": "founded",
+    "notice_sent": "told",
+}
+"""Where a cursor document's `slice` has each attribute of a `SliceProgress`."""
 
 
 class OtherPartitions(Exception):
@@ -182,23 +191,32 @@ def _fencing(
 
 def place(document: Document) -> StreamPosition:
     """Read a cursor's place in the stream."""
-    part = document.get("slice")
+    progress = document.get("slice")
     return StreamPosition(
         document["applied"],
         document["appliedNs"],
         document["createdNs"],
-        None if part is None else SliceProgress(**part),
+        None if progress is None else _slice_progress(progress),
     )
 
 
 def _place_fields(where: StreamPosition) -> Document:
-    part = None if where.slice is None else asdict(where.slice)
     return {
         "applied": where.sequence,
         "appliedNs": where.time_ns,
         "createdNs": where.created_ns,
-        "slice": part,
+        "slice": None if where.slice is None else _slice_document(where.slice),
     }
+
+
+def _slice_progress(document: Document) -> SliceProgress:
+    """Read the progress of a sliced event. After a rollback it may have fields that only newer versions know."""
+    known = {name: document[field] for name, field in _SLICE_FIELDS.items() if field in document}
+    return SliceProgress(**known)
+
+
+def _slice_document(progress: SliceProgress) -> Document:
+    return {field: getattr(progress, name) for name, field in _SLICE_FIELDS.items()}
 
 
 def _slice_number(where: StreamPosition) -> int | None:
