@@ -91,8 +91,8 @@ class Draft:
         if self.room is not None:
             self._raised = self.room.keys.next_version(at_ms) if self._raised is None else self._raised + 1
 
-    def found_before(self) -> None:
-        """Take up a channel that an earlier slice of the same event has founded: its key still is version 0."""
+    def resume_creation(self) -> None:
+        """Continue with a channel that an earlier slice created: its key still is version 0."""
         self._raised = 0
 
     def send_key(self, account: str, at_ms: int) -> None:
@@ -102,6 +102,11 @@ class Draft:
         self._wants_key[account] = None
         if self._raised is None and not self.room.keys.has_key:
             self.rotate(at_ms)
+
+    @property
+    def created(self) -> bool:
+        """Tell whether the batch creates the room."""
+        return self._founding is not None
 
     @property
     def rotates(self) -> bool:

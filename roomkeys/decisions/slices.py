@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from roomkeys.decisions.chunks import in_parts
 from roomkeys.decisions.decide import open_draft, outcome_of, reject
-from roomkeys.decisions.decision import ORG, Decision, OutboxEntry, RoomChange
+from roomkeys.decisions.decision import ORG, Decision, OutboxEntry, Outcome, RoomChange
+from roomkeys.decisions.draft import Draft
 from roomkeys.decisions.rules import RuleContext, SliceContext
 from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.errors import ErrorInfo
@@ -27,64 +28,88 @@ def among(event: Sliceable, accounts: Collection[str]) -> Sliceable:
 
 
 @dataclass(frozen=True, slots=True)
+class EventSlice:
+    """One slice of an event.
+
+    `accounts` are decided now, in order; `progress` says how far the event had come before. `is_last`: no
+    account comes after these. `all_users_known`: every account that the event names, in whichever slice, exists.
+    """
+
+    event: Sliceable
+    progress: SliceProgress
+    accounts: Sequence[str] = ()
+    is_last: bool = True
+    all_users_known: bool = True
+
+    @property
+    def narrowed_event(self) -> Sliceable:
+        """Return the event as far as it names accounts of this slice."""
+        return among(self.event, self.accounts)
+
+    @property
+    def context(self) -> SliceContext:
+        """Return what the rules need to know of the slice."""
+        progress = self.progress
+        return SliceContext(progress.number > 0, self.is_last, progress.notice_sent, self.all_users_known)
+
+
+@dataclass(frozen=True, slots=True)
 class SliceDecision:
-    """A slice, decided: what it writes and owes, and how far the event has come then; None: to its end."""
+    """A decided slice: what it writes and owes, and the event's progress after it; None: the event is complete."""
 
     decision: Decision
     next: SliceProgress | None
 
 
-def decide_slice(  # noqa: PLR0913 - what a slice is decided from, each part by name
-    event: Sliceable,
+def decide_slice(
+    slice_: EventSlice,
     snapshot: Snapshot,
-    so_far: SliceProgress,
-    accounts: Sequence[str],
     *,
-    last: bool,
-    known: bool,
     site: str,
     now_ms: int,
     new_id: Callable[[], str],
-    fault: ErrorInfo | None = None,
+    error: ErrorInfo | None = None,
 ) -> SliceDecision:
-    """Decide what the event does to these accounts, which come next in order and are the `last` ones or not.
+    """Decide what the event does to the accounts of one slice.
 
-    `known`: everybody whom the event names is known. With a `fault` the event is given up where it stands, but
-    whoever was removed already does not keep the room's key.
+    `snapshot` is what the database holds of them, `now_ms` (epoch milliseconds) stamps the outcome, and `new_id`
+    makes document ids. With an `error` the event is given up and this is its last slice. Members whom an earlier
+    slice removed still lose the room's key.
     """
-    part = among(event, accounts)
-    desk = RuleContext(
-        _scoped(snapshot, event, so_far, frozenset(accounts)),
-        site,
-        new_id,
-        SliceContext(resumed=so_far.number > 0, is_last=last, notice_sent=so_far.notice_sent, all_users_known=known),
-    )
-    draft = open_draft(event.room_id, desk.snapshot)
-    if so_far.room_created:
-        draft.found_before()
-    if fault is None:
-        outcome = outcome_of(part, draft, desk, now_ms)
+    event, progress = slice_.event, slice_.progress
+    context = RuleContext(_snapshot_of(slice_, snapshot), site, new_id, slice_.context)
+    draft = open_draft(event.room_id, context.snapshot)
+    if progress.room_created:
+        draft.resume_creation()
+    if error is None:
+        outcome = outcome_of(slice_.narrowed_event, draft, context, now_ms)
     else:
-        outcome = reject(event, fault, site=site, now_ms=now_ms)
-    final = last or outcome.error is not None
-    if final and so_far.rotates and not draft.rotates:
+        outcome = reject(event, error, site=site, now_ms=now_ms)
+    final = slice_.is_last or outcome.error is not None
+    if final and progress.rotates and not draft.rotates:
         draft.rotate(event.stored_at_ms)
     change = draft.change()
-    then = SliceProgress(
-        number=so_far.number + 1,
-        after=accounts[-1] if accounts else so_far.after,
-        rotates=so_far.rotates or draft.rotates,
-        room_created=so_far.room_created or (change is not None and change.founding is not None),
-        notice_sent=so_far.notice_sent or outcome.notice is not None,
+    changes = () if change is None else (change if final else _without_completion(change),)
+    entry = OutboxEntry(event.room_id, (replace(outcome, final=final),), draft.joiners(), draft.high)
+    decision = Decision(int(final), changes, tuple(in_parts(entry)))
+    return SliceDecision(decision, None if final else _progress_after(slice_, draft, outcome))
+
+
+def _progress_after(slice_: EventSlice, draft: Draft, outcome: Outcome) -> SliceProgress:
+    progress = slice_.progress
+    return SliceProgress(
+        number=progress.number + 1,
+        after=slice_.accounts[-1] if slice_.accounts else progress.after,
+        rotates=progress.rotates or draft.rotates,
+        room_created=progress.room_created or draft.created,
+        notice_sent=progress.notice_sent or outcome.notice is not None,
     )
-    changes = () if change is None else (change if final else _unfinished(change),)
-    owed = OutboxEntry(event.room_id, (replace(outcome, final=final),), draft.joiners(), draft.high)
-    return SliceDecision(Decision(int(final), changes, tuple(in_parts(owed))), None if final else then)
 
 
-def _scoped(snapshot: Snapshot, event: Sliceable, so_far: SliceProgress, accounts: frozenset[str]) -> Snapshot:
-    """Return the snapshot without those whose turn it is not, but for the requester in the first slice."""
-    inside = accounts if so_far.number else accounts | {event.requester}
+def _snapshot_of(slice_: EventSlice, snapshot: Snapshot) -> Snapshot:
+    """Return the snapshot without the accounts of other slices; the requester belongs to the first slice."""
+    event, accounts = slice_.event, frozenset(slice_.accounts)
+    inside = accounts if slice_.progress.number else accounts | {event.requester}
     members = snapshot.members.get(event.room_id, {})
     return replace(
         snapshot,
@@ -95,7 +120,7 @@ def _scoped(snapshot: Snapshot, event: Sliceable, so_far: SliceProgress, account
     )
 
 
-def _unfinished(change: RoomChange) -> RoomChange:
-    """Leave to the last slice what completes the event."""
+def _without_completion(change: RoomChange) -> RoomChange:
+    """Return the change without what the last slice writes: the reasons of orgs, and the new version."""
     rows = tuple(row for row in change.rows if row.type != ORG)
     return replace(change, rows=rows, high=None, stage=None)

@@ -12,7 +12,7 @@ from typing import Final
 
 from roomkeys.decisions.decide import MAX_ACCOUNTS, decide, reject, touches
 from roomkeys.decisions.decision import Decision, OutboxEntry
-from roomkeys.decisions.slices import Sliceable, decide_slice
+from roomkeys.decisions.slices import EventSlice, Sliceable, decide_slice
 from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.errors import INTERNAL_FAULT, ErrorInfo
 from roomkeys.events.event import AnyEvent, InvalidEvent, Remove, Rotate, StreamMessage
@@ -125,20 +125,10 @@ class Writer:
         known: bool = True,
         fault: ErrorInfo | None = None,
     ) -> AppliedBatch:
-        so_far = self.place.slice or SliceProgress()
-        decided = decide_slice(
-            event,
-            snapshot,
-            so_far,
-            accounts,
-            last=last,
-            known=known,
-            site=self._site,
-            now_ms=now_ms(),
-            new_id=new_id,
-            fault=fault,
-        )
-        keep = event.origin if so_far.number == 0 and decided.next is not None else None
+        progress = self.place.slice or SliceProgress()
+        slice_ = EventSlice(event, progress, accounts, is_last=last, all_users_known=known)
+        decided = decide_slice(slice_, snapshot, site=self._site, now_ms=now_ms(), new_id=new_id, error=fault)
+        keep = event.origin if progress.number == 0 and decided.next is not None else None
         after = self._after(event) if decided.next is None else replace(self.place, slice=decided.next)
         work = await self._apply(event.origin, decided.decision, snapshot, after, keep)
         self.part = None if decided.next is None else event

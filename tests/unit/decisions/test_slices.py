@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from roomkeys.decisions.decide import decide
 from roomkeys.decisions.decision import MEMBER_LEFT, MEMBER_REMOVED, Decision, MembersNotice, Outcome
-from roomkeys.decisions.slices import Sliceable, SliceDecision, decide_slice
+from roomkeys.decisions.slices import EventSlice, Sliceable, SliceDecision, decide_slice
 from roomkeys.errors import INTERNAL_FAULT
 from roomkeys.events.event import AnyEvent, InvalidEvent, Remove, Rotate
 from roomkeys.events.position import SliceProgress
@@ -87,9 +87,8 @@ def one_slice(
     world: World, event: Sliceable, accounts: list[str], state: SliceProgress, *, last: bool, known: bool
 ) -> SliceDecision:
     snapshot = world.snapshot([event])
-    decided = decide_slice(
-        event, snapshot, state, accounts, last=last, known=known, site=SITE, now_ms=NOW, new_id=new_id
-    )
+    slice_ = EventSlice(event, state, accounts, is_last=last, all_users_known=known)
+    decided = decide_slice(slice_, snapshot, site=SITE, now_ms=NOW, new_id=new_id)
     assert decided.next is None or all(change.stage is None for change in decided.decision.changes)
     world.apply(decided.decision)
     return decided
@@ -141,18 +140,8 @@ def test_an_event_that_is_given_up_in_part_still_takes_the_key_from_whom_it_remo
     assert begun is not None
     assert begun.rotates
     snapshot = world.snapshot([event])
-    end = decide_slice(
-        event,
-        snapshot,
-        begun,
-        [],
-        last=True,
-        known=True,
-        site=SITE,
-        now_ms=NOW,
-        new_id=new_id,
-        fault=INTERNAL_FAULT,
-    )
+    last = EventSlice(event, begun)
+    end = decide_slice(last, snapshot, site=SITE, now_ms=NOW, new_id=new_id, error=INTERNAL_FAULT)
     assert end.next is None
     assert [change.stage for change in end.decision.changes] == [3]
     assert error_of(end.decision) == "internal"
