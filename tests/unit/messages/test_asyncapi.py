@@ -15,7 +15,15 @@ from roomkeys.messages.room_key import RoomKeyEvent, marshal
 from tests.harness.asyncapi import Node, Sent, document, place
 from tests.unit.builders import BODIES, SITE, decode_body
 from tests.unit.decisions.scripts import commands
-from tests.unit.events.test_invalid_events import NO_OBJECT, NOT_TOKENS, WRONG, WRONG_SHAPES
+from tests.unit.events.wire_tables import (
+    NO_OBJECT,
+    NOT_TOKENS,
+    WRONG_SHAPES,
+    WRONG_VALUES,
+    Row,
+    check_each,
+    not_token_rows,
+)
 from tests.unit.messages.asyncapi_rules import broken_rules
 from tests.verification.oracle.test_shape import ANYTHING
 
@@ -23,7 +31,7 @@ KEY = orjson.loads(marshal(RoomKeyEvent("r1", RoomKey.generate(3)), 1_747_000_00
 IN_BYTES = "too long in bytes"
 """The one rule that JSON Schema, which counts characters, cannot tell."""
 
-READ = [(suffix, name) for suffix, fields in WRONG.items() for name in fields]
+READ = [(suffix, name) for suffix, fields in WRONG_VALUES.items() for name in fields]
 
 
 def test_the_document_keeps_the_rules() -> None:
@@ -125,23 +133,21 @@ def agree(suffix: str, body: bytes) -> None:
     assert bool(found) is not isinstance(decode_body(suffix, body), InvalidEvent), whys
 
 
-@pytest.mark.parametrize("suffix", BODIES)
-@pytest.mark.parametrize("body", NO_OBJECT.values(), ids=list(NO_OBJECT))
-def test_what_is_no_object(suffix: str, body: bytes) -> None:
-    agree(suffix, body)
+def agree_on(row: Row) -> None:
+    agree(row.suffix, row.body)
 
 
-@pytest.mark.parametrize(("suffix", "name", "value"), WRONG_SHAPES)
-def test_what_is_wrong_in_one_field(suffix: str, name: str, value: object) -> None:
-    agree(suffix, orjson.dumps(BODIES[suffix] | {name: value}))
+def test_document_and_worker_refuse_a_body_that_is_not_an_object() -> None:
+    check_each(NO_OBJECT, agree_on)
 
 
-@pytest.mark.parametrize("value", [text for name, text in NOT_TOKENS.items() if name != IN_BYTES])
-@pytest.mark.parametrize("suffix", BODIES)
-def test_what_is_no_token(suffix: str, value: str) -> None:
-    for name in BODIES[suffix]:
-        if isinstance(BODIES[suffix][name], str) and name != "name":
-            agree(suffix, orjson.dumps(BODIES[suffix] | {name: value}))
+def test_document_and_worker_refuse_a_field_of_a_wrong_type() -> None:
+    check_each(WRONG_SHAPES, agree_on)
+
+
+def test_document_and_worker_refuse_what_is_not_a_token() -> None:
+    values = [value for kind, value in NOT_TOKENS.items() if kind != IN_BYTES]
+    check_each(not_token_rows(values), agree_on)
 
 
 @settings(max_examples=100, deadline=None)

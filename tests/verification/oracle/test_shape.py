@@ -3,14 +3,21 @@
 from typing import Any
 
 import orjson
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roomkeys.events.event import InvalidEvent
 from tests.unit.builders import BODIES, SITE, STREAM_MS, decode_body
 from tests.unit.decisions.scripts import commands
-from tests.unit.events.test_invalid_events import NO_OBJECT, NOT_TOKENS, WRONG, WRONG_SHAPES
+from tests.unit.events.wire_tables import (
+    NO_OBJECT,
+    NOT_TOKENS,
+    WRONG_SHAPES,
+    WRONG_VALUES,
+    Row,
+    check_each,
+    not_token_rows,
+)
 from tests.verification.oracle.recording import Event
 from tests.verification.oracle.shape import Asked, read
 
@@ -19,7 +26,7 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["mode"]), inner),
     max_leaves=4,
 )
-FIELDS = sorted({name for fields in WRONG.values() for name in fields})
+FIELDS = sorted({name for fields in WRONG_VALUES.values() for name in fields})
 
 
 def asked(suffix: str, body: bytes) -> Asked:
@@ -37,23 +44,20 @@ def agree(suffix: str, body: bytes) -> None:
         assert ours.requester == theirs.requester
 
 
-@pytest.mark.parametrize("suffix", sorted(BODIES))
-@pytest.mark.parametrize("body", NO_OBJECT.values(), ids=list(NO_OBJECT))
-def test_what_is_no_object(suffix: str, body: bytes) -> None:
-    agree(suffix, body)
+def agree_on(row: Row) -> None:
+    agree(row.suffix, row.body)
 
 
-@pytest.mark.parametrize(("suffix", "name", "value"), WRONG_SHAPES)
-def test_what_is_wrong_in_one_field(suffix: str, name: str, value: object) -> None:
-    agree(suffix, orjson.dumps(BODIES[suffix] | {name: value}))
+def test_oracle_and_worker_agree_on_a_body_that_is_not_an_object() -> None:
+    check_each(NO_OBJECT, agree_on)
 
 
-@pytest.mark.parametrize("value", NOT_TOKENS.values(), ids=list(NOT_TOKENS))
-@pytest.mark.parametrize("suffix", sorted(BODIES))
-def test_what_is_no_token(suffix: str, value: str) -> None:
-    for name in BODIES[suffix]:
-        if isinstance(BODIES[suffix][name], str) and name != "name":
-            agree(suffix, orjson.dumps(BODIES[suffix] | {name: value}))
+def test_oracle_and_worker_agree_on_a_field_of_a_wrong_type() -> None:
+    check_each(WRONG_SHAPES, agree_on)
+
+
+def test_oracle_and_worker_agree_on_what_is_not_a_token() -> None:
+    check_each(not_token_rows(NOT_TOKENS.values()), agree_on)
 
 
 @settings(max_examples=1_000, deadline=None)
