@@ -170,20 +170,23 @@ async def test_status_tells_owners_lag_rotations_and_dead_letters(site_rig: Rig)
     assert len(running_["replicas"]) == 1
     assert {cursor["owner"] for cursor in running_["cursors"]} == set(running_["replicas"])
     assert (running_["lastSequence"], running_["deadLetters"], running_["rotating"]) == (2, 1, [])
-    await site_rig.publish("create", {"roomId": "r1", "name": "x", "requesterAccount": "alice"})
+    await site_rig.publish("key.rotate", {"roomId": "r9", "requester": "alice"})
     stopped = (await run("status", "--json", env=env)).json()
     assert {cursor["owner"] for cursor in stopped["cursors"]} == {None}
     assert max(cursor["behind"] for cursor in stopped["cursors"]) >= 1
     assert stopped["oldestSeconds"] > 0
     assert "nobody" in (await run("status", env=env)).out
-    await _rotating(site_rig, "r9")
+    await _die_before_settling(site_rig)
     died = (await run("status", "--json", env=env)).json()
     assert {"roomId": "r9", "version": 1, "inUse": 0} in died["rotating"]
     assert "r9 to v1" in (await run("status", env=env)).out
 
 
-async def _rotating(site_rig: Rig, room_id: str) -> None:
-    """Let a worker die after it has sent a new key and before it is in use."""
+async def _die_before_settling(site_rig: Rig) -> None:
+    """Run a worker that is killed once it has sent a new key, before the key is in use.
+
+    The waiting event must be the only one: the partitions are served at the same time, and the kill comes with
+    the first key of any of them.
+    """
     async with child(site_rig, AT_STEP="settle:before:1") as doomed:
-        await site_rig.publish("key.rotate", {"roomId": room_id, "requester": "alice"})
         await asyncio.wait_for(doomed.wait(), 20)
