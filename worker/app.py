@@ -63,6 +63,7 @@ async def run(settings: Settings, stop: asyncio.Event, only: Role | None = None)
     if only == "service" and not settings.key_service:
         raise WrongSetting("KEY_SERVICE must be on where only the service runs")
     health = Health()
+    broker: Broker | None = None
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(served(settings, health))
         database = open_database(settings)
@@ -72,14 +73,14 @@ async def run(settings: Settings, stop: asyncio.Event, only: Role | None = None)
                 stop, "nats", health, lambda: brokers.connect(settings, "room-worker", stop.set)
             )
             stack.push_async_callback(broker.close)
-            health.broker = broker
+            health.nats_connected = lambda: broker.connected
             await _retry_until_ready(stop, "mongodb", health, lambda: ensure_indexes(database))
             if only != "service":
                 await _prepare(settings, database, broker, stop, health)
             await _serve(settings, database, broker, stop, health, only)
         except _Stopped:
             log.info("stopped before everything was up")
-        if health.broker is not None and health.broker.closed.is_set():
+        if broker is not None and broker.closed.is_set():
             raise BrokerClosed("the connection to NATS is closed for good")
     log.info("stopped")
 

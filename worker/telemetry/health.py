@@ -1,35 +1,40 @@
-"""Health and metrics over HTTP: `/healthz`, `/readyz`, `/metrics`. (contract.md, section 7)"""
+"""Health and metrics over HTTP: `/healthz`, `/readyz`, `/metrics`. (docs/contract.md, section 7)"""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from worker.broker.connection import Broker
 from worker.settings import Settings, WrongSetting
 from worker.telemetry import metrics
 
 
 @dataclass(slots=True)
 class Health:
-    """What still stands between this replica and its work; it is ready when nothing does."""
+    """What this replica still waits for; it is ready when it waits for nothing.
+
+    `waiting_for` has a text for people by component. `nats_connected` is set once the first connection is up.
+    """
 
     waiting_for: dict[str, str] = field(default_factory=lambda: {"start": "starting"})
-    broker: Broker | None = None
+    nats_connected: Callable[[], bool] = lambda: True
 
     def problems(self) -> dict[str, str]:
-        """Return what is missing, by part, in words for people."""
+        """Return what is missing now, as texts for people by component; empty when the replica is ready."""
         missing = dict(self.waiting_for)
-        if self.broker is not None and not self.broker.connected:
+        if not self.nats_connected():
             missing["nats"] = "not connected"
         return missing
 
 
 @asynccontextmanager
 async def served(settings: Settings, health: Health) -> AsyncIterator[None]:
-    """Answer on `HEALTH_ADDR` and `METRICS_ADDR` for as long as the context lasts."""
+    """Answer on `HEALTH_ADDR` and `METRICS_ADDR` for the length of the block.
+
+    Raises `WrongSetting` when an address is in use or cannot be resolved.
+    """
 
     async def healthz(_request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
@@ -62,7 +67,7 @@ async def _listen(address: str, routes: list[web.RouteDef]) -> web.AppRunner:
     host, _, port = address.rpartition(":")
     try:
         await web.TCPSite(runner, host.strip("[]") or None, int(port)).start()
-    except (OSError, UnicodeError):  # no name of a host can be made of it
+    except (OSError, UnicodeError):  # UnicodeError: the text is not a valid host name
         await runner.cleanup()
         raise WrongSetting(f"HEALTH_ADDR and METRICS_ADDR must be free to listen on: {address} is not") from None
     return runner
