@@ -1,4 +1,8 @@
-"""Metrics, as Prometheus reads them on `/metrics`. Labels name operations and causes, never rooms or accounts."""
+"""Metrics in the format of Prometheus, served on `/metrics`.
+
+Labels name operations and causes, never rooms or accounts. Names and labels are public (docs/versioning.md);
+docs/reference/metrics.md is generated from this file.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,38 +13,65 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 REGISTRY: Final = CollectorRegistry()
 
 EVENTS: Final = Counter(
-    "room_worker_events", "Events finished, by operation and outcome.", ["operation", "status"], registry=REGISTRY
+    "room_worker_events",
+    "Finished events, by operation and status: ok or error.",
+    ["operation", "status"],
+    registry=REGISTRY,
 )
-SKIPPED: Final = Counter("room_worker_skipped", "Events of other services, skipped.", registry=REGISTRY)
+SKIPPED: Final = Counter(
+    "room_worker_skipped", "Stream messages skipped because they belong to other services.", registry=REGISTRY
+)
 DEAD_LETTERS: Final = Counter(
-    "room_worker_dead_letters", "Events given up, by reason.", ["reason"], registry=REGISTRY
+    "room_worker_dead_letters",
+    "Events that can never succeed, published as dead letters, by reason.",
+    ["reason"],
+    registry=REGISTRY,
 )
 ROTATIONS: Final = Counter("room_worker_rotations", "Room keys that became current.", registry=REGISTRY)
-RECIPIENTS: Final = Counter("room_worker_recipients", "Room keys published.", registry=REGISTRY)
+RECIPIENTS: Final = Counter(
+    "room_worker_recipients", "Room keys published: one per key and recipient.", registry=REGISTRY
+)
 REFUSED: Final = Counter(
     "room_worker_refused_recipients",
-    "Accounts in the database that are no tokens, and notices that would forge a line.",
+    "Recipients skipped because their account is not a valid token, and messages dropped because their subject or"
+    " headers would forge a protocol line.",
     registry=REGISTRY,
 )
 OVERSIZED: Final = Counter(
-    "room_worker_oversized", "Notices that were larger than the broker takes and were left out.", registry=REGISTRY
+    "room_worker_oversized",
+    "Messages dropped because they exceed the server's maximum payload.",
+    registry=REGISTRY,
 )
 BATCHES: Final = Histogram(
     "room_worker_batch_events",
-    "Events a batch.",
+    "Events per batch.",
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
     registry=REGISTRY,
 )
-STEPS: Final = Histogram("room_worker_step_seconds", "Time a step of the loop takes.", ["step"], registry=REGISTRY)
-RETRIES: Final = Counter("room_worker_retries", "Batches tried again, by cause.", ["cause"], registry=REGISTRY)
+STEPS: Final = Histogram(
+    "room_worker_step_seconds",
+    "Duration of a step of the loop: read, apply, deliver, settle, announce or strike.",
+    ["step"],
+    registry=REGISTRY,
+)
+RETRIES: Final = Counter(
+    "room_worker_retries",
+    "Attempts repeated, by cause: conflict, unexpected, unconfirmed or pass.",
+    ["cause"],
+    registry=REGISTRY,
+)
 STREAM_FAULTS: Final = Counter(
-    "room_worker_stream_faults", "Times the stream was found re-made, shortened or expired.", registry=REGISTRY
+    "room_worker_stream_faults",
+    "Times the events stream was found re-created or truncated, or had deleted events before they were read.",
+    registry=REGISTRY,
 )
 BROKER_ERRORS: Final = Counter(
-    "room_worker_broker_errors", "Errors the broker reported, by kind.", ["kind"], registry=REGISTRY
+    "room_worker_broker_errors", "Errors of the connection to NATS, by kind.", ["kind"], registry=REGISTRY
 )
-DISCONNECTS: Final = Counter("room_worker_disconnects", "Times the broker connection broke.", registry=REGISTRY)
-PARTITIONS: Final = Gauge("room_worker_partitions", "Partitions this replica owns.", registry=REGISTRY)
+DISCONNECTS: Final = Counter(
+    "room_worker_disconnects", "Times the connection to NATS was lost.", registry=REGISTRY
+)
+PARTITIONS: Final = Gauge("room_worker_partitions", "Partitions that this replica owns.", registry=REGISTRY)
 LAG: Final = Gauge(
     "room_worker_waiting_events",
     "Events read and not yet applied, by partition.",
@@ -49,16 +80,20 @@ LAG: Final = Gauge(
 )
 REQUESTS: Final = Counter(
     "room_worker_requests",
-    "Requests, by endpoint and outcome: ok, an error code, or unanswered for want of a reply address.",
+    "Requests to the key service, by endpoint and outcome: ok, an error code, or unanswered when the reply address"
+    " is not allowed.",
     ["endpoint", "outcome"],
     registry=REGISTRY,
 )
 REQUEST_SECONDS: Final = Histogram(
-    "room_worker_request_seconds", "Time a request takes.", ["endpoint"], registry=REGISTRY
+    "room_worker_request_seconds",
+    "Time from a request to the key service to its reply.",
+    ["endpoint"],
+    registry=REGISTRY,
 )
 LOOKUPS: Final = Histogram(
     "room_worker_lookup_requests",
-    "Requests that one read of the database answered.",
+    "Requests to the key service answered by one read of the database.",
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096),
     registry=REGISTRY,
 )
@@ -66,6 +101,9 @@ LOOKUPS: Final = Histogram(
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
-    """Measure a step of the loop: read, apply, deliver, settle, announce or strike."""
+    """Measure a step of the loop: read, apply, deliver, settle, announce, or strike.
+
+    "strike" deletes finished outbox entries; labels are public, so its name stays.
+    """
     with STEPS.labels(name).time():
         yield
