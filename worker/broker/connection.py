@@ -20,7 +20,7 @@ from worker.broker.client import SteadyClient
 from worker.broker.credentials import credentials
 from worker.settings import Settings
 from worker.telemetry import metrics
-from worker.telemetry.logs import logger, where
+from worker.telemetry.logs import logger, server_of, where
 
 CONFIRM_TIMEOUT: Final = 10.0
 """Seconds until a barrier without an answer counts as a broken connection."""
@@ -181,7 +181,7 @@ async def connect(settings: Settings, name: str, on_close: Callable[[], None] = 
         # What waits for the socket says nothing: many who send at once are many bytes, and all of them move.
         broker.stalls += isinstance(error, nats.errors.FlushTimeoutError)
         metrics.BROKER_ERRORS.labels(type(error).__name__).inc()
-        log.warning("broker", error=_complaint(error), servers=[_without_user(url) for url in settings.nats_url])
+        log.warning("broker", error=_complaint(error), servers=[server_of(url) for url in settings.nats_url])
 
     async def down() -> None:
         await broker.on_disconnected()
@@ -219,8 +219,3 @@ async def connect(settings: Settings, name: str, on_close: Callable[[], None] = 
 def _complaint(error: Exception) -> str:
     """Describe a client error: the broker's own words, which name subjects and rights but no payload."""
     return f"{type(error).__name__}: {error}" if isinstance(error, nats.errors.Error | OSError) else where(error)
-
-
-def _without_user(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"

@@ -1,7 +1,8 @@
 """Structured logs without secrets.
 
-Events are named by what happened and carry ids and numbers. As a last line of defence whatever looks like
-key material is masked: fields named after it, bytes of any kind, and objects that know how to mask themselves.
+An event is a short phrase that says what happened; ids and numbers are its fields. As a last line of defence,
+anything that may be key material is masked: fields with such a name, bytes of every kind, and objects, whose own
+`repr` has to show no key.
 """
 
 import logging
@@ -19,7 +20,10 @@ _SECRET_FIELDS: Final = frozenset(
 
 
 def configure(level: str, form: str, stream: TextIO | None = None) -> None:
-    """Send logs of `level` and above to `stream` (standard error), as JSON lines or for people."""
+    """Write logs of `level` and above to `stream` (default: standard error).
+
+    `form` is "json" for one JSON object per line, or "console" for text that people read.
+    """
     out = stream or sys.stderr
     renderer: Any = structlog.processors.JSONRenderer()
     if form == "console":
@@ -37,8 +41,13 @@ def configure(level: str, form: str, stream: TextIO | None = None) -> None:
         logger_factory=structlog.PrintLoggerFactory(out),
         cache_logger_on_first_use=False,
     )
-    # Libraries log through the standard library; theirs are rare, and none may print a driver's error text.
+    # Libraries log through the standard library. They log rarely, and their error texts may hold secrets.
     logging.getLogger().setLevel(logging.CRITICAL)
+
+
+def logger(component: str) -> Any:
+    """Return the logger of a component of the worker."""
+    return structlog.get_logger(component=component)
 
 
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -48,9 +57,28 @@ def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mu
     return event
 
 
+def where(error: BaseException) -> str:
+    """Describe an error by its type and the line that raised it.
+
+    The text of the error is included only if this project wrote it: other texts may quote the value that caused
+    the error.
+    """
+    frames = extract_tb(error.__traceback__)
+    line = f" at {frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno}" if frames else ""
+    text = f": {error}" if type(error).__module__ == "roomkeys.errors" and str(error) else ""
+    return f"{type(error).__name__}{text}{line}"
+
+
+def server_of(url: str) -> str:
+    """Return scheme, hosts and ports of a URL, without user, password, path and options."""
+    scheme, _, rest = url.partition("://")
+    hosts = rest.rpartition("@")[2].partition("/")[0].partition("?")[0]
+    return f"{scheme}://{hosts}"
+
+
 def _in_reading_order(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Put first what a person looks for first."""
-    first = {name: event.pop(name) for name in ("timestamp", "level", "part", "event") if name in event}
+    """Put the fields first that people look for first."""
+    first = {name: event.pop(name) for name in ("timestamp", "level", "component", "event") if name in event}
     return {**first, **event}
 
 
@@ -67,19 +95,3 @@ def _masked(value: Any) -> Any:
             return [_masked(item) for item in value]
         case _:
             return value
-
-
-def where(error: BaseException) -> str:
-    """Describe an error by its type and place; by its text only where that is ours.
-
-    Other texts may quote what the error failed on.
-    """
-    frames = extract_tb(error.__traceback__)
-    place = f" at {frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno}" if frames else ""
-    text = f": {error}" if type(error).__module__ == "roomkeys.errors" and str(error) else ""
-    return f"{type(error).__name__}{text}{place}"
-
-
-def logger(name: str) -> Any:
-    """Return the logger of a part of the worker."""
-    return structlog.get_logger(part=name)

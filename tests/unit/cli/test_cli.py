@@ -11,11 +11,11 @@ from worker.app import BrokerClosed
 from worker.cli.check.mongo import _replica_set
 from worker.cli.demo.sandbox import local_settings
 from worker.cli.main import room_worker
-from worker.cli.terminal.connections import without_user
 from worker.cli.terminal.output import safe, show, show_table
 from worker.cli.terminal.process import Failed, complaints
 from worker.local.servers import MongoServer, NatsServer
 from worker.settings import Settings, WrongSetting, read_settings
+from worker.telemetry.logs import server_of
 
 WRONG = {
     "NATS_URL": "localhost:4222",
@@ -163,7 +163,7 @@ def test_without_a_terminal_nothing_is_coloured_cut_or_taken_for_markup(
     ],
 )
 def test_a_server_is_named_without_its_user(url: str, shown: str) -> None:
-    assert without_user(url) == shown
+    assert server_of(url) == shown
 
 
 @pytest.mark.parametrize(

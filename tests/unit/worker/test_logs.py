@@ -23,8 +23,8 @@ def lines() -> io.StringIO:
 def test_a_line_is_json_with_the_time_and_the_event_first(lines: io.StringIO) -> None:
     logs.logger("test").info("something happened", partition=3)
     document = orjson.loads(lines.getvalue())
-    assert list(document) == ["timestamp", "level", "part", "event", "partition"]
-    assert (document["event"], document["part"], document["partition"]) == ("something happened", "test", 3)
+    assert list(document) == ["timestamp", "level", "component", "event", "partition"]
+    assert (document["event"], document["component"], document["partition"]) == ("something happened", "test", 3)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from store.leases.lease import CURSORS, stored_partitions
 from store.transaction import Bulk, commit
 from worker.app import open_database
 from worker.cli.check.finding import CheckResult
-from worker.cli.terminal.connections import without_user
 from worker.settings import Settings
+from worker.telemetry.logs import server_of
 
 _SELECT_SECONDS: Final = 3.0
 _CLOCK_SECONDS: Final = 5.0
@@ -44,7 +44,7 @@ async def mongo_findings(settings: Settings) -> AsyncIterator[CheckResult]:
 
 
 async def _findings(database: Database, settings: Settings) -> AsyncIterator[CheckResult]:
-    where = without_user(settings.mongo_uri.get_secret_value())
+    where = server_of(settings.mongo_uri.get_secret_value())
     try:
         async with asyncio.timeout(_SELECT_SECONDS):
             hello = await database.client.admin.command("hello")

@@ -9,9 +9,10 @@ from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 from roomkeys import subjects
 from worker.broker.connection import Broker
 from worker.cli.check.finding import CheckResult
-from worker.cli.terminal.connections import nats_connection, without_user
+from worker.cli.terminal.connections import nats_connection
 from worker.cli.terminal.process import Failed
 from worker.settings import Settings
+from worker.telemetry.logs import server_of
 
 _JETSTREAM_DISABLED: Final = frozenset({10_039, 10_076})
 _REFUSED: Final = ("authorization", "authentication")
@@ -23,7 +24,7 @@ async def nats_findings(settings: Settings) -> AsyncIterator[CheckResult]:
         async with nats_connection(settings) as broker:
             about = broker.client.connected_server_version
             version = f"{about.major}.{about.minor}.{about.patch}"
-            where = ", ".join(without_user(url) for url in settings.nats_url)
+            where = ", ".join(server_of(url) for url in settings.nats_url)
             yield CheckResult("nats", ok=True, text=f"{where} answers (nats-server {version})")
             jetstream = await _jetstream(broker)
             yield jetstream

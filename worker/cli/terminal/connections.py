@@ -16,6 +16,7 @@ from worker.broker.connection import Broker
 from worker.broker.credentials import credentials
 from worker.cli.terminal.process import Failed
 from worker.settings import Settings
+from worker.telemetry.logs import server_of
 
 CONNECT_SECONDS: Final = 5.0
 """How long a command tries to reach a server."""
@@ -87,7 +88,7 @@ class _Watch:
 
 def nats_complaint(error: Exception, settings: Settings) -> str:
     """Say what NATS refused, and where."""
-    where = ", ".join(without_user(url) for url in settings.nats_url)
+    where = ", ".join(server_of(url) for url in settings.nats_url)
     match error:
         case NoStreamResponseError() | NotFoundError():
             what = "no such stream: start the worker with BOOTSTRAP_STREAMS=true, or create it"
@@ -118,14 +119,7 @@ async def database_connection(settings: Settings) -> AsyncIterator[Database]:
     try:
         yield database
     except (TransientError, Unexpected) as error:
-        where = without_user(settings.mongo_uri.get_secret_value())
+        where = server_of(settings.mongo_uri.get_secret_value())
         raise Failed(f"MongoDB at {where}: {error}; `room-worker check` says more") from None
     finally:
         await database.close()
-
-
-def without_user(url: str) -> str:
-    """Return the server of a URL, without user, password and options."""
-    scheme, _, rest = url.partition("://")
-    host = rest.rpartition("@")[2].partition("/")[0].partition("?")[0]
-    return f"{scheme}://{host}"
