@@ -120,7 +120,7 @@ def member(document: Document) -> Member | None:
     return Member(document["_id"], str(who.get("_id", "")), who["account"], known)
 
 
-def room_document(room: Room, founding: RoomCreation, users: int, apps: int) -> Document:
+def room_document(room: Room, creation: RoomCreation, users: int, apps: int) -> Document:
     """Return a new room; its `encKey` comes once its members were sent version 0."""
     document: Document = {
         "_id": room.id,
@@ -130,12 +130,12 @@ def room_document(room: Room, founding: RoomCreation, users: int, apps: int) -> 
         "userCount": users,
         "appCount": apps,
         "lastMsgId": "",
-        "createdAt": date(founding.at_ms),
-        "updatedAt": date(founding.at_ms),
+        "createdAt": date(creation.at_ms),
+        "updatedAt": date(creation.at_ms),
     }
     if room.kind != Kind.CHANNEL:
-        document["uids"] = [user_id for user_id, _ in founding.participants]
-        document["accounts"] = [account for _, account in founding.participants]
+        document["uids"] = [user_id for user_id, _ in creation.participants]
+        document["accounts"] = [account for _, account in creation.participants]
     return document
 
 
@@ -159,9 +159,9 @@ def membership_document(membership: Membership) -> Document:
     return document
 
 
-def row_fields(row: MembershipReason) -> dict[str, Any]:
+def reason_fields(reason: MembershipReason) -> dict[str, Any]:
     """Return what a new `room_members` row holds besides its room, type and id."""
-    fields: dict[str, Any] = {"_id": new_id(), "ts": date(row.at_ms)}
-    if row.account is not None:
-        fields["member.account"] = row.account
+    fields: dict[str, Any] = {"_id": new_id(), "ts": date(reason.at_ms)}
+    if reason.account is not None:
+        fields["member.account"] = reason.account
     return fields

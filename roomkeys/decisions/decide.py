@@ -32,7 +32,7 @@ def decide(
 
     `now_ms` (epoch milliseconds) stamps the outcomes; `new_id` makes document ids.
     """
-    desk = RuleContext(snapshot, site, new_id)
+    context = RuleContext(snapshot, site, new_id)
     drafts: dict[str | None, Draft] = {}
     outcomes: dict[str | None, list[Outcome]] = {}
     touched = taken = 0
@@ -43,7 +43,7 @@ def decide(
         taken += 1
         draft = drafts.get(event.room_id) or open_draft(event.room_id, snapshot)
         drafts[event.room_id] = draft
-        outcomes.setdefault(event.room_id, []).append(outcome_of(event, draft, desk, now_ms))
+        outcomes.setdefault(event.room_id, []).append(outcome_of(event, draft, context, now_ms))
     changes = (drafts[room_id].change() for room_id in outcomes)
     owed = (
         OutboxEntry(room_id, tuple(of_room), drafts[room_id].joiners(), drafts[room_id].high)
@@ -82,13 +82,13 @@ def open_draft(room_id: str | None, snapshot: Snapshot) -> Draft:
     return Draft(snapshot.rooms.get(room_id), members, snapshot.individuals.get(room_id, frozenset()))
 
 
-def outcome_of(event: AnyEvent, draft: Draft, desk: RuleContext, now_ms: int) -> Outcome:
+def outcome_of(event: AnyEvent, draft: Draft, context: RuleContext, now_ms: int) -> Outcome:
     """Let the event take effect on its room's draft and return what it came to."""
     try:
-        effect = take_effect(event, draft, desk)
+        effect = take_effect(event, draft, context)
     except Rejection as rejection:
-        return reject(event, rejection.fault, site=desk.site, now_ms=now_ms)
-    return _outcome(event, desk.site, now_ms, effect)
+        return reject(event, rejection.fault, site=context.site, now_ms=now_ms)
+    return _outcome(event, context.site, now_ms, effect)
 
 
 def _outcome(

@@ -41,19 +41,19 @@ class RoomCreation:
 class RoomChange:
     """What a batch writes for one room.
 
-    `left` and `demoted` are subscription ids. `rows_gone` are (type, id) pairs; `rows_cleared` stands for
+    `left` and `demoted` are subscription ids. `removed_reasons` are (type, id) pairs; `reasons_cleared` stands for
     every individual row; both go before `rows` come. `high` is the new highest version where it rose, and
     `stage` the version whose key is to be made and sent.
     """
 
     room: Room
-    founding: RoomCreation | None = None
+    creation: RoomCreation | None = None
     joined: tuple[Membership, ...] = ()
     left: tuple[str, ...] = ()
     demoted: tuple[str, ...] = ()
-    rows: tuple[MembershipReason, ...] = ()
-    rows_gone: tuple[tuple[str, str], ...] = ()
-    rows_cleared: bool = False
+    reasons: tuple[MembershipReason, ...] = ()
+    removed_reasons: tuple[tuple[str, str], ...] = ()
+    reasons_cleared: bool = False
     users_delta: int = 0
     apps_delta: int = 0
     high: int | None = None

@@ -22,17 +22,20 @@ class Draft:
         self.orgs = set(room.orgs) if room else set[str]()
         self._members_before = members
         self._memberships: dict[str, Membership] = {}
-        self._rows_before = [(ORG, org) for org in sorted(self.orgs)] + [(INDIVIDUAL, id_) for id_ in individuals]
-        # None: the row is as it was before.
-        self._rows: dict[tuple[str, str], MembershipReason | None] = dict.fromkeys(self._rows_before)
-        self._rows_cleared = False
-        self._founding: RoomCreation | None = None
+        self._reasons_before = [
+            *((ORG, org) for org in sorted(self.orgs)),
+            *((INDIVIDUAL, user_id) for user_id in individuals),
+        ]
+        # None: the reason was recorded before and still holds.
+        self._reasons: dict[tuple[str, str], MembershipReason | None] = dict.fromkeys(self._reasons_before)
+        self._reasons_cleared = False
+        self._creation: RoomCreation | None = None
         self._raised: int | None = None
-        self._wants_key: dict[str, None] = {}
+        self._key_recipients: dict[str, None] = {}
 
-    def found(self, room: Room, founding: RoomCreation) -> None:
+    def create(self, room: Room, creation: RoomCreation) -> None:
         """Create the room; a channel starts with key version 0."""
-        self.room, self._founding = room, founding
+        self.room, self._creation = room, creation
         if room.kind == Kind.CHANNEL:
             self._raised = 0
 
@@ -46,13 +49,13 @@ class Draft:
     def leave(self, account: str) -> Member:
         """End a membership and return it; with it goes the reason for it."""
         member = self.members.pop(account)
-        self._rows.pop((INDIVIDUAL, member.user_id), None)
+        self._reasons.pop((INDIVIDUAL, member.user_id), None)
         return member
 
     def demote(self, account: str) -> None:
         """Make an owner a member, who stays only because an org of the room covers them."""
         member = self.members[account]
-        self._rows.pop((INDIVIDUAL, member.user_id), None)
+        self._reasons.pop((INDIVIDUAL, member.user_id), None)
         if member.roles is not None and OWNER[0] in member.roles:
             self.members[account] = replace(member, roles=MEMBER)
 
@@ -62,11 +65,11 @@ class Draft:
 
     def is_individual(self, user_id: str) -> bool:
         """Tell whether the user is a member in their own right, not only through an org."""
-        return (INDIVIDUAL, user_id) in self._rows
+        return (INDIVIDUAL, user_id) in self._reasons
 
     def add_individual(self, user_id: str, account: str, at_ms: int) -> None:
         """Record that somebody is a member in their own right."""
-        self._rows.setdefault((INDIVIDUAL, user_id), MembershipReason(INDIVIDUAL, user_id, account, at_ms))
+        self._reasons.setdefault((INDIVIDUAL, user_id), MembershipReason(INDIVIDUAL, user_id, account, at_ms))
 
     def add_org(self, org: str, at_ms: int) -> None:
         """Record an org; the first one makes everybody who is a member already one in their own right."""
@@ -76,15 +79,15 @@ class Draft:
             for member in self.members.values():
                 self.add_individual(member.user_id, member.account, at_ms)
         self.orgs.add(org)
-        self._rows[ORG, org] = MembershipReason(ORG, org, None, at_ms)
+        self._reasons[ORG, org] = MembershipReason(ORG, org, None, at_ms)
 
     def drop_org(self, org: str) -> None:
         """Forget an org; without any, the room does not record why somebody is a member."""
         self.orgs.discard(org)
-        self._rows.pop((ORG, org), None)
+        self._reasons.pop((ORG, org), None)
         if not self.orgs:
-            self._rows.clear()
-            self._rows_cleared = True
+            self._reasons.clear()
+            self._reasons_cleared = True
 
     def rotate(self, at_ms: int) -> None:
         """Raise the room's version; only the last of a batch gets bytes. `at_ms` is the broker's time."""
@@ -99,14 +102,14 @@ class Draft:
         """Owe somebody the room's key; a room that has none to give gets one."""
         if self.room is None or self.room.kind != Kind.CHANNEL:
             return
-        self._wants_key[account] = None
+        self._key_recipients[account] = None
         if self._raised is None and not self.room.keys.has_key:
             self.rotate(at_ms)
 
     @property
     def created(self) -> bool:
         """Tell whether the batch creates the room."""
-        return self._founding is not None
+        return self._creation is not None
 
     @property
     def rotates(self) -> bool:
@@ -122,7 +125,7 @@ class Draft:
         """Return who is owed the key that the room had before the batch and is a member after it."""
         if self.room is None or not self.room.keys.has_key:
             return ()
-        return tuple(account for account in self._wants_key if account in self.members)
+        return tuple(account for account in self._key_recipients if account in self.members)
 
     def change(self) -> RoomChange | None:
         """Return what is to be written; None: nothing."""
@@ -130,19 +133,19 @@ class Draft:
             return None
         before = {member.id: member for member in self._members_before.values()}
         now = {member.id: member for member in self.members.values()}
-        came = [replace(self._memberships[id_], roles=now[id_].roles) for id_ in now if id_ not in before]
-        went = [member for id_, member in before.items() if id_ not in now]
-        apps_delta = sum(is_bot(one.account) for one in came) - sum(is_bot(one.account) for one in went)
+        joined = [replace(self._memberships[id_], roles=now[id_].roles) for id_ in now if id_ not in before]
+        left = [member for id_, member in before.items() if id_ not in now]
+        apps_delta = sum(is_bot(one.account) for one in joined) - sum(is_bot(one.account) for one in left)
         change = RoomChange(
             room=self.room,
-            founding=self._founding,
-            joined=tuple(came),
-            left=tuple(member.id for member in went),
+            creation=self._creation,
+            joined=tuple(joined),
+            left=tuple(member.id for member in left),
             demoted=tuple(id_ for id_ in now if id_ in before and now[id_].roles != before[id_].roles),
-            rows=tuple(row for row in self._rows.values() if row is not None),
-            rows_gone=tuple(key for key in self._rows_before if self._is_gone(key)),
-            rows_cleared=self._rows_cleared,
-            users_delta=len(came) - len(went) - apps_delta,
+            reasons=tuple(reason for reason in self._reasons.values() if reason is not None),
+            removed_reasons=tuple(key for key in self._reasons_before if self._is_gone(key)),
+            reasons_cleared=self._reasons_cleared,
+            users_delta=len(joined) - len(left) - apps_delta,
             apps_delta=apps_delta,
             high=self._raised,
             stage=self._raised if self.room.keys.staged is None else None,
@@ -151,6 +154,6 @@ class Draft:
 
     def _is_gone(self, key: tuple[str, str]) -> bool:
         """Tell whether a row of before has to be deleted: gone, or gone and come back."""
-        if self._rows_cleared and key[0] == INDIVIDUAL:
+        if self._reasons_cleared and key[0] == INDIVIDUAL:
             return False
-        return key not in self._rows or self._rows[key] is not None
+        return key not in self._reasons or self._reasons[key] is not None

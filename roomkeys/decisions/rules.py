@@ -51,7 +51,7 @@ class RuleContext:
     snapshot: Snapshot
     site: str
     new_id: Callable[[], str]
-    portion: SliceContext = SliceContext()
+    slice: SliceContext = SliceContext()
 
     def require_known(self, accounts: Iterable[str], draft: Draft) -> None:
         """Fail the event if one of the accounts is neither a user's nor, though its user is gone, a member's."""
@@ -65,7 +65,7 @@ class RuleContext:
         return found
 
     def _require(self, known: bool) -> None:
-        if not self.portion.resumed and not (known and self.portion.all_users_known):
+        if not self.slice.resumed and not (known and self.slice.all_users_known):
             raise errors.user_not_found()
 
     def of_orgs(self, orgs: Iterable[str]) -> list[User]:
@@ -73,58 +73,58 @@ class RuleContext:
         return [user for org in orgs for user in self.snapshot.orgs.get(org, ())]
 
 
-def take_effect(event: AnyEvent, draft: Draft, desk: RuleContext) -> Effect:
+def take_effect(event: AnyEvent, draft: Draft, context: RuleContext) -> Effect:
     """Let the event change the draft; `Rejection` when it can never succeed."""
     match event:
         case InvalidEvent():
             raise errors.Rejection(event.error)
         case Create():
-            return _create(event, draft, desk)
+            return _create(event, draft, context)
         case Add():
-            return _add(event, draft, desk)
+            return _add(event, draft, context)
         case Remove():
-            return _remove(event, draft, desk)
+            return _remove(event, draft, context)
         case Rotate():
-            return _rotate(event, draft, desk)
+            return _rotate(event, draft, context)
 
 
-def _create(event: Create, draft: Draft, desk: RuleContext) -> Effect:
-    named = _founders(event, desk)
+def _create(event: Create, draft: Draft, context: RuleContext) -> Effect:
+    named = _named_people(event, context)
     if draft.room is None:
-        room = Room(event.room_id, event.name if event.kind == Kind.CHANNEL else "", event.kind, desk.site)
+        room = Room(event.room_id, event.name if event.kind == Kind.CHANNEL else "", event.kind, context.site)
         pairs = () if event.kind == Kind.CHANNEL else tuple(sorted((user.id, user.account) for user in named))
-        draft.found(room, RoomCreation(event.at_ms, pairs))
-    elif (draft.room.kind, draft.room.site) != (event.kind, desk.site):
+        draft.create(room, RoomCreation(event.at_ms, pairs))
+    elif (draft.room.kind, draft.room.site) != (event.kind, context.site):
         raise errors.room_exists()
-    people = _distinct([*named, *desk.of_orgs(event.orgs)])
-    joined = _admit(event, draft, desk, named, people)
+    people = _distinct([*named, *context.of_orgs(event.orgs)])
+    joined = _admit(event, draft, context, named, people)
     for user in people:
         draft.send_key(user.account, event.stored_at_ms)
     return Effect(added=joined)
 
 
-def _founders(event: Create, desk: RuleContext) -> list[User]:
+def _named_people(event: Create, context: RuleContext) -> list[User]:
     """Return whom the event names, the requester first: of an event in slices in its first one only."""
     if event.kind == Kind.CHANNEL:
         invited = [account for account in event.accounts if not is_bot(account)]
-        return desk.users(invited if desk.portion.resumed else dict.fromkeys((event.requester, *invited)))
+        return context.users(invited if context.slice.resumed else dict.fromkeys((event.requester, *invited)))
     if event.accounts == (event.requester,):
         raise errors.self_dm()
-    requester = desk.users((event.requester,))
-    if event.kind == Kind.BOT_DM and event.accounts[0] not in desk.snapshot.users:
+    requester = context.users((event.requester,))
+    if event.kind == Kind.BOT_DM and event.accounts[0] not in context.snapshot.users:
         raise errors.bot_not_available()
-    return requester + desk.users(event.accounts)
+    return requester + context.users(event.accounts)
 
 
-def _add(event: Add, draft: Draft, desk: RuleContext) -> Effect:
+def _add(event: Add, draft: Draft, context: RuleContext) -> Effect:
     room = _channel(draft)
-    desk.require_known((event.requester,), draft)
-    named = desk.users(account for account in event.accounts if not is_bot(account))
+    context.require_known((event.requester,), draft)
+    named = context.users(account for account in event.accounts if not is_bot(account))
     orgs_before = set(draft.orgs)
-    joined = _admit(event, draft, desk, named, _distinct([*named, *desk.of_orgs(event.orgs)]))
+    joined = _admit(event, draft, context, named, _distinct([*named, *context.of_orgs(event.orgs)]))
     for membership in joined:
         draft.send_key(membership.account, event.stored_at_ms)
-    org_alone = draft.orgs != orgs_before and desk.portion.is_last and not desk.portion.notice_sent
+    org_alone = draft.orgs != orgs_before and context.slice.is_last and not context.slice.notice_sent
     if not joined and not org_alone:
         return Effect()
     since = None if event.share_history else event.at_ms
@@ -133,16 +133,16 @@ def _add(event: Add, draft: Draft, desk: RuleContext) -> Effect:
 
 
 def _admit(
-    event: Create | Add, draft: Draft, desk: RuleContext, named: Iterable[User], people: Sequence[User]
+    event: Create | Add, draft: Draft, context: RuleContext, named: Iterable[User], people: Sequence[User]
 ) -> tuple[Membership, ...]:
     """Write who is not yet a member and, in a room with orgs, why each of them is one."""
     for org in event.orgs:
         draft.add_org(org, event.at_ms)
     newcomers = [user for user in people if user.account not in draft.members]
     if isinstance(event, Create) and event.kind != Kind.CHANNEL:
-        joined = tuple(_dm_membership(event, desk, user, people) for user in newcomers)
+        joined = tuple(_dm_membership(event, context, user, people) for user in newcomers)
     else:
-        joined = tuple(_channel_membership(event, _channel(draft), desk, user) for user in newcomers)
+        joined = tuple(_channel_membership(event, _channel(draft), context, user) for user in newcomers)
     for membership in joined:
         draft.join(membership)
     if draft.orgs:
@@ -151,15 +151,15 @@ def _admit(
     return joined
 
 
-def _channel_membership(event: Create | Add, room: Room, desk: RuleContext, user: User) -> Membership:
-    founder = isinstance(event, Create) and user.account == event.requester
+def _channel_membership(event: Create | Add, room: Room, context: RuleContext, user: User) -> Membership:
+    is_owner = isinstance(event, Create) and user.account == event.requester
     return Membership(
-        id=desk.new_id(),
+        id=context.new_id(),
         user_id=user.id,
         account=user.account,
         room_id=room.id,
         site=room.site,
-        roles=OWNER if founder else MEMBER,
+        roles=OWNER if is_owner else MEMBER,
         name=room.name,
         kind=room.kind,
         joined_ms=event.at_ms,
@@ -168,62 +168,62 @@ def _channel_membership(event: Create | Add, room: Room, desk: RuleContext, user
     )
 
 
-def _dm_membership(event: Create, desk: RuleContext, user: User, both: Sequence[User]) -> Membership:
+def _dm_membership(event: Create, context: RuleContext, user: User, both: Sequence[User]) -> Membership:
     """Return one side of a conversation, named after the other side."""
     other = both[1] if user == both[0] else both[0]
     return Membership(
-        id=desk.new_id(),
+        id=context.new_id(),
         user_id=user.id,
         account=user.account,
         room_id=event.room_id,
-        site=desk.site,
+        site=context.site,
         roles=None,
         name=other.account,
         kind=event.kind,
         joined_ms=event.at_ms,
         subscribed=event.kind == Kind.BOT_DM and not user.is_bot,
-        title=desk.snapshot.apps.get(other.account, other.account) if other.is_bot else other.display_name,
+        title=context.snapshot.apps.get(other.account, other.account) if other.is_bot else other.display_name,
     )
 
 
-def _remove(event: Remove, draft: Draft, desk: RuleContext) -> Effect:
+def _remove(event: Remove, draft: Draft, context: RuleContext) -> Effect:
     _channel(draft)
-    desk.require_known((event.requester, *event.accounts), draft)
-    leaving = _leaving_org(event.org, draft, desk) if event.org else _leaving(event.accounts, draft, desk)
+    context.require_known((event.requester, *event.accounts), draft)
+    leaving = _leaving_org(event.org, draft, context) if event.org else _leaving(event.accounts, draft, context)
     removed = tuple(draft.leave(account) for account in leaving)
-    if event.org and event.org in draft.orgs and desk.portion.is_last:
+    if event.org and event.org in draft.orgs and context.slice.is_last:
         draft.drop_org(event.org)
     if not removed:
         return Effect()
     draft.rotate(event.stored_at_ms)
-    alone = event.org is None and leaving == [event.requester] and desk.portion.whole
+    alone = event.org is None and leaving == [event.requester] and context.slice.whole
     return Effect(removed=removed, notice=MembersNotice(MEMBER_LEFT if alone else MEMBER_REMOVED, org=event.org))
 
 
-def _leaving(accounts: Iterable[str], draft: Draft, desk: RuleContext) -> list[str]:
+def _leaving(accounts: Iterable[str], draft: Draft, context: RuleContext) -> list[str]:
     """Return whose membership ends; whom an org of the room covers stays, as a plain member."""
     members = [account for account in accounts if account in draft.members]
-    covered = [account for account in members if draft.covers(desk.snapshot.users.get(account))]
+    covered = [account for account in members if draft.covers(context.snapshot.users.get(account))]
     for account in covered:
         draft.demote(account)
     return [account for account in members if account not in covered]
 
 
-def _leaving_org(org: str, draft: Draft, desk: RuleContext) -> list[str]:
+def _leaving_org(org: str, draft: Draft, context: RuleContext) -> list[str]:
     """Return who was a member through this org only; an org without a row is nobody's reason."""
     if org not in draft.orgs:
         return []
     others = draft.orgs - {org}
     return [
         user.account
-        for user in desk.of_orgs((org,))
+        for user in context.of_orgs((org,))
         if user.account in draft.members and user.orgs.isdisjoint(others) and not draft.is_individual(user.id)
     ]
 
 
-def _rotate(event: Rotate, draft: Draft, desk: RuleContext) -> Effect:
+def _rotate(event: Rotate, draft: Draft, context: RuleContext) -> Effect:
     _channel(draft)
-    desk.require_known((event.requester,), draft)
+    context.require_known((event.requester,), draft)
     draft.rotate(event.stored_at_ms)
     return Effect()
 

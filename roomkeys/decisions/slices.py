@@ -122,5 +122,5 @@ def _snapshot_of(slice_: EventSlice, snapshot: Snapshot) -> Snapshot:
 
 def _without_completion(change: RoomChange) -> RoomChange:
     """Return the change without what the last slice writes: the reasons of orgs, and the new version."""
-    rows = tuple(row for row in change.rows if row.type != ORG)
-    return replace(change, rows=rows, high=None, stage=None)
+    reasons = tuple(reason for reason in change.reasons if reason.type != ORG)
+    return replace(change, reasons=reasons, high=None, stage=None)

@@ -15,7 +15,7 @@ from roomkeys.events.position import StreamPosition
 from roomkeys.keys import RoomKey
 from roomkeys.membership import MEMBER
 from store.database import Database, Document
-from store.documents import date, key_document, membership_document, room_document, row_fields
+from store.documents import date, key_document, membership_document, reason_fields, room_document
 from store.leases.lease import Lease, fence
 from store.transaction import Bulk, Write, commit
 from store.writes.outbox import OUTBOX, StoredEntry, delete_bulk, entry_document, kept_document, kept_id
@@ -48,7 +48,7 @@ async def apply(  # noqa: PLR0913 - what a batch writes, each part by name
         fence(lease, before, after),
         Bulk("rooms", [write for write in rooms if write]),
         *_memberships(changes),
-        *_rows(changes),
+        *_reasons(changes),
         # One after the other: what is wrong with the one must not look like a conflict of the other.
         delete_bulk(gone),
         Bulk(OUTBOX, [InsertOne(document) for document in documents]),
@@ -62,8 +62,8 @@ def _room_write(change: RoomChange, staged: RoomKey | None, now_ms: int) -> Writ
         rotation["high"] = change.high
     if staged is not None:
         rotation["staged"] = key_document(staged)
-    if change.founding is not None:
-        document = room_document(change.room, change.founding, change.users_delta, change.apps_delta)
+    if change.creation is not None:
+        document = room_document(change.room, change.creation, change.users_delta, change.apps_delta)
         return InsertOne({**document, "keyRotation": rotation} if rotation else document)
     update: Document = {}
     sets = {f"keyRotation.{field}": value for field, value in rotation.items()}
@@ -78,44 +78,45 @@ def _room_write(change: RoomChange, staged: RoomKey | None, now_ms: int) -> Writ
 
 
 def _memberships(changes: Sequence[RoomChange]) -> list[Bulk]:
-    """Return deletions before insertions: who left and came back within the batch has a new membership."""
+    """Return deletions, then insertions: an account that leaves and returns in one batch gets a new membership."""
     demoted = {change.room.id: change.demoted for change in changes if change.demoted}
     left = {change.room.id: change.left for change in changes if change.left}
-    went: list[Write] = []
+    before: list[Write] = []
     if demoted:
-        went.append(UpdateMany(_named(demoted), {"$set": {"roles": list(MEMBER)}}))
+        before.append(UpdateMany(_membership_filter(demoted), {"$set": {"roles": list(MEMBER)}}))
     if left:
-        went.append(DeleteMany(_named(left)))
-    came: list[Write] = [
+        before.append(DeleteMany(_membership_filter(left)))
+    joined: list[Write] = [
         InsertOne(membership_document(membership)) for change in changes for membership in change.joined
     ]
-    return [Bulk("subscriptions", went), Bulk("subscriptions", came)]
+    return [Bulk("subscriptions", before), Bulk("subscriptions", joined)]
 
 
-def _named(ids_by_room: Mapping[str, Sequence[str]]) -> Document:
-    """Return the filter of memberships of any rooms: one statement, for the server plans each one anew."""
+def _membership_filter(ids_by_room: Mapping[str, Sequence[str]]) -> Document:
+    """Return one filter for memberships of any number of rooms: the server plans every statement separately."""
     ids = [id_ for of_room in ids_by_room.values() for id_ in of_room]
     return {"roomId": {"$in": list(ids_by_room)}, "_id": {"$in": ids}}
 
 
-def _rows(changes: Sequence[RoomChange]) -> list[Bulk]:
-    cleared = [change.room.id for change in changes if change.rows_cleared]
-    went: list[Write] = [DeleteMany({"rid": {"$in": cleared}, "member.type": INDIVIDUAL})] if cleared else []
-    came: list[Write] = []
+def _reasons(changes: Sequence[RoomChange]) -> list[Bulk]:
+    """Return deletions of membership reasons, then insertions."""
+    cleared = [change.room.id for change in changes if change.reasons_cleared]
+    deleted: list[Write] = [DeleteMany({"rid": {"$in": cleared}, "member.type": INDIVIDUAL})] if cleared else []
+    inserted: list[Write] = []
     for change in changes:
-        for type_ in sorted({type_ for type_, _ in change.rows_gone}):
-            ids = [id_ for of_type, id_ in change.rows_gone if of_type == type_]
-            went.append(DeleteMany({"rid": change.room.id, "member.type": type_, "member.id": {"$in": ids}}))
-        came += [
-            # An upsert: rows that another system left behind in a room without orgs are no conflict.
+        for type_ in sorted({type_ for type_, _ in change.removed_reasons}):
+            ids = [id_ for of_type, id_ in change.removed_reasons if of_type == type_]
+            deleted.append(DeleteMany({"rid": change.room.id, "member.type": type_, "member.id": {"$in": ids}}))
+        inserted += [
+            # An upsert: documents that another system left in a room without orgs are no conflict.
             UpdateOne(
-                {"rid": change.room.id, "member.type": row.type, "member.id": row.id},
-                {"$setOnInsert": row_fields(row)},
+                {"rid": change.room.id, "member.type": reason.type, "member.id": reason.id},
+                {"$setOnInsert": reason_fields(reason)},
                 upsert=True,
             )
-            for row in change.rows
+            for reason in change.reasons
         ]
-    return [Bulk("room_members", went), Bulk("room_members", came)]
+    return [Bulk("room_members", deleted), Bulk("room_members", inserted)]
 
 
 async def clear_rows(database: Database, lease: Lease, place: StreamPosition, ids: list[str]) -> None:

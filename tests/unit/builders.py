@@ -153,6 +153,6 @@ def joined(decision: Decision) -> list[str]:
     return [membership.account for membership in change(decision).joined]
 
 
-def rows(decision: Decision) -> set[tuple[str, str]]:
-    """Return the rows that the batch writes: (type, account or org)."""
-    return {(row.type, row.account or row.id) for row in change(decision).rows}
+def reasons(decision: Decision) -> set[tuple[str, str]]:
+    """Return the membership reasons that the batch writes: (type, account or org)."""
+    return {(reason.type, reason.account or reason.id) for reason in change(decision).reasons}

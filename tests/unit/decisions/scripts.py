@@ -61,8 +61,8 @@ class Initial:
         for account, role in self.roles().items():
             member = Member(f"s-{self.id}-{account}", f"u-{account}", account, (role,) if role else None)
             stored.members[member.id] = member
-        stored.rows = {("org", org) for org in self.orgs}
-        stored.rows |= {("individual", f"u-{account}") for account in self.kept()}
+        stored.reasons = {("org", org) for org in self.orgs}
+        stored.reasons |= {("individual", f"u-{account}") for account in self.kept()}
         stored.bots = sum(account in BOTS for account in self.roles())
         stored.people = len(self.roles()) - stored.bots
         if self.key != "none":

@@ -168,7 +168,7 @@ def test_creating_a_room_again_writes_only_what_is_missing() -> None:
     decision = decided(held, create(name="Other", users=["bob", "carol"]))
     written = change(decision)
     assert [(new.account, new.name) for new in written.joined] == [("carol", "Team")]
-    assert (written.founding, written.high, written.users_delta) == (None, None, 1)
+    assert (written.creation, written.high, written.users_delta) == (None, None, 1)
     assert outcome(decision).error is None
 
 

@@ -66,9 +66,9 @@ def test_nobody_is_sent_a_key_of_a_dm() -> None:
 
 def test_a_dm_is_founded_with_both_participants_sorted_by_user_id() -> None:
     people = [User("u2", "alice"), User("u1", "bob")]
-    founding = change(decided(snapshot(people), create(users=["bob"]))).founding
-    assert founding is not None
-    assert founding.participants == (("u1", "bob"), ("u2", "alice"))
+    creation = change(decided(snapshot(people), create(users=["bob"]))).creation
+    assert creation is not None
+    assert creation.participants == (("u1", "bob"), ("u2", "alice"))
 
 
 def test_a_dm_has_no_name_of_its_own() -> None:

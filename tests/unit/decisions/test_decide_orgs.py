@@ -11,9 +11,9 @@ from tests.unit.builders import (
     joined,
     member,
     outcome,
+    reasons,
     remove,
     room,
-    rows,
     snapshot,
     user,
 )
@@ -26,7 +26,7 @@ def leave_org(org: str = "eng", **fields: object) -> dict[str, object]:
 
 
 def test_a_room_without_orgs_records_no_reasons() -> None:
-    assert rows(decided(snapshot(PEOPLE), create(name="Team", users=["bob"]))) == set()
+    assert reasons(decided(snapshot(PEOPLE), create(name="Team", users=["bob"]))) == set()
 
 
 def test_an_org_stands_for_its_section_and_department() -> None:
@@ -36,32 +36,38 @@ def test_an_org_stands_for_its_section_and_department() -> None:
 def test_create_with_an_org_writes_a_row_for_the_org_the_owner_and_who_is_named() -> None:
     decision = decided(snapshot(PEOPLE), create(users=["dave"], orgs=["eng"]))
     assert joined(decision) == ["alice", "dave", "bob", "carol"]
-    assert rows(decision) == {("org", "eng"), ("individual", "alice"), ("individual", "dave")}
+    assert reasons(decision) == {("org", "eng"), ("individual", "alice"), ("individual", "dave")}
 
 
 def test_a_row_of_an_individual_carries_the_users_id_and_account() -> None:
     written = change(decided(snapshot(PEOPLE, room("channel", "eng"), ["alice"]), add("dave")))
-    assert [(row.type, row.id, row.account) for row in written.rows] == [("individual", "u-dave", "dave")]
+    assert [(reason.type, reason.id, reason.account) for reason in written.reasons] == [
+        ("individual", "u-dave", "dave")
+    ]
 
 
 def test_who_is_named_and_in_the_org_gets_a_row_too() -> None:
-    assert ("individual", "bob") in rows(decided(snapshot(PEOPLE), create(users=["bob"], orgs=["eng"])))
+    assert ("individual", "bob") in reasons(decided(snapshot(PEOPLE), create(users=["bob"], orgs=["eng"])))
 
 
 def test_the_first_org_backfills_a_row_for_every_existing_member() -> None:
     held = snapshot(PEOPLE, room(), ["alice", "bob", "dave"])
     expected = {("org", "eng"), ("individual", "alice"), ("individual", "bob"), ("individual", "dave")}
-    assert rows(decided(held, add(orgs=["eng"]))) == expected
+    assert reasons(decided(held, add(orgs=["eng"]))) == expected
 
 
 def test_the_second_org_backfills_nothing() -> None:
     held = snapshot(PEOPLE, room("channel", "eng"), ["alice", "bob"], individuals=["alice"])
-    assert rows(decided(held, add(orgs=["hr"]))) == {("org", "hr")}
+    assert reasons(decided(held, add(orgs=["hr"]))) == {("org", "hr")}
 
 
 def test_two_first_orgs_in_one_event_do_not_make_each_other_individuals() -> None:
     held = snapshot(PEOPLE, room(), ["alice"])
-    assert rows(decided(held, add(orgs=["eng", "hr"]))) == {("org", "eng"), ("org", "hr"), ("individual", "alice")}
+    assert reasons(decided(held, add(orgs=["eng", "hr"]))) == {
+        ("org", "eng"),
+        ("org", "hr"),
+        ("individual", "alice"),
+    }
 
 
 def test_an_org_whose_people_are_all_members_tells_the_room_of_nobody() -> None:
@@ -81,7 +87,7 @@ def test_an_org_that_the_room_has_already_is_nothing_to_do() -> None:
 def test_adding_somebody_whom_an_org_covers_writes_only_the_row() -> None:
     held = snapshot(PEOPLE, room("channel", "eng"), ["alice", "bob"], individuals=["alice"])
     decision = decided(held, add("bob"))
-    assert rows(decision) == {("individual", "bob")}
+    assert reasons(decision) == {("individual", "bob")}
     assert (change(decision).joined, outcome(decision).notice) == ((), None)
     assert decision.owed[0].joiners == ()
 
@@ -90,7 +96,7 @@ def test_removing_somebody_whom_an_org_covers_deletes_only_the_row() -> None:
     held = snapshot(PEOPLE, room("channel", "eng"), ["alice", "bob"], individuals=["alice", "bob"])
     decision = decided(held, remove("bob"))
     written = change(decision)
-    assert written.rows_gone == (("individual", "u-bob"),)
+    assert written.removed_reasons == (("individual", "u-bob"),)
     assert (written.left, written.high) == ((), None)
     assert (outcome(decision).removed, outcome(decision).notice) == ((), None)
 
@@ -110,14 +116,14 @@ def test_a_new_owner_whom_an_org_covers_becomes_a_member_within_one_batch() -> N
 def test_removing_somebody_whom_no_org_covers_ends_the_membership_and_the_row() -> None:
     held = snapshot(PEOPLE, room("channel", "eng"), ["alice", "dave"], individuals=["alice", "dave"])
     written = change(decided(held, remove("dave")))
-    assert (written.left, written.rows_gone, written.high) == (("s-dave",), (("individual", "u-dave"),), 4)
+    assert (written.left, written.removed_reasons, written.high) == (("s-dave",), (("individual", "u-dave"),), 4)
 
 
 def test_one_removal_can_end_one_membership_and_keep_another() -> None:
     held = snapshot(PEOPLE, room("channel", "eng"), ["alice", "bob", "dave"], individuals=["alice", "bob", "dave"])
     decision = decided(held, remove("bob", "dave"))
     assert outcome(decision).removed == (member("dave"),)
-    assert set(change(decision).rows_gone) == {("individual", "u-bob"), ("individual", "u-dave")}
+    assert set(change(decision).removed_reasons) == {("individual", "u-bob"), ("individual", "u-dave")}
 
 
 def test_removing_an_org_removes_who_has_no_other_reason() -> None:
@@ -126,7 +132,7 @@ def test_removing_an_org_removes_who_has_no_other_reason() -> None:
     )
     decision = decided(held, remove(**leave_org()))
     written, told = change(decision), outcome(decision)
-    assert (written.left, written.rows_gone, written.high) == (("s-bob",), (("org", "eng"),), 4)
+    assert (written.left, written.removed_reasons, written.high) == (("s-bob",), (("org", "eng"),), 4)
     assert told.notice is not None
     assert (told.notice.type, told.notice.org) == ("member_removed", "eng")
 
@@ -140,7 +146,7 @@ def test_removing_an_org_keeps_who_has_a_row_of_their_own() -> None:
 def test_removing_an_org_that_removes_nobody_rotates_nothing_and_tells_nobody() -> None:
     held = snapshot(PEOPLE, room("channel", "eng", "hr"), ["alice", "bob"], individuals=["alice", "bob"])
     decision = decided(held, remove(**leave_org()))
-    assert change(decision).rows_gone == (("org", "eng"),)
+    assert change(decision).removed_reasons == (("org", "eng"),)
     assert (change(decision).high, outcome(decision).notice) == (None, None)
 
 
@@ -154,25 +160,25 @@ def test_an_org_without_a_row_is_nothing_to_do(orgs: tuple[str, ...]) -> None:
 def test_with_its_last_org_the_rooms_individual_rows_go_too() -> None:
     held = snapshot(PEOPLE, room("channel", "eng"), ["alice", "bob"], individuals=["alice"])
     written = change(decided(held, remove(**leave_org())))
-    assert written.rows_cleared
+    assert written.reasons_cleared
     assert written.left == ("s-bob",)
 
 
 def test_while_an_org_remains_the_individual_rows_stay() -> None:
     held = snapshot(PEOPLE, room("channel", "eng", "hr"), ["alice", "bob"], individuals=["alice"])
-    assert not change(decided(held, remove(**leave_org()))).rows_cleared
+    assert not change(decided(held, remove(**leave_org()))).reasons_cleared
 
 
 def test_an_org_that_comes_back_in_one_batch_backfills_anew() -> None:
     held = snapshot(PEOPLE, room("channel", "eng"), ["alice", "bob"], individuals=["alice"])
     written = change(decided(held, remove(**leave_org()), add(orgs=["eng"])))
-    assert written.rows_cleared
-    assert {(row.type, row.id) for row in written.rows} == {("org", "eng"), ("individual", "u-alice")}
+    assert written.reasons_cleared
+    assert {(reason.type, reason.id) for reason in written.reasons} == {("org", "eng"), ("individual", "u-alice")}
 
 
 def test_an_org_nobody_belongs_to_still_gets_its_row() -> None:
     decision = decided(snapshot(PEOPLE, room(), ["alice"]), add(orgs=["void"]))
-    assert ("org", "void") in rows(decision)
+    assert ("org", "void") in reasons(decision)
     assert outcome(decision).notice is not None
 
 
@@ -190,4 +196,4 @@ def test_an_owner_who_is_demoted_and_then_leaves_in_one_batch_is_only_removed() 
 def test_a_row_written_before_the_last_org_goes_in_one_batch_goes_with_it() -> None:
     held = snapshot(PEOPLE, room("channel", "eng"), ["alice"], individuals=["alice"])
     written = change(decided(held, add("dave"), remove(**leave_org())))
-    assert (written.rows_cleared, written.rows) == (True, ())
+    assert (written.reasons_cleared, written.reasons) == (True, ())

@@ -14,7 +14,7 @@ from roomkeys.membership import Member, Room, User
 class StoredRoom:
     room: Room  # its `orgs` and `keys` stay empty: both are computed
     members: dict[str, Member] = field(default_factory=dict)  # by subscription id
-    rows: set[tuple[str, str]] = field(default_factory=set)  # (type, user's or org's id)
+    reasons: set[tuple[str, str]] = field(default_factory=set)  # (type, user's or org's id)
     people: int = 0
     bots: int = 0
     high: int | None = None
@@ -40,7 +40,7 @@ class StoredRoom:
         return {member.account: member for member in self.members.values()}
 
     def ids(self, type_: str) -> frozenset[str]:
-        return frozenset(id_ for kind, id_ in self.rows if kind == type_)
+        return frozenset(id_ for kind, id_ in self.reasons if kind == type_)
 
 
 def touched_by(batch: Iterable[AnyEvent]) -> tuple[set[str], set[str], set[str], set[str]]:
@@ -99,16 +99,16 @@ class World:
                 self._pass(self.rooms[change.room.id])
 
     def _write(self, change: RoomChange) -> None:
-        if change.founding is not None:
+        if change.creation is not None:
             assert change.room.id not in self.rooms
             self.rooms[change.room.id] = StoredRoom(replace(change.room, orgs=frozenset(), keys=KeyRecord()))
         stored = self.rooms[change.room.id]
-        if change.rows_cleared:
-            stored.rows = {row for row in stored.rows if row[0] != "individual"}
-        stored.rows -= set(change.rows_gone)
-        for row in change.rows:
-            assert (row.type, row.id) not in stored.rows, "room_members is unique"
-            stored.rows.add((row.type, row.id))
+        if change.reasons_cleared:
+            stored.reasons = {row for row in stored.reasons if row[0] != "individual"}
+        stored.reasons -= set(change.removed_reasons)
+        for reason in change.reasons:
+            assert (reason.type, reason.id) not in stored.reasons, "room_members is unique"
+            stored.reasons.add((reason.type, reason.id))
         for id_ in change.left:
             del stored.members[id_]
         for new in change.joined:
