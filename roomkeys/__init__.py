@@ -1,8 +1,5 @@
-"""What a room key, an event, a payload and a decision *is*.
+"""What an event, a room, a key and a decision are: data and pure functions, without NATS and MongoDB.
 
-This package knows neither NATS nor MongoDB: everything in it is data and pure functions, so that the rules
-can be read and tested without a server. `store` and `worker` import it; it imports neither.
-
-The subscriber's library is here as well: `client.py`, the one file that talks to NATS, on pieces of its own,
-some of which wait for something but none of which knows what.
+`store` and `worker` import this package; it imports neither. Only `roomkeys.client`, the library for
+subscribers, may use asyncio and NATS.
 """

@@ -1,13 +1,13 @@
 """Errors, named after what happens next.
 
     Exception
-    ├── Rejection      the event can never succeed: dead letter, error result, go on; a request: error reply
-    ├── Unexpected     nobody knows whether it passes: try one event at a time, give up on the one that fails
-    ├── Passing        the database or the broker is away: wait, take the lease anew, try again
-    │   └── Conflict   the transaction lost against somebody else's write: try again at once
-    └── LostLease      another replica owns the partition: drop the batch
+    ├── Rejection            the event can never succeed: dead letter and error result; of a request: error reply
+    ├── Unexpected           it may or may not pass: try one event at a time, and give up the one that fails alone
+    ├── TransientError       the database or the broker is away: wait, take the lease again, retry
+    │   └── WriteConflict    the transaction lost against another writer: retry at once
+    └── LeaseLost            another replica owns the partition: drop the batch
 
-Messages never quote an event's payload and never hold key material. (contract.md, section 3)
+No message quotes an event's payload or contains key material. (docs/contract.md, section 3)
 """
 
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ INTERNAL: Final = "internal"
 
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
-    """Why an event can never succeed, or what a request is refused for.
+    """Why an event can never succeed, or why a request is refused.
 
-    `code` is one of the contract's error codes, `reason` a stable snake_case word, `text` a sentence for
-    people that quotes neither the payload nor a key.
+    `code` is one of the contract's error codes, `reason` a stable snake_case word, and `text` a sentence for
+    people that quotes neither the payload nor a key. (docs/contract.md, section 3)
     """
 
     code: str
@@ -36,27 +36,27 @@ class ErrorInfo:
 
 
 class Rejection(Exception):
-    """An event that can never succeed, or a request that is refused, and why."""
+    """The event can never succeed, or the request is refused; `info` says why."""
 
-    def __init__(self, fault: ErrorInfo) -> None:
-        super().__init__(fault.text)
-        self.fault = fault
+    def __init__(self, info: ErrorInfo) -> None:
+        super().__init__(info.text)
+        self.info = info
 
 
 class TransientError(Exception):
-    """A cause that passes: the database or the broker is away, or slow, or electing."""
+    """The cause is known to pass: the database or the broker is away, slow, or electing a primary."""
 
 
 class Unexpected(Exception):
-    """A failure of the database that is not known to pass; it names the kind of failure only."""
+    """A failure of the database that is not known to pass; its text names only the kind of failure."""
 
 
 class WriteConflict(TransientError):
-    """A transaction that lost against another writer; nothing of it was written."""
+    """The transaction lost against another writer, and nothing of it was written."""
 
 
 class LeaseLost(Exception):
-    """The partition belongs to another replica by now; whatever was in hand is its business."""
+    """Another replica owns the partition now, and continues where the cursor is."""
 
 
 def invalid_event(text: str) -> Rejection:
@@ -65,7 +65,7 @@ def invalid_event(text: str) -> Rejection:
 
 
 def invalid_account(text: str) -> Rejection:
-    """Reject an event that names an account or a room that is no token."""
+    """Reject an event that names an account or a room that is not a token."""
     return Rejection(ErrorInfo(BAD_REQUEST, "invalid_account", text))
 
 
@@ -75,12 +75,12 @@ def room_not_found() -> Rejection:
 
 
 def room_exists() -> Rejection:
-    """Reject the creation of a room whose id another kind of room or another site holds."""
+    """Reject the creation of a room whose id belongs to a room of another type or site."""
     return Rejection(ErrorInfo(CONFLICT, "room_exists", "a room of another type or site has this id"))
 
 
 def user_not_found() -> Rejection:
-    """Reject an event whose requester, or one account that it names, is unknown."""
+    """Reject an event whose requester, or any account that it names, is unknown."""
     return Rejection(ErrorInfo(NOT_FOUND, "user_not_found", "the requester or an account of the event is unknown"))
 
 
@@ -95,11 +95,11 @@ def self_dm() -> Rejection:
 
 
 def non_channel_operation() -> Rejection:
-    """Reject a change of members or key of a room that is not a channel."""
+    """Reject a change to the members or the key of a room that is not a channel."""
     return Rejection(
         ErrorInfo(BAD_REQUEST, "non_channel_operation", "only a channel's members and key can change")
     )
 
 
 INTERNAL_FAULT: Final = ErrorInfo(INTERNAL, "internal", "the event could not be processed")
-"""An event that failed alone for a cause that nobody here knows to pass."""
+"""The event was tried alone and failed, for a cause that is not known to pass."""

@@ -1,8 +1,8 @@
-"""Room keys: their bytes, their versions, and what a rotation makes of them.
+"""Room keys: their bytes, their versions, and how a rotation changes them.
 
-A version is used once: `high` is the highest that a room ever used or promised, and it only rises, also
-after the room's `encKey` was lost. A key that was staged becomes current only once the broker has taken it
-for every member. (design.md, invariants 3 and 4)
+Each version is used once. `high`, the highest version that a room ever used or promised, only rises, even after
+the room has lost its `encKey`. A staged key becomes current only after the broker has confirmed it for every
+member. (docs/design.md, invariants 3 and 4)
 """
 
 from dataclasses import dataclass, field, replace
@@ -10,33 +10,40 @@ from secrets import token_bytes
 from typing import Final, TypeGuard
 
 KEY_BYTES: Final = 32
-"""An AES-256-GCM key."""
+"""The length of an AES-256-GCM key."""
 
 UNUSED: Final = -1
-"""The version below every version: what a room that has settled nothing has settled."""
+"""Below every version: the `settled` version of a room that has not settled any."""
+
+EXACT_INTEGERS: Final = 2**53
+"""Every version and count is below this bound: a double, as JSON and other systems use, is exact up to here."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoomKey:
-    """One version of a room's key; its repr shows the version only."""
+    """One version of a room's key. Its repr shows only the version."""
 
     version: int
     secret: bytes = field(repr=False)
 
     @classmethod
     def generate(cls, version: int) -> "RoomKey":
-        """Make a new key from the operating system's randomness."""
+        """Return a new key from the operating system's randomness."""
         return cls(version, token_bytes(KEY_BYTES))
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """What a channel's document says about its keys.
+    """What a channel's document says about its keys. (docs/contract.md, section 5)
 
-    `high` is the highest version this worker ever used for the room, `settled` the one it last made current,
-    `current` that key where the room's `encKey` still is it, `replaced` the keys that go out of use when the
-    next one settles (ours, and a foreign `encKey` that somebody else wrote), `seen` the highest version that
-    appears anywhere, `in_use` that of `encKey`, and `staged` a key that is on its way to the members.
+    - `high`: the highest version that this worker ever used for the room.
+    - `settled`: the version that this worker made current last.
+    - `current`: that key, as long as `encKey` still is that key.
+    - `staged`: the key that is on its way to the members.
+    - `replaced`: the keys that the next settle takes out of use: this worker's last key, and a foreign key if
+      another program wrote `encKey`.
+    - `highest_seen`: the highest version anywhere in the document.
+    - `in_use`: the version of `encKey`, whoever wrote it.
     """
 
     high: int | None = None
@@ -49,12 +56,15 @@ class KeyRecord:
 
     @property
     def superseded(self) -> bool:
-        """Tell whether somebody else has put a version in use above the staged one: versions do not go down."""
+        """Tell whether another program put a version above the staged one in use. Versions never go down."""
         return self.staged is not None and self.in_use is not None and self.in_use > self.staged.version
 
     @property
     def next_to_stage(self) -> int | None:
-        """Return the version to be staged when the staged key settles; None: it is the last one for now."""
+        """Return the version to stage when the staged key settles, or None.
+
+        There is one if the room has rotated since the key was staged, or if the key is superseded.
+        """
         if self.staged is None:
             return None
         high = self.staged.version if self.high is None else self.high
@@ -64,23 +74,23 @@ class KeyRecord:
 
     @property
     def has_key(self) -> bool:
-        """Tell whether there is a key to give, in use or on its way."""
+        """Tell whether the room has a key of this worker, current or staged."""
         return self.current is not None or self.staged is not None
 
     def next_version(self, at_ms: int) -> int:
-        """Return the version of the next rotation: one above everything ever seen.
+        """Return the version of the next rotation: one above every version that the document shows.
 
-        A room without any trace of a version goes on from the epoch seconds of the broker's time `at_ms`,
-        which is above whatever it can have used before it lost its record.
+        A room without any trace of a version continues from the epoch seconds of `at_ms`, the broker's time in
+        epoch milliseconds. That is above every version that the room can have used before it lost its record.
         """
         return at_ms // 1000 if self.highest_seen is None else self.highest_seen + 1
 
     def with_staged(self, key: RoomKey) -> "KeyRecord":
-        """Return the record with the key on its way to the members."""
+        """Return the record after the key has been staged."""
         return replace(self, high=key.version, staged=key, highest_seen=key.version)
 
-    def after_settle(self, following: RoomKey | None) -> "KeyRecord":
-        """Return the record with the staged key settled and the following one, if any, on its way."""
+    def after_settle(self, next_key: RoomKey | None) -> "KeyRecord":
+        """Return the record after the staged key has settled and `next_key`, if any, has been staged."""
         staged = self.staged
         if staged is None:
             return self
@@ -93,13 +103,9 @@ class KeyRecord:
             replaced=(staged, *foreign),
             in_use=self.in_use if self.superseded else staged.version,
         )
-        return settled if following is None else settled.with_staged(following)
-
-
-_VERSIONS: Final = 2**53
-"""Beyond this a number in JSON is not exact, and no version."""
+        return settled if next_key is None else settled.with_staged(next_key)
 
 
 def is_version(value: object) -> TypeGuard[int]:
-    """Tell whether it is a version: a whole number that is not negative."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _VERSIONS
+    """Tell whether the value is a version: a whole number from 0 up to, not including, `EXACT_INTEGERS`."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < EXACT_INTEGERS

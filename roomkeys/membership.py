@@ -1,4 +1,4 @@
-"""Who is who: users, rooms, and the memberships between them, as far as a batch of events needs them."""
+"""Users, rooms, and the memberships between them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,12 +8,14 @@ from typing import Any, Final
 from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.tokens import is_bot
 
-OWNER: Final = ("owner",)
+OWNER_ROLES: Final = ("owner",)
+"""The roles of the account that creates a channel."""
 
-MEMBER: Final = ("member",)
+MEMBER_ROLES: Final = ("member",)
+"""The roles of every other member of a channel."""
 
-FLAGS: Final = ("hasMention", "alert", "muted", "favorite", "hasGroupMention", "hasUnread")
-"""What a new membership has none of, in its document and in its notice."""
+UNSET_FLAGS: Final = ("hasMention", "alert", "muted", "favorite", "hasGroupMention", "hasUnread")
+"""The flags that are false in the document and in the notice of a new membership. (docs/contract.md, section 5)"""
 
 
 class Kind(StrEnum):
@@ -26,7 +28,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A person or bot as the `users` collection knows it; `orgs` are its section and department."""
+    """A person or bot, from the `users` collection. `orgs` are the ids of its section and department."""
 
     id: str
     account: str
@@ -41,17 +43,18 @@ class User:
 
     @property
     def display_name(self) -> str:
-        """Return `engName chineseName`, one of them if they are equal, else the account."""
+        """Return `engName chineseName`, one of them if they are equal, or the account if both are empty."""
         names = dict.fromkeys(name for name in (self.eng_name.strip(), self.chinese_name.strip()) if name)
         return " ".join(names) or self.account
 
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """One account's membership of one room: a `subscriptions` document.
+    """One account's membership of one room, as written to `subscriptions`. (docs/contract.md, section 5)
 
-    `roles` is None in a dm. Times are epoch milliseconds. `title` is the room's name as this member sees
-    it; it is not stored.
+    `roles` is None in a dm. `joined_ms` and `history_from_ms` are epoch milliseconds. `title` is the room's name
+    as this member sees it; it is sent in the notice and not stored here. Entries of the outbox contain
+    memberships, so the names of these fields are names in the database.
     """
 
     id: str
@@ -75,22 +78,24 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What a decision needs to know of a membership that exists already.
+    """What a decision needs to know about a membership that exists already.
 
-    `id` is the document's `_id` as it is stored: other systems make other ones than ours.
+    `id` is the document's `_id`, of any type: other systems write memberships too. Entries of the outbox contain
+    members, so the names of these fields are names in the database.
     """
 
     id: Any
     user_id: str
     account: str
-    roles: tuple[str, ...] | None = MEMBER
+    roles: tuple[str, ...] | None = MEMBER_ROLES
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A room as stored. `kind` may be one that only other services know; `orgs` are its org rows.
+    """A room as stored.
 
-    `size` is how many members it counts, people and bots.
+    `kind` is a plain text because other services may use further kinds. `orgs` are the ids of the orgs that are
+    members, and `size` is the stored number of members, people and bots.
     """
 
     id: str
@@ -104,10 +109,10 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class RoomView:
-    """What a member may know of a room.
+    """What a member may know about a room.
 
-    `current` is the key in use, `others` those of other versions that were asked for and may still be fetched.
-    A staged key is none of them: it shows as `rotating` only.
+    `current` is the key in use. `others` are keys of other versions that were asked for and have not expired. A
+    staged key is never among them; it only makes `rotating` true.
     """
 
     current: RoomKey | None = None
@@ -117,12 +122,12 @@ class RoomView:
     rotating: bool = False
 
     def key(self, version: int | None) -> RoomKey | None:
-        """Return the key of this version, or the one in use; None: it is not to be had."""
+        """Return the key of this version, or the key in use for None; return None if it is not available."""
         if version is None:
             return self.current
-        known = (self.current, *self.others)
-        return next((key for key in known if key is not None and key.version == version), None)
+        available = (self.current, *self.others)
+        return next((key for key in available if key is not None and key.version == version), None)
 
 
 RoomViews = Mapping[str, RoomView]
-"""The rooms that an account is a member of, by id: whoever is not in here is told nothing."""
+"""By room id, the rooms that an account is a member of. It gets no answer about any other room."""

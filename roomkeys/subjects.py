@@ -1,4 +1,4 @@
-"""Subjects and stream names, as the contract spells them. Their parts have been checked as tokens before."""
+"""Subjects and stream names, as docs/contract.md spells them. Callers check tokens first (`roomkeys.tokens`)."""
 
 from enum import StrEnum
 from typing import Final
@@ -26,7 +26,7 @@ _SUFFIXES: Final = {
 
 
 def operation_of(subject: str) -> Operation | None:
-    """Return what an event's subject asks for; None: somebody else's event."""
+    """Return the operation that an event's subject names, or None for the events of other services."""
     return next((operation for suffix, operation in _SUFFIXES.items() if subject.endswith(suffix)), None)
 
 
@@ -36,7 +36,7 @@ def events_stream(site: str) -> str:
 
 
 def events_subjects(site: str) -> str:
-    """Name all subjects of a site's membership events."""
+    """Name the subjects of all membership events of a site, as a wildcard."""
     return f"chat.room.canonical.{site}.>"
 
 
@@ -76,7 +76,7 @@ def response(requester: str, request_id: str) -> str:
 
 
 def key_get(site: str, account: str = "*", room_id: str = "*") -> str:
-    """Name the subject on which an account asks for one room's key; without names, that of all of them."""
+    """Name the subject on which an account asks for one room's key. The defaults are wildcards for a service."""
     return f"chat.user.{account}.request.room.{room_id}.{site}.key.get"
 
 
@@ -91,5 +91,5 @@ def keys_sync(site: str, account: str = "*") -> str:
 
 
 def status_batch(site: str, account: str = "*") -> str:
-    """Name the subject on which an account asks how several rooms stand."""
+    """Name the subject on which an account asks for the status of several rooms."""
     return f"chat.user.{account}.request.rooms.{site}.status.batch"

@@ -7,7 +7,7 @@ from uuid_utils import uuid7
 
 from roomkeys.decisions.decision import MembershipReason, RoomCreation
 from roomkeys.keys import KEY_BYTES, UNUSED, KeyRecord, RoomKey
-from roomkeys.membership import FLAGS, Kind, Member, Membership, Room, User
+from roomkeys.membership import UNSET_FLAGS, Kind, Member, Membership, Room, User
 from store.database import Document
 
 KEYS_PROJECTION: Final = {
@@ -150,7 +150,7 @@ def membership_document(membership: Membership) -> Document:
         "name": membership.name,
         "roomType": str(membership.kind),
         "joinedAt": date(membership.joined_ms),
-        **dict.fromkeys(FLAGS, False),
+        **dict.fromkeys(UNSET_FLAGS, False),
     }
     if membership.subscribed:
         document["isSubscribed"] = True

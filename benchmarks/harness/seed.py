@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from benchmarks.harness.sizes import FIRST
-from roomkeys.membership import FLAGS
+from roomkeys.membership import UNSET_FLAGS
 
 _STEP: Final = 1_000
 _AT: Final = datetime(2025, 5, 11, tzinfo=UTC)
@@ -44,7 +44,7 @@ def _membership(site: str, prefix: str, members: int, first: int, *, apart: bool
         "name": "a room",
         "roomType": "channel",
         "joinedAt": _AT,
-        **{flag: {"$literal": False} for flag in FLAGS},
+        **{flag: {"$literal": False} for flag in UNSET_FLAGS},
     }
 
 

@@ -53,11 +53,11 @@ def decide(
     return Decision(taken, tuple(change for change in changes if change), parts)
 
 
-def reject(event: AnyEvent, fault: ErrorInfo, *, site: str, now_ms: int) -> Outcome:
+def reject(event: AnyEvent, error: ErrorInfo, *, site: str, now_ms: int) -> Outcome:
     """Return the outcome of an event that can never succeed, with the event itself for the dead letters."""
     body = event.origin.body
     letter = DeadLetter(event.origin.subject, body[:PART_BYTES], truncated=len(body) > PART_BYTES)
-    return _outcome(event, site, now_ms, error=fault, letter=letter)
+    return _outcome(event, site, now_ms, error=error, letter=letter)
 
 
 def touches(event: AnyEvent, snapshot: Snapshot) -> int:
@@ -87,7 +87,7 @@ def outcome_of(event: AnyEvent, draft: Draft, context: RuleContext, now_ms: int)
     try:
         effect = take_effect(event, draft, context)
     except Rejection as rejection:
-        return reject(event, rejection.fault, site=context.site, now_ms=now_ms)
+        return reject(event, rejection.info, site=context.site, now_ms=now_ms)
     return _outcome(event, context.site, now_ms, effect)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from roomkeys.decisions.decision import INDIVIDUAL, ORG, MembershipReason, RoomChange, RoomCreation
-from roomkeys.membership import MEMBER, OWNER, Kind, Member, Membership, Room, User
+from roomkeys.membership import MEMBER_ROLES, OWNER_ROLES, Kind, Member, Membership, Room, User
 from roomkeys.tokens import is_bot
 
 
@@ -56,8 +56,8 @@ class Draft:
         """Make an owner a member, who stays only because an org of the room covers them."""
         member = self.members[account]
         self._reasons.pop((INDIVIDUAL, member.user_id), None)
-        if member.roles is not None and OWNER[0] in member.roles:
-            self.members[account] = replace(member, roles=MEMBER)
+        if member.roles is not None and OWNER_ROLES[0] in member.roles:
+            self.members[account] = replace(member, roles=MEMBER_ROLES)
 
     def covers(self, user: User | None) -> bool:
         """Tell whether an org of the room makes the user a member; it makes no bot one."""

@@ -11,7 +11,7 @@ from roomkeys.decisions.decision import MEMBER_ADDED, MEMBER_LEFT, MEMBER_REMOVE
 from roomkeys.decisions.draft import Draft
 from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.events.event import Add, AnyEvent, Create, InvalidEvent, Remove, Rotate
-from roomkeys.membership import MEMBER, OWNER, Kind, Member, Membership, Room, User
+from roomkeys.membership import MEMBER_ROLES, OWNER_ROLES, Kind, Member, Membership, Room, User
 from roomkeys.tokens import is_bot
 
 
@@ -159,7 +159,7 @@ def _channel_membership(event: Create | Add, room: Room, context: RuleContext, u
         account=user.account,
         room_id=room.id,
         site=room.site,
-        roles=OWNER if is_owner else MEMBER,
+        roles=OWNER_ROLES if is_owner else MEMBER_ROLES,
         name=room.name,
         kind=room.kind,
         joined_ms=event.at_ms,

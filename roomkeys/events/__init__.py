@@ -1,4 +1,4 @@
-"""What producers ask for: the JSON bodies, the events decoded from them, and their position in the stream.
+"""What producers ask for: JSON bodies, the events decoded from them, and positions in the stream.
 
-Nothing here knows a database or a broker. A new kind of event begins here.
+Nothing here uses a database or a broker. To add a kind of event, begin here.
 """

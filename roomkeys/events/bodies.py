@@ -1,7 +1,7 @@
-"""The JSON bodies of events, as producers send them (contract.md, section 1).
+"""The JSON bodies of events, as producers send them. (docs/contract.md, section 1)
 
-Unknown fields are ignored; an array or an optional field may be `null` or absent, which means empty. Types
-are strict: a number where a text belongs is a wrong shape, never a guess.
+Unknown fields are ignored. An array or an optional field may be `null` or absent, which means empty. Types are
+strict: a number in place of a text is a wrong shape, and is never converted.
 """
 
 from typing import Annotated, Any
@@ -9,13 +9,13 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 MAX_TIMESTAMP = 253_402_300_799_999
-"""The last millisecond of the year 9999, beyond which no date can be stored."""
+"""The last millisecond of the year 9999: later dates cannot be stored."""
 
 MAX_NAME = 1024
-"""The longest room name in characters: it is copied into every membership and notice."""
+"""The longest room name, in characters. The name is copied into every membership and notice."""
 
 
-def _never_null(value: object) -> object:
+def _null_is_empty(value: object) -> object:
     return [] if value is None else value
 
 
@@ -24,12 +24,12 @@ OrgId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME)]
 Timestamp = Annotated[
     int, BeforeValidator(lambda value: 0 if value is None else value), Field(ge=0, le=MAX_TIMESTAMP)
 ]
-Texts = Annotated[list[str], BeforeValidator(_never_null)]
-OrgIds = Annotated[list[OrgId], BeforeValidator(_never_null)]
+Texts = Annotated[list[str], BeforeValidator(_null_is_empty)]
+OrgIds = Annotated[list[OrgId], BeforeValidator(_null_is_empty)]
 
 
 class Body(BaseModel):
-    """What every event carries. `room_id` is checked as a token before a body is read."""
+    """What the body of every event has. `roomId` is read and checked before, by `roomkeys.events.decode`."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -37,19 +37,19 @@ class Body(BaseModel):
 
 
 class CreateBody(Body):
-    """`.create`. The producer has expanded `channels` already; only whether there are any matters here."""
+    """`.create`. Of `channels` only the presence counts: the producer has expanded them into `users`."""
 
     name: Text | None = None
     users: Texts = []
     orgs: OrgIds = []
-    channels: Annotated[list[Any], BeforeValidator(_never_null)] = []
+    channels: Annotated[list[Any], BeforeValidator(_null_is_empty)] = []
     resolved_users: list[str] | None = Field(None, alias="resolvedUsers")
     resolved_orgs: list[OrgId] | None = Field(None, alias="resolvedOrgs")
     requester: str = Field(alias="requesterAccount")
 
 
 class History(BaseModel):
-    """Whether those who join see what was said before."""
+    """Whether joiners see the messages from before they joined."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 

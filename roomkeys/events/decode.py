@@ -1,4 +1,8 @@
-"""TODO."""
+"""Decoding a message of the events stream into an event. (docs/contract.md, section 1)
+
+Everything is checked here that can be checked without the database. A message that fails a check becomes an
+`InvalidEvent` and is never retried.
+"""
 
 from collections.abc import Callable, Iterable
 
@@ -16,7 +20,7 @@ REQUESTER_FIELDS = ("requesterAccount", "requester")
 
 
 def parse(body: bytes) -> dict[str, object] | None:
-    """Return the body's JSON object; None where there is none (bad JSON, bad UTF-8, too deep, a list)."""
+    """Return the body's JSON object, or None if it is anything else: bad JSON or UTF-8, too deep, a list."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -25,13 +29,16 @@ def parse(body: bytes) -> dict[str, object] | None:
 
 
 def room_of(document: dict[str, object] | None) -> str | None:
-    """Return the room that the event is about; None where it names none that could exist."""
+    """Return the room that the event is about, or None if the event names no possible room."""
     room_id = None if document is None else document.get("roomId")
     return room_id if is_token(room_id) else None
 
 
 def decode(origin: StreamMessage, document: dict[str, object] | None) -> AnyEvent | None:
-    """Return the event of a message: `InvalidEvent` if it can never succeed, None for other services' events."""
+    """Return the event in a message: an `InvalidEvent` if it can never succeed, None if it is another service's.
+
+    `document` is what `parse` returned for the message's body.
+    """
     operation = operation_of(origin.subject)
     if operation is None:
         return None
@@ -40,7 +47,7 @@ def decode(origin: StreamMessage, document: dict[str, object] | None) -> AnyEven
     try:
         return _event(origin, operation, document)
     except Rejection as error:
-        return InvalidEvent(origin, operation, room_of(document), _requester_of(document), error.fault)
+        return InvalidEvent(origin, operation, room_of(document), _requester_of(document), error.info)
 
 
 def _event(origin: StreamMessage, operation: Operation, document: dict[str, object] | None) -> AnyEvent:
@@ -52,9 +59,9 @@ def _event(origin: StreamMessage, operation: Operation, document: dict[str, obje
     if not is_token(room_id):
         raise invalid_account("roomId is not a token")
     try:
-        return _READERS[operation](origin, operation, room_id, document)
+        return _DECODERS[operation](origin, operation, room_id, document)
     except ValidationError as error:
-        fields = sorted({".".join(str(part) for part in item["loc"][:1]) for item in error.errors()})
+        fields = sorted({".".join(str(name) for name in item["loc"][:1]) for item in error.errors()})
         raise invalid_event(f"wrong shape: {', '.join(fields)}") from None
 
 
@@ -83,7 +90,7 @@ def _remove(origin: StreamMessage, operation: Operation, room_id: str, document:
     if body.org and accounts:
         raise invalid_event("an org and accounts cannot be removed by one event")
     if not body.org and not accounts and "accounts" not in document:
-        raise invalid_event("one of account, accounts and orgId says who is removed")
+        raise invalid_event("account, accounts or orgId must say who is removed")
     requester, at_ms = _account(body.requester), _at(origin, body.timestamp)
     return Remove(origin, operation, room_id, requester, at_ms, accounts, body.org or None)
 
@@ -93,7 +100,7 @@ def _rotate(origin: StreamMessage, operation: Operation, room_id: str, document:
     return Rotate(origin, operation, room_id, _account(body.requester), _at(origin, body.timestamp), ())
 
 
-_READERS: dict[Operation, Callable[[StreamMessage, Operation, str, dict[str, object]], AnyEvent]] = {
+_DECODERS: dict[Operation, Callable[[StreamMessage, Operation, str, dict[str, object]], AnyEvent]] = {
     Operation.CREATE: _create,
     Operation.ADD: _add,
     Operation.REMOVE: _remove,

@@ -1,6 +1,6 @@
 """Events: what a message of the stream asks for, or why it can never succeed.
 
-An event holds only tokens: `decode` has checked everything that can be checked without the database.
+Every account and room id of an event is a token, except those of an `InvalidEvent`'s message.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +12,10 @@ from roomkeys.subjects import Operation
 
 @dataclass(frozen=True, slots=True)
 class StreamMessage:
-    """A message as the stream holds it: its sequence, broker time (epoch nanoseconds), and body."""
+    """A message as the stream has it. `time_ns` is when the broker stored it (epoch nanoseconds).
+
+    The outbox keeps the message of an event in slices, so the names of these fields are names in the database.
+    """
 
     sequence: int
     time_ns: int
@@ -25,7 +28,7 @@ class StreamMessage:
 class Event:
     """What every event has.
 
-    `at_ms` is when its producer accepted it (epoch milliseconds), `accounts` are those it names besides its
+    `at_ms` is when the producer accepted it (epoch milliseconds). `accounts` are those that it names, without the
     requester's.
     """
 
@@ -38,12 +41,12 @@ class Event:
 
     @property
     def stored_at_ms(self) -> int:
-        """Return when the broker took the event (epoch milliseconds)."""
+        """Return when the broker stored the event (epoch milliseconds)."""
         return self.origin.time_ns // 1_000_000
 
     @property
     def weight(self) -> int:
-        """Return how many accounts the event names, its requester's included."""
+        """Return how many accounts the event names, with the requester's."""
         return 1 + len(self.accounts)
 
 
@@ -58,7 +61,7 @@ class Create(Event):
 
 @dataclass(frozen=True, slots=True)
 class Add(Event):
-    """Members to add; `share_history` tells whether they see what was said before."""
+    """Members to add. `share_history`: they see the messages from before they joined."""
 
     orgs: tuple[str, ...]
     share_history: bool
@@ -66,19 +69,19 @@ class Add(Event):
 
 @dataclass(frozen=True, slots=True)
 class Remove(Event):
-    """Members to remove: the accounts, or (then `accounts` is empty) those of an org."""
+    """Members to remove: the accounts or, if `org` is set, the users of an org (`accounts` is empty then)."""
 
     org: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Rotate(Event):
-    """A new key without a change of members."""
+    """A rotation without a change of members."""
 
 
 @dataclass(frozen=True, slots=True)
 class InvalidEvent:
-    """A message that can never succeed, with whatever of it could be read."""
+    """A message that can never succeed. `room_id` and `requester` are None where they are not tokens."""
 
     origin: StreamMessage
     operation: Operation
@@ -88,7 +91,7 @@ class InvalidEvent:
 
     @property
     def weight(self) -> int:
-        """Count as one account."""
+        """Return 1: it is counted as one account."""
         return 1
 
 

@@ -1,4 +1,4 @@
-"""Where a reader of the events stream stands: its position, its partition, and its progress in a sliced event."""
+"""Positions in the events stream: how far it has been applied, also within an event in slices; and partitions."""
 
 from dataclasses import dataclass
 from zlib import crc32
@@ -6,11 +6,10 @@ from zlib import crc32
 
 @dataclass(frozen=True, slots=True)
 class SliceProgress:
-    """How far an event has been applied that is applied in slices.
+    """How far an event has come that is applied in slices. (docs/design.md, rule e)
 
-    `number` slices have been written, for all accounts up to `after`. Some of what they did matters later:
-    `rotates`: the room rotates in the last slice; `room_created`: the event created the room; `notice_sent`: the
-    room has been sent a notice of the event.
+    `number` slices have been applied, for all accounts up to `after`. `rotates`: the last slice has to rotate the
+    room. `room_created`: a slice has created the room. `notice_sent`: a slice has sent the room its notice.
     """
 
     number: int = 0
@@ -21,16 +20,17 @@ class SliceProgress:
 
 
 def partition_of(room_id: str | None, partitions: int) -> int:
-    """Return the partition that owns the room; events without a room belong to partition 0."""
+    """Return the partition of a room, from 0 to `partitions` - 1. Events without a room belong to partition 0."""
     return 0 if room_id is None else crc32(room_id.encode()) % partitions
 
 
 @dataclass(frozen=True, slots=True)
 class StreamPosition:
-    """A place in the stream: everything up to `sequence` has been applied.
+    """A position in the stream: everything up to `sequence` has been applied.
 
-    `time_ns` is the broker's time of that message and `created_ns` the stream's (epoch nanoseconds): they
-    tell whether it still is the same stream. `slice`: how far the event after it has been applied, if in part.
+    `time_ns` is when the broker stored that message, and `created_ns` when the stream was created (epoch
+    nanoseconds). They tell whether it is still the same stream. `slice` is the progress of the event after it, if
+    some of its slices have been applied. (docs/design.md, The feed)
     """
 
     sequence: int

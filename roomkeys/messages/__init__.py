@@ -1,4 +1,4 @@
 """What goes over the wire: room keys, notices, results, and the key service's requests and replies.
 
-Pure encoding and decoding. Nothing here sends anything.
+Only encoding and decoding; nothing here sends anything.
 """

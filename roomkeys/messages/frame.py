@@ -1,8 +1,8 @@
-r"""Frames: a page of recipients as the protocol's own bytes, built by one replacement; and one message.
+r"""Frames: the bytes of the NATS protocol that publish one payload to a page of accounts, or one message.
 
-Within one fan-out only the account varies from one `PUB` line to the next, so everything between two
-accounts is one separator. `split` lets through only what may stand in a subject: an account such as
-`a\r\nPUB …` would forge a line. (design.md, "Fast by shape" and invariant 10)
+Within one fan-out only the account differs from one `PUB` line to the next, so everything between two accounts is
+one separator, and one replacement builds the frame. `split` first removes accounts that are not tokens: one such
+as `a\r\nPUB …` would forge a protocol line. (docs/design.md, Fast by shape, and invariant 10)
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,16 +12,16 @@ from typing import Final
 from roomkeys.subjects import KEY_PREFIX, KEY_SUFFIX
 from roomkeys.tokens import MAX_TOKEN_BYTES, is_dotted_bot, is_token
 
-# Never in a token, so what is left of a joined page tells whether any account held a forbidden byte.
+# Not allowed in a token: if a joined page has no other forbidden bytes than these, no account has any.
 _BETWEEN: Final = "\n"
 _FORBIDDEN_ASCII: Final = bytes(byte for byte in range(128) if not is_token(chr(byte)))
 
 
 @dataclass(frozen=True, slots=True)
 class Recipients:
-    """A page of accounts, sorted out: who can be published to, and how many could not.
+    """The accounts of a page that can be published to, and how many were `refused` because they are not tokens.
 
-    `refused` counts accounts that are no tokens; bots with a dotted account are neither.
+    Bots with a dotted account are in neither: they have no subject.
     """
 
     accounts: Sequence[str]
@@ -29,7 +29,7 @@ class Recipients:
 
 
 def split(page: Sequence[object]) -> Recipients:
-    """Return who of a page of accounts from the database can be published to."""
+    """Sort a page of accounts as they come from the database, where other systems write any type."""
     if _all_plain(page):
         return Recipients(page)  # type: ignore[arg-type]  # each one is text
     tokens = [account for account in page if is_token(account)]
@@ -38,9 +38,9 @@ def split(page: Sequence[object]) -> Recipients:
 
 
 def _all_plain(page: Sequence[object]) -> bool:
-    """Tell in a few passes over the page, not one look per account, that every account is a plain token."""
+    """Tell whether every account is a token of ASCII characters, in a few passes instead of one per account."""
     try:
-        joined = _BETWEEN.join(page)  # type: ignore[arg-type]  # what is no text ends here
+        joined = _BETWEEN.join(page)  # type: ignore[arg-type]  # fails for anything but text
     except TypeError:
         return False
     if not joined.isascii() or max(map(len, page), default=0) > MAX_TOKEN_BYTES:  # type: ignore[arg-type]
@@ -50,15 +50,15 @@ def _all_plain(page: Sequence[object]) -> bool:
 
 
 def frame(accounts: Sequence[str], payload: bytes) -> bytes:
-    """Return the bytes that publish one payload on every account's key subject.
+    """Return the bytes that publish one payload on the key subject of every account; none for no accounts.
 
-    The accounts must have been let through by `split`. Nobody to publish to: no bytes.
+    The accounts must come from `split`.
     """
     if not accounts:
         return b""
     head = f"PUB {KEY_PREFIX}".encode()
     tail = f"{KEY_SUFFIX} {len(payload)}\r\n".encode() + payload + b"\r\n"
-    # The accounts are encoded together: one by one takes twice as long as everything else here.
+    # Encoding the accounts one by one takes twice as long as everything else here.
     lines = _BETWEEN.join(accounts).encode().replace(_BETWEEN.encode(), tail + head)
     return b"".join((head, lines, tail))
 
@@ -66,7 +66,7 @@ def frame(accounts: Sequence[str], payload: bytes) -> bytes:
 def message(subject: str, body: bytes, headers: Mapping[str, str]) -> bytes:
     """Return the bytes that publish one message.
 
-    What the subject is made of must have been checked, and so must the headers: a line end would forge a line.
+    The caller has checked the tokens of the subject, and the headers: a line end would forge a protocol line.
     """
     if not headers:
         return f"PUB {subject} {len(body)}\r\n".encode() + body + b"\r\n"

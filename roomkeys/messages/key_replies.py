@@ -1,4 +1,4 @@
-"""Answers: what the key service replies, with exactly the fields of the contract, in its order. (section 6)"""
+"""What the key service replies, with exactly the fields of docs/contract.md, section 6, in its order."""
 
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
@@ -20,74 +20,77 @@ from roomkeys.messages.key_requests import (
 )
 
 
-def key_of(item: Item, states: RoomViews) -> RoomKey:
-    """Return the key that is asked for; `Rejection` says why not, membership first."""
-    state = states.get(item.room_id)
-    if state is None:
-        # An item that names no room at all is nobody's secret.
-        raise Rejection(NOT_ROOM_MEMBER if item.room_id or item.fault is None else item.fault)
-    if item.fault is not None:
-        raise Rejection(item.fault)
-    key = state.key(item.version)
+def key_of(item: Item, views: RoomViews) -> RoomKey:
+    """Return the key that is asked for.
+
+    Raise `Rejection` if it is not available. That the account is not a member comes before every other error.
+    """
+    view = views.get(item.room_id)
+    if view is None:
+        # An item without a room id reveals nothing about any room, so its error may be shown.
+        raise Rejection(NOT_ROOM_MEMBER if item.room_id or item.error is None else item.error)
+    if item.error is not None:
+        raise Rejection(item.error)
+    key = view.key(item.version)
     if key is None:
         raise Rejection(KEY_NOT_AVAILABLE)
     return key
 
 
-def get_answer(item: Item, states: RoomViews) -> bytes:
-    """Answer `key.get`."""
-    return orjson.dumps({"roomId": item.room_id, **_fields(key_of(item, states))})
+def get_answer(item: Item, views: RoomViews) -> bytes:
+    """Return the reply to `key.get`, or raise `Rejection` as `key_of` does."""
+    return orjson.dumps({"roomId": item.room_id, **_fields(key_of(item, views))})
 
 
-def batch_answer(batch: Batch, states: RoomViews, now_ms: int) -> bytes:
-    """Answer `keys.batch`: each item for itself, in request order."""
-    return orjson.dumps(_totals([_result(item, states, batch.fields) for item in batch.items], now_ms))
+def batch_answer(batch: Batch, views: RoomViews, now_ms: int) -> bytes:
+    """Return the reply to `keys.batch`: one result per item, in request order. `now_ms` is epoch milliseconds."""
+    return orjson.dumps(_totals([_result(item, views, batch.fields) for item in batch.items], now_ms))
 
 
-def sync_answer(page: Sequence[Item], states: RoomViews, now_ms: int, cursor: str | None) -> bytes:
-    """Answer `keys.sync`; `cursor`: there are more."""
-    document = _totals([_result(item, states, FIELDS) for item in page], now_ms)
+def sync_answer(page: Sequence[Item], views: RoomViews, now_ms: int, cursor: str | None) -> bytes:
+    """Return the reply to `keys.sync`; with a `cursor` if there are more keys."""
+    document = _totals([_result(item, views, FIELDS) for item in page], now_ms)
     return orjson.dumps(document if cursor is None else {**document, "cursor": cursor})
 
 
 def sync_page(
-    account: str, sync: Sync, rooms: Sequence[str], states: RoomViews, *, most: int, more: bool
+    account: str, sync: Sync, rooms: Sequence[str], views: RoomViews, *, most: int, more: bool
 ) -> tuple[list[Item], str | None]:
-    """Return which of the account's next rooms have a key that it lacks, at most so many, and the next cursor.
+    """Return up to `most` items of `rooms` whose key in use the client lacks, and the next cursor, if any.
 
-    `more`: the account has further rooms after these.
+    `rooms` are the account's next rooms in order. `more`: it has further rooms after these.
     """
-    lacking = [Item(room_id) for room_id in rooms if _lacks(sync, room_id, states)]
+    lacking = [Item(room_id) for room_id in rooms if _lacks(sync, room_id, views)]
     page = lacking[:most]
     if len(lacking) > most:
         return page, cursor_after(account, page[-1].room_id)
     return page, cursor_after(account, rooms[-1]) if more else None
 
 
-def status_answer(room_ids: Iterable[str], states: RoomViews) -> bytes:
-    """Answer `status.batch`."""
-    return orjson.dumps({room_id: _status(states.get(room_id)) for room_id in room_ids})
+def status_answer(room_ids: Iterable[str], views: RoomViews) -> bytes:
+    """Return the reply to `status.batch`."""
+    return orjson.dumps({room_id: _status(views.get(room_id)) for room_id in room_ids})
 
 
-def error_document(fault: ErrorInfo) -> dict[str, str]:
-    """Return an error as replies spell it."""
-    return {"error": fault.text, "code": fault.code, "reason": fault.reason}
+def error_document(info: ErrorInfo) -> dict[str, str]:
+    """Return the fields of an error in a reply."""
+    return {"error": info.text, "code": info.code, "reason": info.reason}
 
 
-def _lacks(sync: Sync, room_id: str, states: RoomViews) -> bool:
-    state = states.get(room_id)
+def _lacks(sync: Sync, room_id: str, views: RoomViews) -> bool:
+    view = views.get(room_id)
     return (
-        state is not None
-        and state.current is not None
-        and (room_id not in sync.have or state.current.version > sync.have[room_id])
+        view is not None
+        and view.current is not None
+        and (room_id not in sync.have or view.current.version > sync.have[room_id])
     )
 
 
-def _result(item: Item, states: RoomViews, fields: Sequence[str]) -> dict[str, Any]:
+def _result(item: Item, views: RoomViews, fields: Sequence[str]) -> dict[str, Any]:
     try:
-        known = _fields(key_of(item, states))
+        known = _fields(key_of(item, views))
     except Rejection as error:
-        return {"roomId": item.room_id, "status": "error", **error_document(error.fault)}
+        return {"roomId": item.room_id, "status": "error", **error_document(error.info)}
     return {"roomId": item.room_id, "status": "ok", **{field: known[field] for field in fields}}
 
 
@@ -106,13 +109,13 @@ def _totals(results: list[dict[str, Any]], now_ms: int) -> dict[str, Any]:
     }
 
 
-def _status(state: RoomView | None) -> dict[str, Any]:
-    if state is None:
+def _status(view: RoomView | None) -> dict[str, Any]:
+    if view is None:
         return {"member": False}
     return {
         "member": True,
-        "keyVersion": None if state.current is None else state.current.version,
-        "userCount": state.users,
-        "appCount": state.apps,
-        "rotating": state.rotating,
+        "keyVersion": None if view.current is None else view.current.version,
+        "userCount": view.users,
+        "appCount": view.apps,
+        "rotating": view.rotating,
     }

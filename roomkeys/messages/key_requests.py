@@ -1,16 +1,16 @@
-"""Requests: what clients ask the key service for, and why it may refuse. (contract.md, section 6)
+"""What clients ask the key service for, and why it may refuse. (docs/contract.md, section 6)
 
 | code | reason | when |
 |---|---|---|
 | `bad_request` | `invalid_request` | the body, or one item of a batch, has a wrong shape |
-| `bad_request` | `invalid_cursor` | the cursor is not one that this account was given |
-| `bad_request` | `invalid_account` | the subject's account is no token |
-| `forbidden` | `not_room_member` | no member, or no such room: nobody can tell which |
+| `bad_request` | `invalid_cursor` | the cursor was not issued to this account |
+| `bad_request` | `invalid_account` | the account in the subject is not a token |
+| `forbidden` | `not_room_member` | the account is not a member, or there is no such room: both look the same |
 | `not_found` | `key_not_available` | there is no such version, or it has expired, or the room has no key |
 | `too_many_requests` | `rate_limited` | this account asks too often |
 | `unavailable` | `database_unavailable` | the database is away or too slow |
-| `unavailable` | `overloaded` | too many requests are waiting already |
-| `internal` | `internal` | a bug, or something that nobody foresaw |
+| `unavailable` | `overloaded` | too many requests are waiting |
+| `internal` | `internal` | a bug, or an unexpected failure |
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -35,10 +35,10 @@ from roomkeys.keys import is_version
 from roomkeys.tokens import MAX_TOKEN_BYTES
 
 MAX_ITEMS: Final = 100
-"""The most rooms that one batch may name."""
+"""The most rooms in one batch."""
 
 FIELDS: Final = ("version", "privateKey")
-"""What a batch may ask for of each room, in the order of the reply."""
+"""The fields of a key that a batch may ask for, in the order of the reply."""
 
 NOT_ROOM_MEMBER: Final = ErrorInfo(FORBIDDEN, "not_room_member", "not a member of this room")
 
@@ -61,16 +61,19 @@ REQUEST_FAILED: Final = ErrorInfo(INTERNAL, "internal", "the request could not b
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A room whose key is asked for; `version` None: the one in use. `fault`: what is wrong, to tell members."""
+    """A room whose key is asked for, of one version or, with None, the key in use.
+
+    `error` says what is wrong with the item. Only members of the room may be answered with it.
+    """
 
     room_id: str
     version: int | None = None
-    fault: ErrorInfo | None = None
+    error: ErrorInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Several rooms whose keys are asked for, in order, and which fields of each."""
+    """Several keys that are asked for, in order, and which `fields` of each."""
 
     items: tuple[Item, ...]
     fields: tuple[str, ...] = FIELDS
@@ -78,22 +81,22 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Sync:
-    """The versions that a client has, by room, and the room after which the next page begins."""
+    """The versions that a client has, by room id, and the room id after which the page begins."""
 
     have: Mapping[str, int]
     after: str = ""
 
 
 def read_get(room_id: str, body: bytes) -> Item:
-    """Read `key.get`: the room is the subject's, the body may be empty."""
+    """Read a `key.get` request. `room_id` comes from the subject, and the body may be empty."""
     try:
         return _item(room_id, _object(body) if body else {})
     except Rejection as error:
-        return Item(room_id, fault=error.fault)
+        return Item(room_id, error=error.info)
 
 
 def read_batch(body: bytes) -> Batch:
-    """Read `keys.batch`; an item of a wrong shape is one that carries its fault."""
+    """Read a `keys.batch` request. An item of a wrong shape gets an `error`; any other fault is a `Rejection`."""
     document = _object(body)
     items = tuple(_batch_item(value) for value in _items(document, "requests"))
     fields = document.get("fields") or []
@@ -103,18 +106,18 @@ def read_batch(body: bytes) -> Batch:
 
 
 def read_sync(account: str, body: bytes) -> Sync:
-    """Read `keys.sync`."""
+    """Read a `keys.sync` request of this account. Raise `Rejection` if its shape or its cursor is wrong."""
     document = _object(body) if body else {}
     have = document.get("have")
     have = {} if have is None else have
     if not isinstance(have, dict) or not all(is_version(version) for version in have.values()):
         raise _invalid("have must be an object of versions by room")
     cursor = document.get("cursor")
-    return Sync(have, "" if cursor is None else _after(account, cursor))
+    return Sync(have, "" if cursor is None else _room_before(account, cursor))
 
 
 def read_status(body: bytes) -> tuple[str, ...]:
-    """Read `status.batch`: each room once, in the order of the request."""
+    """Read a `status.batch` request: each room id once, in order. Raise `Rejection` if its shape is wrong."""
     room_ids = _items(_object(body), "roomIds")
     if not all(isinstance(room_id, str) for room_id in room_ids):
         raise _invalid("roomIds must be texts")
@@ -122,11 +125,12 @@ def read_status(body: bytes) -> tuple[str, ...]:
 
 
 def cursor_after(account: str, room_id: str) -> str:
-    """Return the cursor of the page that begins after a room: opaque, and this account's only."""
+    """Return the opaque cursor of the page that begins after a room; it is valid for this account only."""
     return urlsafe_b64encode(_checksum(account, room_id) + room_id.encode()).decode()
 
 
-def _after(account: str, cursor: object) -> str:
+def _room_before(account: str, cursor: object) -> str:
+    """Return the room id after which the page of the cursor begins."""
     try:
         raw = urlsafe_b64decode(cursor) if isinstance(cursor, str) else b""
         room_id = raw[4:].decode()
@@ -163,7 +167,7 @@ def _items(document: dict[str, Any], field: str) -> list[Any]:
 def _batch_item(value: object) -> Item:
     room_id = value.get("roomId") if isinstance(value, dict) else None
     if not isinstance(value, dict) or not _is_room_id(room_id):
-        return Item("", fault=_invalid("roomId is missing or not a text").fault)
+        return Item("", error=_invalid("roomId is missing or not a text").info)
     return _item(room_id, value)
 
 
@@ -171,11 +175,11 @@ def _item(room_id: str, document: dict[str, Any]) -> Item:
     version = document.get("version")
     if version is None or is_version(version):
         return Item(room_id, version)
-    return Item(room_id, fault=_invalid("version must be a whole number that is not negative").fault)
+    return Item(room_id, error=_invalid("version must be a whole number that is not negative").info)
 
 
 def _is_room_id(value: object) -> TypeGuard[str]:
-    """Tell whether it is a text that could be a room's id: not every one of them is a token."""
+    """Tell whether the value could be a room's id, which other systems may have made: it need not be a token."""
     return isinstance(value, str) and 0 < len(value) <= MAX_TOKEN_BYTES
 
 

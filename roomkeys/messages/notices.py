@@ -1,6 +1,6 @@
-"""Notices and results: what an outcome tells whom, as subjects and JSON bodies (contract.md, section 3).
+"""Notices and results of an outcome, as subjects and JSON bodies. (docs/contract.md, section 3)
 
-Rendered from the outcome alone, so that what is sent again after a crash is what was decided.
+They are made from the outcome alone, so that recovery sends again exactly what was decided before the crash.
 """
 
 from collections.abc import Iterator
@@ -12,16 +12,16 @@ import orjson
 
 from roomkeys import subjects
 from roomkeys.decisions.decision import MEMBER_ADDED, MembersNotice, Outcome
-from roomkeys.membership import FLAGS, Kind, Member, Membership
+from roomkeys.membership import UNSET_FLAGS, Kind, Member, Membership
 from roomkeys.tokens import is_bot, is_token
 
 NOTICE_ACCOUNTS_BYTES: Final = 256 * 1024
-"""The most bytes of accounts that one notice lists; a longer list becomes several notices."""
+"""The most bytes of accounts in one notice. A longer list becomes several notices."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One message to publish; `request_id` is that of the event, if it has one."""
+    """One message to publish. `request_id` is the event's, if it has one."""
 
     subject: str
     body: bytes
@@ -29,7 +29,7 @@ class Notice:
 
 
 def notices(outcome: Outcome) -> Iterator[Notice]:
-    """Yield what an event tells members and the room, in the order in which it goes out."""
+    """Yield the notices of an event to its members and its room, in the order in which they are sent."""
     request_id = outcome.request_id
     for membership in outcome.added:
         if is_token(membership.account):
@@ -39,14 +39,17 @@ def notices(outcome: Outcome) -> Iterator[Notice]:
         if is_token(member.account):
             yield Notice(subjects.subscription_update(member.account), _removed(member, outcome), request_id)
     if outcome.notice is not None and outcome.room_id is not None:
-        people = outcome.added or outcome.removed
-        for accounts in _portions([person.account for person in people]):
+        members = outcome.added or outcome.removed
+        for accounts in _chunks([member.account for member in members]):
             body = _members_changed(outcome, outcome.notice, accounts)
             yield Notice(subjects.room_member_event(outcome.room_id), body, request_id)
 
 
 def result(outcome: Outcome) -> Notice | None:
-    """Return the answer to the requester; None: not due yet, nobody asked, or nobody can be answered."""
+    """Return the result for the requester.
+
+    None: a later chunk or slice of the event has it, the event has no request id, or the requester is not a token.
+    """
     if not outcome.final or outcome.request_id is None or not is_token(outcome.requester):
         return None
     body: dict[str, object] = {
@@ -78,7 +81,7 @@ def _added(membership: Membership, at_ms: int) -> bytes:
     if membership.history_from_ms is not None:
         subscription["historySharedSince"] = _rfc3339(membership.history_from_ms)
     subscription["joinedAt"] = _rfc3339(membership.joined_ms)
-    subscription |= dict.fromkeys(FLAGS, False)
+    subscription |= dict.fromkeys(UNSET_FLAGS, False)
     return orjson.dumps(
         {
             "userId": membership.user_id,
@@ -117,17 +120,17 @@ def _members_changed(outcome: Outcome, notice: MembersNotice, accounts: list[str
     return orjson.dumps(body)
 
 
-def _portions(accounts: list[str]) -> Iterator[list[str]]:
-    """Cut a list of accounts so that each portion fits a message; an empty list is one portion."""
-    portion: list[str] = []
+def _chunks(accounts: list[str]) -> Iterator[list[str]]:
+    """Cut a list of accounts into chunks that each fit a message; an empty list is one chunk."""
+    chunk: list[str] = []
     size = 0
     for account in accounts:
         size += len(account.encode()) + 3
         if size > NOTICE_ACCOUNTS_BYTES:
-            yield portion
-            portion, size = [], len(account.encode()) + 3
-        portion.append(account)
-    yield portion
+            yield chunk
+            chunk, size = [], len(account.encode()) + 3
+        chunk.append(account)
+    yield chunk
 
 
 def _rfc3339(epoch_ms: int) -> str:

@@ -1,4 +1,7 @@
-"""The room-key payload: marshalled once per fan-out, the same bytes for every recipient."""
+"""The payload of a room key: serialised once per fan-out, the same bytes for every recipient.
+
+(docs/contract.md, section 2; docs/design.md, invariant 5)
+"""
 
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
@@ -14,14 +17,14 @@ from roomkeys.tokens import is_token
 
 @dataclass(frozen=True, slots=True)
 class RoomKeyEvent:
-    """One key of one room, before it is stamped and serialised; its repr shows no key bytes."""
+    """One key of one room, before it is stamped and serialised. Its repr shows no key bytes."""
 
     room_id: str
     key: RoomKey
 
 
 def marshal(event: RoomKeyEvent, now_ms: int) -> bytes:
-    """Serialise the event, stamped with `now_ms` (epoch milliseconds; contract.md, section 2)."""
+    """Return the event as JSON, stamped with `now_ms` (epoch milliseconds). (docs/contract.md, section 2)"""
     return orjson.dumps(
         {
             "roomId": event.room_id,
@@ -33,9 +36,10 @@ def marshal(event: RoomKeyEvent, now_ms: int) -> bytes:
 
 
 class Sender:
-    """Sends room keys one account at a time, over any `publish(subject, payload)`.
+    """Sends room keys to one account at a time, over any `publish(subject, payload)`.
 
-    `send` marshals and publishes; who sends to many marshals once and calls `send_data` for each.
+    `send` serialises and publishes. To send one key to many accounts, call `marshal` once and `send_data` for each
+    account.
     """
 
     def __init__(self, publish: Callable[[str, bytes], Awaitable[None]], now_ms: Callable[[], int]) -> None:
@@ -43,15 +47,15 @@ class Sender:
         self._now_ms = now_ms
 
     def marshal(self, event: RoomKeyEvent) -> bytes:
-        """Stamp and serialise the event once; the event stays as it is."""
+        """Return the stamped and serialised event; the event itself does not change."""
         return marshal(event, self._now_ms())
 
     async def send_data(self, account: str, payload: bytes) -> None:
-        """Publish bytes that are marshalled already; an account that is no token: `Rejection`."""
+        """Publish serialised bytes. Raise `Rejection` if the account is not a token."""
         if not is_token(account):
             raise invalid_account("the recipient is not a token")
         await self._publish(room_key(account), payload)
 
     async def send(self, account: str, event: RoomKeyEvent) -> None:
-        """Marshal the event and publish it to one account."""
+        """Serialise the event and publish it to one account. Raise `Rejection` if the account is not a token."""
         await self.send_data(account, self.marshal(event))

@@ -13,7 +13,7 @@ from roomkeys.decisions.decision import INDIVIDUAL, RoomChange
 from roomkeys.events.event import StreamMessage
 from roomkeys.events.position import StreamPosition
 from roomkeys.keys import RoomKey
-from roomkeys.membership import MEMBER
+from roomkeys.membership import MEMBER_ROLES
 from store.database import Database, Document
 from store.documents import date, key_document, membership_document, reason_fields, room_document
 from store.leases.lease import Lease, fence
@@ -83,7 +83,7 @@ def _memberships(changes: Sequence[RoomChange]) -> list[Bulk]:
     left = {change.room.id: change.left for change in changes if change.left}
     before: list[Write] = []
     if demoted:
-        before.append(UpdateMany(_membership_filter(demoted), {"$set": {"roles": list(MEMBER)}}))
+        before.append(UpdateMany(_membership_filter(demoted), {"$set": {"roles": list(MEMBER_ROLES)}}))
     if left:
         before.append(DeleteMany(_membership_filter(left)))
     joined: list[Write] = [

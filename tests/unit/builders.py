@@ -11,7 +11,7 @@ from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.events.decode import decode, parse
 from roomkeys.events.event import AnyEvent, StreamMessage
 from roomkeys.keys import KeyRecord, RoomKey
-from roomkeys.membership import MEMBER, OWNER, Kind, Member, Room, User
+from roomkeys.membership import MEMBER_ROLES, OWNER_ROLES, Kind, Member, Room, User
 
 SITE = "site-a"
 AT = 1_747_000_000_000
@@ -103,7 +103,7 @@ def snapshot(
     """Return what the database holds of one room and these users; members and rows are accounts."""
     everyone = tuple(users)
     org_ids = {org for person in everyone for org in person.orgs}
-    roles = dict.fromkeys(members, MEMBER) | dict.fromkeys(owners, OWNER)
+    roles = dict.fromkeys(members, MEMBER_ROLES) | dict.fromkeys(owners, OWNER_ROLES)
     return Snapshot(
         rooms={existing.id: existing} if existing else {},
         members={"r1": {account: member(account, roles[account]) for account in roles}},
@@ -114,7 +114,7 @@ def snapshot(
     )
 
 
-def member(account: str, roles: tuple[str, ...] | None = MEMBER) -> Member:
+def member(account: str, roles: tuple[str, ...] | None = MEMBER_ROLES) -> Member:
     return Member(f"s-{account}", f"u-{account}", account, roles)
 
 

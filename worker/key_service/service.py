@@ -148,7 +148,7 @@ class KeyService:
             async with asyncio.timeout(ANSWER_SECONDS):
                 answer = await endpoint.handle(self._desk, call)
         except Rejection as error:
-            answer = error.fault
+            answer = error.info
         except (TransientError, TimeoutError):
             answer = key_requests.DATABASE_UNAVAILABLE
         except Exception as error:  # noqa: BLE001 - one request's trouble is not the others'

@@ -273,7 +273,7 @@ async def test_a_refused_send_does_not_say_what_it_would_have_sent() -> None:
     sender = Sender(publish, lambda: 0)
     with pytest.raises(Rejection) as caught:
         await sender.send("a b", RoomKeyEvent("r1", RoomKey(1, SECRET)))
-    assert Canary([SECRET]).found_in(str(caught.value), repr(caught.value), repr(caught.value.fault)) == []
+    assert Canary([SECRET]).found_in(str(caught.value), repr(caught.value), repr(caught.value.info)) == []
 
 
 async def test_the_drivers_error_texts_do_quote_keys_so_none_may_be_told(

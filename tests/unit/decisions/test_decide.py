@@ -3,7 +3,7 @@
 import pytest
 
 from roomkeys.events.event import AnyEvent
-from roomkeys.membership import MEMBER, OWNER, Kind, Room
+from roomkeys.membership import MEMBER_ROLES, OWNER_ROLES, Kind, Room
 from tests.unit.builders import (
     ALICE,
     AT,
@@ -30,7 +30,7 @@ NOBODY_KNOWS = ("not_found", "user_not_found")
 def test_create_makes_the_requester_owner_and_everyone_else_member() -> None:
     decision = decided(snapshot(PEOPLE), create(name="Team", users=["bob", "carol"]))
     roles = {membership.account: membership.roles for membership in change(decision).joined}
-    assert roles == {"alice": OWNER, "bob": MEMBER, "carol": MEMBER}
+    assert roles == {"alice": OWNER_ROLES, "bob": MEMBER_ROLES, "carol": MEMBER_ROLES}
 
 
 def test_create_puts_the_requester_first_even_when_named_last() -> None:
@@ -220,7 +220,7 @@ def test_who_comes_back_in_one_batch_has_a_new_membership() -> None:
     held = snapshot(PEOPLE, room(), owners=["alice", "bob"])
     written = change(decided(held, remove("bob"), add("bob")))
     assert written.left == ("s-bob",)
-    assert [(new.id, new.roles) for new in written.joined] == [("new-1", MEMBER)]
+    assert [(new.id, new.roles) for new in written.joined] == [("new-1", MEMBER_ROLES)]
     assert written.users_delta == 0
 
 

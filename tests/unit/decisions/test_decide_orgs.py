@@ -2,7 +2,7 @@
 
 import pytest
 
-from roomkeys.membership import MEMBER
+from roomkeys.membership import MEMBER_ROLES
 from tests.unit.builders import (
     add,
     change,
@@ -109,7 +109,7 @@ def test_an_owner_whom_an_org_covers_becomes_a_member() -> None:
 def test_a_new_owner_whom_an_org_covers_becomes_a_member_within_one_batch() -> None:
     create_room = create(orgs=["eng"], requesterAccount="bob")
     written = change(decided(snapshot(PEOPLE), create_room, remove("bob")))
-    assert {new.account: new.roles for new in written.joined}["bob"] == MEMBER
+    assert {new.account: new.roles for new in written.joined}["bob"] == MEMBER_ROLES
     assert written.demoted == ()
 
 

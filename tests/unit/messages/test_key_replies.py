@@ -33,9 +33,9 @@ def test_a_key_is_exactly_three_fields_in_order() -> None:
     ("item", "states", "reason"),
     [
         (Item("r1"), {}, "not_room_member"),
-        (Item("r1", fault=WRONG), {}, "not_room_member"),
-        (Item("r1", fault=WRONG), {"r1": ROOM}, "invalid_request"),
-        (Item("", fault=WRONG), {}, "invalid_request"),
+        (Item("r1", error=WRONG), {}, "not_room_member"),
+        (Item("r1", error=WRONG), {"r1": ROOM}, "invalid_request"),
+        (Item("", error=WRONG), {}, "invalid_request"),
         (Item("r1", 5), {"r1": ROOM}, "key_not_available"),
         (Item("r1"), {"r1": RoomView()}, "key_not_available"),
         (Item("r1", 4), {"r1": RoomView(rotating=True)}, "key_not_available"),
@@ -44,11 +44,11 @@ def test_a_key_is_exactly_three_fields_in_order() -> None:
 def test_membership_is_asked_first_the_shape_next_the_key_last(item: Item, states: Any, reason: str) -> None:
     with pytest.raises(Rejection) as caught:
         key_replies.get_answer(item, states)
-    assert caught.value.fault.reason == reason
+    assert caught.value.info.reason == reason
 
 
 def test_a_batch_answers_each_item_in_order_with_its_totals() -> None:
-    items = (Item("r1"), Item("r2"), Item("r1", 3), Item("r1", fault=WRONG))
+    items = (Item("r1"), Item("r2"), Item("r1", 3), Item("r1", error=WRONG))
     assert (
         key_replies.batch_answer(Batch(items), {"r1": ROOM}, AT)
         == (

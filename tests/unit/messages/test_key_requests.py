@@ -17,8 +17,8 @@ WRONG_VERSIONS: list[Any] = ["1", -1, 1.5, 3.0, True, [], {}, 2**53, 2**64 - 1, 
 def reason(read: Any, *args: Any) -> str:
     with pytest.raises(Rejection) as caught:
         read(*args)
-    assert caught.value.fault.code == "bad_request"
-    return caught.value.fault.reason
+    assert caught.value.info.code == "bad_request"
+    return caught.value.info.reason
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"version":null}', b'{"unknown":1}'])
@@ -33,23 +33,23 @@ def test_a_get_may_name_a_version(version: int) -> None:
 
 @pytest.mark.parametrize("body", [body for body in WRONG_BODIES if body])
 def test_a_get_with_a_wrong_body_carries_what_is_wrong(body: bytes) -> None:
-    fault = key_requests.read_get("r1", body).fault
-    assert fault is not None
-    assert (fault.code, fault.reason) == ("bad_request", "invalid_request")
+    error = key_requests.read_get("r1", body).error
+    assert error is not None
+    assert (error.code, error.reason) == ("bad_request", "invalid_request")
 
 
 @pytest.mark.parametrize("version", WRONG_VERSIONS)
 def test_a_wrong_version_is_the_items_fault_alone(version: Any) -> None:
     asked = [{"roomId": "r1", "version": version}, {"roomId": "r2", "version": 2}]
     wrong, right = key_requests.read_batch(orjson.dumps({"requests": asked})).items
-    assert (wrong.room_id, wrong.fault is None, right) == ("r1", False, Item("r2", 2))
-    assert key_requests.read_get("r1", orjson.dumps({"version": version})).fault == wrong.fault
+    assert (wrong.room_id, wrong.error is None, right) == ("r1", False, Item("r2", 2))
+    assert key_requests.read_get("r1", orjson.dumps({"version": version})).error == wrong.error
 
 
 @pytest.mark.parametrize("value", [None, 7, "r1", [], {}, {"roomId": None}, {"roomId": ""}, {"roomId": "x" * 256}])
 def test_an_item_that_names_no_room_carries_what_is_wrong(value: Any) -> None:
     wrong, right = key_requests.read_batch(orjson.dumps({"requests": [value, {"roomId": "r2"}]})).items
-    assert (wrong.room_id, wrong.fault is None, right) == ("", False, Item("r2"))
+    assert (wrong.room_id, wrong.error is None, right) == ("", False, Item("r2"))
 
 
 def test_a_batch_keeps_its_order_and_its_repetitions() -> None:

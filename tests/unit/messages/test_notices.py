@@ -202,7 +202,7 @@ def test_an_ok_result_goes_to_the_requester() -> None:
 
 
 def test_an_error_result_says_why() -> None:
-    refused = replace(OK, operation=Operation.ROTATE, error=errors.room_not_found().fault)
+    refused = replace(OK, operation=Operation.ROTATE, error=errors.room_not_found().info)
     assert answer(refused).body == (
         b'{"requestId":"0197a000-0000-7000-8000-000000000001","operation":"room.key.rotate",'
         b'"status":"error","roomId":"r1","error":"the room does not exist","code":"not_found",'
@@ -211,7 +211,7 @@ def test_an_error_result_says_why() -> None:
 
 
 def test_a_result_without_a_room_names_none() -> None:
-    refused = replace(OK, room_id=None, error=errors.invalid_event("the body is not a JSON object").fault)
+    refused = replace(OK, room_id=None, error=errors.invalid_event("the body is not a JSON object").info)
     assert "roomId" not in orjson.loads(answer(refused).body)
 
 

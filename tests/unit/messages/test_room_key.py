@@ -98,5 +98,5 @@ async def test_an_account_that_is_no_token_is_never_published_to(wire: Wire, acc
     with pytest.raises(Rejection):
         await wire.sender.send(account, EVENT)
     assert wire.published == []
-    assert (refused.value.fault.code, refused.value.fault.reason) == ("bad_request", "invalid_account")
-    assert not account or account not in refused.value.fault.text
+    assert (refused.value.info.code, refused.value.info.reason) == ("bad_request", "invalid_account")
+    assert not account or account not in refused.value.info.text
