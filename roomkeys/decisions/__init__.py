@@ -1,4 +1,4 @@
-"""What a batch of events comes to: pure functions from events and a snapshot to a decision.
+"""Decisions: pure functions from a batch of events and a snapshot of the database to data.
 
-Nothing here reads a clock, a server or a random source: callers pass the time and new ids in.
+Nothing here may read a clock, a server or a random source; callers pass in the time and new ids.
 """

@@ -1,13 +1,13 @@
-"""Decide: from a batch of events and what the database holds, what happens. Pure; returns data.
+"""Deciding a batch: from its events and a snapshot of the database to what is written and sent.
 
-Events take effect one after the other on drafts of their rooms, so a batch comes to exactly what its events
-would have come to one at a time, however the log is cut. (design.md, "The loop")
+Events take effect one after another on drafts of their rooms. So a batch comes to exactly what its events would
+come to one at a time, wherever the stream is cut into batches. (docs/design.md, The loop)
 """
 
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from roomkeys.decisions.chunks import PART_BYTES, in_parts
+from roomkeys.decisions.chunks import CHUNK_BYTES, in_chunks
 from roomkeys.decisions.decision import DeadLetter, Decision, OutboxEntry, Outcome
 from roomkeys.decisions.draft import Draft
 from roomkeys.decisions.rules import Effect, RuleContext, take_effect
@@ -16,7 +16,7 @@ from roomkeys.errors import ErrorInfo, Rejection
 from roomkeys.events.event import Add, AnyEvent, Create, Remove
 
 MAX_ACCOUNTS: Final = 5_000
-"""The most accounts that one batch touches, unless a single event touches more. (design.md, rule e)"""
+"""The most accounts that one batch touches, unless its only event touches more. (docs/design.md, rule e)"""
 
 
 def decide(
@@ -28,9 +28,10 @@ def decide(
     new_id: Callable[[], str],
     most_accounts: int = MAX_ACCOUNTS,
 ) -> Decision:
-    """Decide a prefix of the events, at least the first one, touching `most_accounts` at most.
+    """Decide a prefix of the events: at least the first one, and no more than touch `most_accounts`.
 
-    `now_ms` (epoch milliseconds) stamps the outcomes; `new_id` makes document ids.
+    `snapshot` has what the database holds about all the events. `now_ms` (epoch milliseconds) stamps the outcomes,
+    and `new_id` makes document ids.
     """
     context = RuleContext(snapshot, site, new_id)
     drafts: dict[str | None, Draft] = {}
@@ -45,23 +46,23 @@ def decide(
         drafts[event.room_id] = draft
         outcomes.setdefault(event.room_id, []).append(outcome_of(event, draft, context, now_ms))
     changes = (drafts[room_id].change() for room_id in outcomes)
-    owed = (
+    entries = (
         OutboxEntry(room_id, tuple(of_room), drafts[room_id].joiners(), drafts[room_id].high)
         for room_id, of_room in outcomes.items()
     )
-    parts = tuple(part for item in owed for part in in_parts(item))
-    return Decision(taken, tuple(change for change in changes if change), parts)
+    chunks = tuple(chunk for entry in entries for chunk in in_chunks(entry))
+    return Decision(taken, tuple(change for change in changes if change), chunks)
 
 
 def reject(event: AnyEvent, error: ErrorInfo, *, site: str, now_ms: int) -> Outcome:
-    """Return the outcome of an event that can never succeed, with the event itself for the dead letters."""
+    """Return the outcome of an event that can never succeed, with its dead letter."""
     body = event.origin.body
-    letter = DeadLetter(event.origin.subject, body[:PART_BYTES], truncated=len(body) > PART_BYTES)
+    letter = DeadLetter(event.origin.subject, body[:CHUNK_BYTES], truncated=len(body) > CHUNK_BYTES)
     return _outcome(event, site, now_ms, error=error, letter=letter)
 
 
 def touches(event: AnyEvent, snapshot: Snapshot) -> int:
-    """Return how many accounts the event touches: those it names, its orgs', and those of a backfill."""
+    """Return how many accounts the event touches: those that it names, users of its orgs, members to backfill."""
     match event:
         case Create() | Add():
             room = snapshot.rooms.get(event.room_id)
@@ -75,7 +76,7 @@ def touches(event: AnyEvent, snapshot: Snapshot) -> int:
 
 
 def open_draft(room_id: str | None, snapshot: Snapshot) -> Draft:
-    """Return the room as the database has it; an event without a room has an empty one."""
+    """Return the draft of a room as the database has it; events without a room share an empty draft."""
     if room_id is None:
         return Draft(None, {}, frozenset())
     members = snapshot.members.get(room_id, {})
@@ -83,7 +84,7 @@ def open_draft(room_id: str | None, snapshot: Snapshot) -> Draft:
 
 
 def outcome_of(event: AnyEvent, draft: Draft, context: RuleContext, now_ms: int) -> Outcome:
-    """Let the event take effect on its room's draft and return what it came to."""
+    """Apply the event to the draft of its room and return the outcome."""
     try:
         effect = take_effect(event, draft, context)
     except Rejection as rejection:
@@ -99,7 +100,7 @@ def _outcome(
     error: ErrorInfo | None = None,
     letter: DeadLetter | None = None,
 ) -> Outcome:
-    did = effect or Effect()
+    effect = effect or Effect()
     return Outcome(
         sequence=event.origin.sequence,
         operation=event.operation,
@@ -109,8 +110,8 @@ def _outcome(
         request_id=event.origin.request_id,
         site=site,
         error=error,
-        added=did.added,
-        removed=did.removed,
-        notice=did.notice,
+        added=effect.added,
+        removed=effect.removed,
+        notice=effect.notice,
         letter=letter,
     )

@@ -1,7 +1,8 @@
-"""What a decision says: what to write, what each event came to, and what is owed to whom.
+"""Decisions, as data: what to write, the outcome of each event, and what the batch owes to whom.
 
-All of it is data. `store` writes it in one transaction; `worker` sends what is owed, from memory or, after a
-crash, from the outbox, through the same functions.
+`store` writes a decision in one transaction. `worker` sends what it owes, from memory or, after a crash, from the
+outbox, through the same functions. The outbox stores `OutboxEntry` and everything in it field by field: the names
+of those fields are names in the database and must stay.
 """
 
 from dataclasses import dataclass, field
@@ -21,7 +22,11 @@ MEMBER_REMOVED: Final = "member_removed"
 
 @dataclass(frozen=True, slots=True)
 class MembershipReason:
-    """Why somebody is a member: one `room_members` document. `id` is a user's `_id`, or an org's id."""
+    """Why an account is a member: one document of `room_members`. (docs/contract.md, section 5)
+
+    `type` is `INDIVIDUAL` or `ORG`, and `id` accordingly a user's `_id` or an org's id. An org has no `account`.
+    `at_ms` is epoch milliseconds.
+    """
 
     type: str
     id: str
@@ -31,7 +36,11 @@ class MembershipReason:
 
 @dataclass(frozen=True, slots=True)
 class RoomCreation:
-    """What a room's document starts with; a dm's participants are (user id, account), sorted by user id."""
+    """What the document of a new room starts with.
+
+    `at_ms` is when it was created (epoch milliseconds). `participants` are the (user id, account) pairs of a dm,
+    in order of the user ids; a channel has none.
+    """
 
     at_ms: int
     participants: tuple[tuple[str, str], ...] = ()
@@ -41,9 +50,13 @@ class RoomCreation:
 class RoomChange:
     """What a batch writes for one room.
 
-    `left` and `demoted` are subscription ids. `removed_reasons` are (type, id) pairs; `reasons_cleared` stands for
-    every individual row; both go before `rows` come. `high` is the new highest version where it rose, and
-    `stage` the version whose key is to be made and sent.
+    - `room`: the room as it was before the batch; if the batch creates it, `creation` is set.
+    - `joined`, `left`, `demoted`: new memberships, and the ids of `subscriptions` documents.
+    - `reasons`: membership reasons to insert, after `removed_reasons` (type and id) have been deleted.
+    - `reasons_cleared`: all individual reasons of the room are deleted, because its last org leaves.
+    - `users_delta`, `apps_delta`: changes of the stored numbers of people and bots.
+    - `high`: the room's highest version, if the batch raises it.
+    - `stage`: the version whose key is to be made, staged and sent, if any.
     """
 
     room: Room
@@ -62,7 +75,11 @@ class RoomChange:
 
 @dataclass(frozen=True, slots=True)
 class MembersNotice:
-    """The notice to a channel that its member list changed."""
+    """The notice to a channel that its member list has changed. (docs/contract.md, section 3)
+
+    `joined_ms` and `history_from_ms` are epoch milliseconds and belong to `MEMBER_ADDED`; `org` belongs to
+    `MEMBER_REMOVED`.
+    """
 
     type: str
     room_name: str = ""
@@ -74,7 +91,7 @@ class MembersNotice:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An event that can never succeed, as it came, but for a body too long to be kept whole."""
+    """An event that can never succeed, as it arrived. `truncated`: the body was too long and has been cut."""
 
     subject: str
     body: bytes = field(repr=False)
@@ -83,10 +100,11 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one event came to.
+    """The outcome of one event.
 
-    `at_ms` is when it was decided: its notices and its result carry that time, however often they are sent.
-    An event with many members comes in parts, of which only the last is `final` and brings the result.
+    `at_ms` is when it was decided (epoch milliseconds). Its notices and its result are stamped with that time,
+    however often they are sent. The outcome of an event with many members comes in several pieces; only the last
+    one is `final` and brings the result.
     """
 
     sequence: int
@@ -106,10 +124,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class OutboxEntry:
-    """What a batch owes because of one room: an outbox entry.
+    """What a batch owes because of one room, as stored in the outbox.
 
-    The outcomes are in stream order. `joiners` are the accounts that the key which the room had before goes
-    to. `high` is the room's highest version after the batch: results go out once that version has settled.
+    `outcomes` are in stream order. `joiners` are the accounts that are owed the key that the room had before the
+    batch. `high` is the room's highest version after the batch: results are sent once that version has settled.
+    Events without a room share one entry whose `room_id` is None.
     """
 
     room_id: str | None
@@ -120,7 +139,7 @@ class OutboxEntry:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A batch, decided. `taken` is how many of its events this covers: a prefix, at least one."""
+    """The decision about a batch: it covers the first `taken` of its events, at least one."""
 
     taken: int
     changes: tuple[RoomChange, ...]

@@ -1,8 +1,7 @@
-"""A room while a batch is being decided: events change the draft one at a time, `change` is what remains.
+"""The draft of a room: events change it one at a time, and `change` returns what has to be written.
 
-The draft keeps what was before and what is now; what is to be written is the difference. Somebody who joins
-and leaves within one batch leaves no trace in the database, and somebody who leaves and comes back has a new
-membership.
+That is the difference between the room before the batch and the room now. An account that joins and leaves within
+one batch leaves no trace in the database. One that leaves and comes back gets a new membership.
 """
 
 from collections.abc import Mapping
@@ -14,7 +13,10 @@ from roomkeys.tokens import is_bot
 
 
 class Draft:
-    """One room, its members of interest, its rows and its key versions, as the batch leaves them so far."""
+    """One room as the batch leaves it so far: its members, as far as events touch them, reasons and versions.
+
+    `individuals` are the user ids of members with an individual reason.
+    """
 
     def __init__(self, room: Room | None, members: Mapping[str, Member], individuals: frozenset[str]) -> None:
         self.room = room
@@ -34,45 +36,45 @@ class Draft:
         self._key_recipients: dict[str, None] = {}
 
     def create(self, room: Room, creation: RoomCreation) -> None:
-        """Create the room; a channel starts with key version 0."""
+        """Create the room. A channel starts with key version 0."""
         self.room, self._creation = room, creation
         if room.kind == Kind.CHANNEL:
             self._raised = 0
 
     def join(self, membership: Membership) -> None:
-        """Make somebody a member."""
+        """Add a membership."""
         self._memberships[membership.id] = membership
         self.members[membership.account] = Member(
             membership.id, membership.user_id, membership.account, membership.roles
         )
 
     def leave(self, account: str) -> Member:
-        """End a membership and return it; with it goes the reason for it."""
+        """End a membership, delete its individual reason, and return it."""
         member = self.members.pop(account)
         self._reasons.pop((INDIVIDUAL, member.user_id), None)
         return member
 
     def demote(self, account: str) -> None:
-        """Make an owner a member, who stays only because an org of the room covers them."""
+        """Delete the individual reason of a member whom an org keeps in the room; an owner becomes a member."""
         member = self.members[account]
         self._reasons.pop((INDIVIDUAL, member.user_id), None)
         if member.roles is not None and OWNER_ROLES[0] in member.roles:
             self.members[account] = replace(member, roles=MEMBER_ROLES)
 
     def covers(self, user: User | None) -> bool:
-        """Tell whether an org of the room makes the user a member; it makes no bot one."""
+        """Tell whether an org of the room makes the user a member. Orgs do not make bots members."""
         return user is not None and not user.is_bot and not user.orgs.isdisjoint(self.orgs)
 
     def is_individual(self, user_id: str) -> bool:
-        """Tell whether the user is a member in their own right, not only through an org."""
+        """Tell whether the user has an individual reason to be a member, not only an org."""
         return (INDIVIDUAL, user_id) in self._reasons
 
     def add_individual(self, user_id: str, account: str, at_ms: int) -> None:
-        """Record that somebody is a member in their own right."""
+        """Record an individual reason, unless there is one."""
         self._reasons.setdefault((INDIVIDUAL, user_id), MembershipReason(INDIVIDUAL, user_id, account, at_ms))
 
     def add_org(self, org: str, at_ms: int) -> None:
-        """Record an org; the first one makes everybody who is a member already one in their own right."""
+        """Record an org. With the first org, every member so far gets an individual reason."""
         if org in self.orgs:
             return
         if not self.orgs:
@@ -82,7 +84,7 @@ class Draft:
         self._reasons[ORG, org] = MembershipReason(ORG, org, None, at_ms)
 
     def drop_org(self, org: str) -> None:
-        """Forget an org; without any, the room does not record why somebody is a member."""
+        """Delete an org. With the last org, all individual reasons go: a room without orgs records none."""
         self.orgs.discard(org)
         self._reasons.pop((ORG, org), None)
         if not self.orgs:
@@ -90,7 +92,10 @@ class Draft:
             self._reasons_cleared = True
 
     def rotate(self, at_ms: int) -> None:
-        """Raise the room's version; only the last of a batch gets bytes. `at_ms` is the broker's time."""
+        """Raise the room's version; only the last version of a batch gets a key.
+
+        `at_ms` is when the broker stored the event (epoch milliseconds).
+        """
         if self.room is not None:
             self._raised = self.room.keys.next_version(at_ms) if self._raised is None else self._raised + 1
 
@@ -99,7 +104,7 @@ class Draft:
         self._raised = 0
 
     def send_key(self, account: str, at_ms: int) -> None:
-        """Owe somebody the room's key; a room that has none to give gets one."""
+        """Note that the account is owed the channel's key. A channel that has no key rotates."""
         if self.room is None or self.room.kind != Kind.CHANNEL:
             return
         self._key_recipients[account] = None
@@ -118,17 +123,17 @@ class Draft:
 
     @property
     def high(self) -> int | None:
-        """Return the room's highest version: raised by this batch, or as recorded before it."""
+        """Return the room's highest version: the one that this batch raised it to, or the one from before."""
         return self._raised if self._raised is not None or self.room is None else self.room.keys.high
 
     def joiners(self) -> tuple[str, ...]:
-        """Return who is owed the key that the room had before the batch and is a member after it."""
+        """Return the members that are owed the key that the room had before the batch."""
         if self.room is None or not self.room.keys.has_key:
             return ()
         return tuple(account for account in self._key_recipients if account in self.members)
 
     def change(self) -> RoomChange | None:
-        """Return what is to be written; None: nothing."""
+        """Return what has to be written, or None if nothing has changed."""
         if self.room is None:
             return None
         before = {member.id: member for member in self._members_before.values()}
@@ -153,7 +158,7 @@ class Draft:
         return None if change == RoomChange(self.room) else change
 
     def _is_gone(self, key: tuple[str, str]) -> bool:
-        """Tell whether a row of before has to be deleted: gone, or gone and come back."""
+        """Tell whether a reason from before the batch has to be deleted; one that came back is inserted again."""
         if self._reasons_cleared and key[0] == INDIVIDUAL:
             return False
         return key not in self._reasons or self._reasons[key] is not None

@@ -1,4 +1,4 @@
-"""The rules of the four operations: what an event does to a draft of its room (contract.md, section 1).
+"""The rules of the four operations: what an event does to the draft of its room. (docs/contract.md, section 1)
 
 A rule checks everything before it changes anything, so a rejected event leaves no trace.
 """
@@ -17,7 +17,7 @@ from roomkeys.tokens import is_bot
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What one event did to its room, as far as others are told."""
+    """What one event did to its room, as far as notices report it."""
 
     added: tuple[Membership, ...] = ()
     removed: tuple[Member, ...] = ()
@@ -26,11 +26,12 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class SliceContext:
-    """Which part of its event is decided: all of it, unless it is applied in slices.
+    """Which slice of its event is decided; by default all of the event.
 
-    `begun`: a slice was written before, so nobody's absence fails the event any more; `last`: no slice comes
-    after; `told`: the room was told of the event already; `known`: everybody whom the event names is known, in
-    whichever slice.
+    - `resumed`: a slice has been applied before, so an unknown account no longer fails the event.
+    - `is_last`: no slice comes after this one.
+    - `notice_sent`: an earlier slice has sent the room its notice.
+    - `all_users_known`: every account that the event names, in whichever slice, exists.
     """
 
     resumed: bool = False
@@ -40,13 +41,13 @@ class SliceContext:
 
     @property
     def whole(self) -> bool:
-        """Tell whether this is all of the event."""
+        """Tell whether the event is decided as a whole."""
         return self.is_last and not self.resumed
 
 
 @dataclass(frozen=True, slots=True)
 class RuleContext:
-    """What every rule decides with: the database's word, the site, and a source of document ids."""
+    """What every rule decides with: the snapshot, the site, a source of document ids, and the slice."""
 
     snapshot: Snapshot
     site: str
@@ -54,11 +55,11 @@ class RuleContext:
     slice: SliceContext = SliceContext()
 
     def require_known(self, accounts: Iterable[str], draft: Draft) -> None:
-        """Fail the event if one of the accounts is neither a user's nor, though its user is gone, a member's."""
+        """Reject the event if an account is neither a user nor a member: a member's user may be gone."""
         self._require(all(account in self.snapshot.users or account in draft.members for account in accounts))
 
     def users(self, accounts: Iterable[str]) -> list[User]:
-        """Return the users of the accounts; one of them unknown fails the event."""
+        """Return the users of the accounts; reject the event if one is unknown."""
         users = [self.snapshot.users.get(account) for account in accounts]
         found = [user for user in users if user is not None]
         self._require(len(found) == len(users))
@@ -69,12 +70,12 @@ class RuleContext:
             raise errors.user_not_found()
 
     def of_orgs(self, orgs: Iterable[str]) -> list[User]:
-        """Return the users that the orgs stand for."""
+        """Return the users of the orgs, without bots."""
         return [user for org in orgs for user in self.snapshot.orgs.get(org, ())]
 
 
 def take_effect(event: AnyEvent, draft: Draft, context: RuleContext) -> Effect:
-    """Let the event change the draft; `Rejection` when it can never succeed."""
+    """Apply the event to the draft; raise `Rejection` if it can never succeed."""
     match event:
         case InvalidEvent():
             raise errors.Rejection(event.error)
@@ -104,7 +105,7 @@ def _create(event: Create, draft: Draft, context: RuleContext) -> Effect:
 
 
 def _named_people(event: Create, context: RuleContext) -> list[User]:
-    """Return whom the event names, the requester first: of an event in slices in its first one only."""
+    """Return the users whom the event names; the requester comes first, and only in the first slice."""
     if event.kind == Kind.CHANNEL:
         invited = [account for account in event.accounts if not is_bot(account)]
         return context.users(invited if context.slice.resumed else dict.fromkeys((event.requester, *invited)))
@@ -135,14 +136,14 @@ def _add(event: Add, draft: Draft, context: RuleContext) -> Effect:
 def _admit(
     event: Create | Add, draft: Draft, context: RuleContext, named: Iterable[User], people: Sequence[User]
 ) -> tuple[Membership, ...]:
-    """Write who is not yet a member and, in a room with orgs, why each of them is one."""
+    """Add those of `people` who are not members yet and, in a room with orgs, the reasons of those `named`."""
     for org in event.orgs:
         draft.add_org(org, event.at_ms)
-    newcomers = [user for user in people if user.account not in draft.members]
+    joiners = [user for user in people if user.account not in draft.members]
     if isinstance(event, Create) and event.kind != Kind.CHANNEL:
-        joined = tuple(_dm_membership(event, context, user, people) for user in newcomers)
+        joined = tuple(_dm_membership(event, context, user, people) for user in joiners)
     else:
-        joined = tuple(_channel_membership(event, _channel(draft), context, user) for user in newcomers)
+        joined = tuple(_channel_membership(event, _channel(draft), context, user) for user in joiners)
     for membership in joined:
         draft.join(membership)
     if draft.orgs:
@@ -169,7 +170,7 @@ def _channel_membership(event: Create | Add, room: Room, context: RuleContext, u
 
 
 def _dm_membership(event: Create, context: RuleContext, user: User, both: Sequence[User]) -> Membership:
-    """Return one side of a conversation, named after the other side."""
+    """Return one participant's membership of a dm, named after the other participant."""
     other = both[1] if user == both[0] else both[0]
     return Membership(
         id=context.new_id(),
@@ -201,7 +202,7 @@ def _remove(event: Remove, draft: Draft, context: RuleContext) -> Effect:
 
 
 def _leaving(accounts: Iterable[str], draft: Draft, context: RuleContext) -> list[str]:
-    """Return whose membership ends; whom an org of the room covers stays, as a plain member."""
+    """Return the accounts whose membership ends. A member whom an org covers stays, as a plain member."""
     members = [account for account in accounts if account in draft.members]
     covered = [account for account in members if draft.covers(context.snapshot.users.get(account))]
     for account in covered:
@@ -210,7 +211,7 @@ def _leaving(accounts: Iterable[str], draft: Draft, context: RuleContext) -> lis
 
 
 def _leaving_org(org: str, draft: Draft, context: RuleContext) -> list[str]:
-    """Return who was a member through this org only; an org without a row is nobody's reason."""
+    """Return the accounts that are members through this org only; none if the room does not have the org."""
     if org not in draft.orgs:
         return []
     others = draft.orgs - {org}

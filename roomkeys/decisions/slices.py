@@ -1,14 +1,14 @@
-"""Slices: an event with more memberships than one transaction should hold, decided some accounts at a time.
+"""Slices: an event with more memberships than one transaction should have, decided some accounts at a time.
 
-The accounts come in order, so that a place is an account. What completes the event is left to its last slice:
-its orgs' rows, which make the slices before it an ordinary event with fewer accounts, and the new key, whose
-version rises once. (design.md, rule e)
+Slices go through the accounts in order, so a position in the event is an account. Two things are left to the last
+slice: the reasons of the event's orgs, so that every slice before it is an ordinary event with fewer accounts; and
+the new key, so that the version rises once. (docs/design.md, rule e)
 """
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from roomkeys.decisions.chunks import in_parts
+from roomkeys.decisions.chunks import in_chunks
 from roomkeys.decisions.decide import open_draft, outcome_of, reject
 from roomkeys.decisions.decision import ORG, Decision, OutboxEntry, Outcome, RoomChange
 from roomkeys.decisions.draft import Draft
@@ -22,7 +22,7 @@ Sliceable = Create | Add | Remove
 
 
 def among(event: Sliceable, accounts: Collection[str]) -> Sliceable:
-    """Return the event as far as it names these accounts."""
+    """Return the event with only those of its accounts that are among `accounts`."""
     wanted = frozenset(accounts)
     return replace(event, accounts=tuple(account for account in event.accounts if account in wanted))
 
@@ -91,7 +91,7 @@ def decide_slice(
     change = draft.change()
     changes = () if change is None else (change if final else _without_completion(change),)
     entry = OutboxEntry(event.room_id, (replace(outcome, final=final),), draft.joiners(), draft.high)
-    decision = Decision(int(final), changes, tuple(in_parts(entry)))
+    decision = Decision(int(final), changes, tuple(in_chunks(entry)))
     return SliceDecision(decision, None if final else _progress_after(slice_, draft, outcome))
 
 

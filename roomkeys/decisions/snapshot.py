@@ -1,4 +1,4 @@
-"""The snapshot: what the database held of a batch's rooms and accounts before the batch."""
+"""The snapshot: what the database holds about a batch's rooms and accounts before the batch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,13 +8,17 @@ from roomkeys.membership import Member, Room, User
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the database holds of everything a batch of events touches.
+    """What the database holds about everything that a batch of events touches.
 
-    `members` has, by room and account, those of the batch's accounts that are members (all members of a
-    room that may need a backfill); `individuals` the user ids that hold an individual row, by room; `orgs`
-    each org's users without bots; `apps` the display names of bots; `everybody` the accounts, as they are stored,
-    of all members of small rooms that may rotate. `partial`: an org, a backfill or the rows of a room were too
-    many to be read at once, and part of them is missing.
+    - `rooms`: by room id.
+    - `members`: by room id and account, the members among the accounts that the events touch; all members of a
+      room that may need a backfill.
+    - `individuals`: by room id, the ids of those users who have an individual reason to be a member.
+    - `users`: by account, the users that events name or that belong to an org of theirs.
+    - `orgs`: by org id, its users without bots.
+    - `apps`: by account, the display names of bots.
+    - `everybody`: by room id, the accounts of all members, as stored, of small rooms that may rotate.
+    - `partial`: an org, a backfill or the reasons of a room were too many to read at once, and some are missing.
     """
 
     rooms: Mapping[str, Room] = field(default_factory=dict)
