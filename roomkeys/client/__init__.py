@@ -1,8 +1,9 @@
-"""The subscriber's library: holds an account's room keys, and opens and seals messages with them.
+"""The client library: keeps an account's room keys up to date, and opens and seals messages with them.
 
     from roomkeys.client import RoomKeys
 
-This is the one folder of `roomkeys` that may import asyncio or nats. docs/client.md shows how to use it.
+Everything public is exported here. docs/client.md is the user's guide. This is the only folder of `roomkeys` that
+may import asyncio or nats; it must not import `store` or `worker`.
 """
 
 from roomkeys.client.envelope import EncryptedMessage
@@ -20,13 +21,16 @@ from roomkeys.client.errors import (
     ServiceUnavailable,
     TooManyRequests,
 )
-from roomkeys.client.keyring import HeldKey, KeyStore
-from roomkeys.client.room_keys import DEADLINE_SECONDS, RoomKeys
+from roomkeys.client.key_store import KeyStore
+from roomkeys.client.keyring import HeldKey
+from roomkeys.client.limits import DEADLINE_SECONDS, ClientLimits
+from roomkeys.client.room_keys import RoomKeys
 from roomkeys.keys import RoomKey
 
 __all__ = [
     "DEADLINE_SECONDS",
     "ClientClosed",
+    "ClientLimits",
     "DecryptionFailed",
     "EncryptedMessage",
     "HeldKey",

@@ -1,13 +1,13 @@
-"""Questions to the key service: what the answers bring is held, what they refuse becomes errors."""
+"""The key fetcher: requests keys from the key service, and adds the keys in the replies to the key ring."""
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from roomkeys import subjects
+from roomkeys.backoff import Backoff
 from roomkeys.client import protocol
 from roomkeys.client.errors import KeyMissing, KeyNotAvailable, KeyStoreFailed, missing
-from roomkeys.client.keyring import Holder
-from roomkeys.client.resync import Backoff
+from roomkeys.client.key_store import StoredKeyRing
 from roomkeys.errors import UNAVAILABLE
 from roomkeys.keys import UNUSED, RoomKey
 from roomkeys.messages.key_requests import MAX_ITEMS, Item
@@ -15,106 +15,116 @@ from roomkeys.messages.key_requests import MAX_ITEMS, Item
 log = logging.getLogger("roomkeys")
 
 Request = Callable[[str, bytes], Awaitable[bytes | None]]
-"""Sends a body to a subject and returns the reply, or None if nobody answered."""
+"""Sends a body to a subject and returns the reply, or None if there was none."""
 
 
 class KeyFetcher:
-    """What one account asks at one site."""
+    """Sends the requests of one account at one site."""
 
-    def __init__(self, request: Request, account: str, site: str, holder: Holder, pauses: Backoff) -> None:
+    def __init__(self, request: Request, account: str, site: str, keys: StoredKeyRing, backoff: Backoff) -> None:
         self._request = request
         self._account = account
-        self._batch = subjects.keys_batch(site, account)
-        self._sync = subjects.keys_sync(site, account)
-        self._holder = holder
-        self._pauses = pauses
-        self._status = subjects.status_batch(site, account)
+        self._batch_subject = subjects.keys_batch(site, account)
+        self._sync_subject = subjects.keys_sync(site, account)
+        self._status_subject = subjects.status_batch(site, account)
+        self._keys = keys
+        self._backoff = backoff
         self._failures = 0
-        self._looks = 0
-        self._anew = self._unread = True
-        # Rooms whose next key may have been sent before the account listened, and the version in use that was
-        # seen there; None until it was looked at.
-        self._unsure: dict[str, int | None] = {}
+        self._status_checks = 0
+        self._pages_due = self._status_due = True
+        # Rooms whose next key may have been sent before this client subscribed, with the version in use that the
+        # last status check saw, or None before the first check.
+        self._maybe_rotating: dict[str, int | None] = {}
 
-    async def several(self, items: Sequence[Item]) -> Mapping[Item, RoomKey | KeyMissing]:
-        """Ask for several keys; each has its own answer, or its own error."""
-        data = await self._request(self._batch, protocol.batch_request(items))
-        answer = protocol.Answer({}, {}, UNAVAILABLE) if data is None else protocol.read_batch(items, data)
-        stored = await self._holder.hold(answer.keys.values())
+    async def fetch(self, items: Sequence[Item]) -> Mapping[Item, RoomKey | KeyMissing]:
+        """Request several keys; return for each item the key, or the reason why it is missing."""
+        data = await self._request(self._batch_subject, protocol.encode_batch_request(items))
+        answer = (
+            protocol.BatchReply({}, {}, UNAVAILABLE) if data is None else protocol.decode_batch_reply(items, data)
+        )
+        stored = await self._keys.add(answer.keys.values())
         return {item: self._outcome(item, answer, stored=stored) for item in items}
 
-    async def everything(self, most_bytes: int, *, anew: bool) -> float | None:
-        """Ask for every key in use that is not held; return when to ask again: if that fails, or a key is due.
+    async def sync(self, max_bytes: int, *, force: bool) -> float | None:
+        """Fetch all keys in use that the ring lacks; return after how many seconds to call again, or None.
 
-        A key that is on its way to the members of a room is in no answer yet, and whoever began to listen after
-        it was sent to them is not sent it again: rooms that rotate now are asked about until they have settled.
-        `anew`: something may have been missed since the last call.
+        A key that is being sent to the members of a room is in no reply until the room settles, and is not sent
+        again to a client that subscribed too late for it. So rooms that rotate now are checked until they settle.
+        `force`: keys may have been missed since the last call, so that everything is requested. `max_bytes` limits
+        a request's body.
         """
-        self._anew, self._unread = self._anew or anew, self._unread or anew
-        if self._unread and (why := await self._pages(most_bytes)) is not None:
-            return self._failed(why)
-        self._unread = False
-        if self._anew:
-            self._unsure = dict.fromkeys(self._holder.ring.in_use())
-            self._anew, self._looks = False, 0
-        if (why := await self._look()) is not None:
-            return self._failed(why)
+        self._pages_due = self._pages_due or force
+        self._status_due = self._status_due or force
+        if self._pages_due and (reason := await self._fetch_pages(max_bytes)) is not None:
+            return self._pause_after_failure(reason)
+        self._pages_due = False
+        if self._status_due:
+            self._maybe_rotating = dict.fromkeys(self._keys.ring.in_use())
+            self._status_due, self._status_checks = False, 0
+        if (reason := await self._check_status()) is not None:
+            return self._pause_after_failure(reason)
         self._failures = 0
-        if not self._unsure:
+        if not self._maybe_rotating:
             return None
-        self._unread = True
-        self._looks += 1
-        return self._pauses.after(self._looks)
+        self._pages_due = True
+        self._status_checks += 1
+        return self._backoff.pause(self._status_checks)
 
-    async def _pages(self, most_bytes: int) -> str | None:
-        """Ask page by page for the keys in use; return why that failed."""
-        have = self._holder.ring.in_use()
+    async def _fetch_pages(self, max_bytes: int) -> str | None:
+        """Fetch the keys in use page by page; return the reason if that failed."""
+        have = self._keys.ring.in_use()
         cursor: str | None = ""
         while cursor is not None:
-            data = await self._request(self._sync, protocol.sync_request(have, cursor or None, most_bytes))
-            page = protocol.Page(code=UNAVAILABLE) if data is None else protocol.read_page(data)
-            if page.code is not None or not await self._holder.hold(page.keys):
+            body = protocol.encode_sync_request(have, cursor or None, max_bytes)
+            data = await self._request(self._sync_subject, body)
+            page = protocol.SyncReply(code=UNAVAILABLE) if data is None else protocol.decode_sync_reply(data)
+            if page.code is not None or not await self._keys.add(page.keys):
                 return page.code or KeyStoreFailed.reason
             cursor = page.cursor
         return None
 
-    async def _look(self) -> str | None:
-        """Ask how the rooms stand that this is unsure of; return why that failed."""
-        rooms = list(self._unsure)
-        for start in range(0, len(rooms), MAX_ITEMS):
-            some = rooms[start : start + MAX_ITEMS]
-            data = await self._request(self._status, protocol.status_request(some))
-            states = UNAVAILABLE if data is None else protocol.read_status(data)
-            if isinstance(states, str):
-                return states
-            for room_id in some:
-                self._note(room_id, states.get(room_id))
+    async def _check_status(self) -> str | None:
+        """Request the status of the rooms that may be rotating; return the reason if that failed."""
+        room_ids = list(self._maybe_rotating)
+        for start in range(0, len(room_ids), MAX_ITEMS):
+            chunk = room_ids[start : start + MAX_ITEMS]
+            data = await self._request(self._status_subject, protocol.encode_status_request(chunk))
+            statuses = UNAVAILABLE if data is None else protocol.decode_status_reply(data)
+            if isinstance(statuses, str):
+                return statuses
+            for room_id in chunk:
+                self._update(room_id, statuses.get(room_id))
         return None
 
-    def _note(self, room_id: str, state: protocol.State | None) -> None:
-        """Note how a room stands: a key that is staged after this was sent to who listens now."""
-        seen = self._unsure.pop(room_id)
-        if state is None:
-            return
-        behind = state.version > self._holder.ring.in_use().get(room_id, UNUSED) and seen != state.version
-        if behind or (state.rotating and seen in {None, state.version}):
-            self._unsure[room_id] = state.version
+    def _update(self, room_id: str, status: protocol.RoomStatus | None) -> None:
+        """Keep checking a room, or stop.
 
-    def _outcome(self, item: Item, answer: protocol.Answer, *, stored: bool) -> RoomKey | KeyMissing:
-        came = answer.keys.get(item)
-        if came is None:
+        A check is needed while the ring lacks the version in use, and while the rotation goes on that the last
+        check saw. A key that is staged later is sent to this client, which is subscribed by then.
+        """
+        checked = self._maybe_rotating.pop(room_id)
+        if status is None:
+            return
+        ring_version = self._keys.ring.in_use().get(room_id, UNUSED)
+        is_behind = status.version > ring_version and checked != status.version
+        if is_behind or (status.rotating and checked in {None, status.version}):
+            self._maybe_rotating[room_id] = status.version
+
+    def _outcome(self, item: Item, answer: protocol.BatchReply, *, stored: bool) -> RoomKey | KeyMissing:
+        answered = answer.keys.get(item)
+        if answered is None:
             error = missing(item.room_id, item.version, answer.code or answer.codes.get(item, UNAVAILABLE))
             if isinstance(error, KeyNotAvailable) and item.version is not None:
-                # Versions only rise: one before that in use has gone and will not come.
-                error.retryable = item.version >= self._holder.ring.in_use().get(item.room_id, 0)
+                # Versions only rise: one below the version in use has expired and will not come back.
+                error.retryable = item.version >= self._keys.ring.in_use().get(item.room_id, 0)
             return error
         if not stored:
             return KeyStoreFailed(item.room_id, item.version)
-        # What the ring holds comes first, and what is too old for it is still an answer.
-        return self._holder.ring.key(item.room_id, item.version) or came.key
+        # The ring's key takes precedence. A key that is too old for the ring is still an answer.
+        return self._keys.ring.key(item.room_id, item.version) or answered.key
 
-    def _failed(self, why: str) -> float:
+    def _pause_after_failure(self, reason: str) -> float:
         self._failures += 1
         if self._failures == 1:
-            log.warning("%s cannot catch up now: %s", self._account, why)
-        return self._pauses.after(self._failures)
+            log.warning("cannot fetch missed keys of %s, will retry: %s", self._account, reason)
+        return self._backoff.pause(self._failures)

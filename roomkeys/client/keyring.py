@@ -1,30 +1,31 @@
 """The key ring: the keys that an account holds, by room and version.
 
-The same keys in any order, any number of times and from any source make the same ring: a version's bytes are
-never replaced, and of a room the highest versions are kept. The key in use is the highest of them, once any key of
-the room was announced as that: before, they may all be old ones that were asked for. One that was asked for and
-is higher than those announced is in use, or was: no other is ever given.
+The result does not depend on the order, the number or the source of the keys that are added:
+
+- The bytes of a version are never replaced.
+- A room keeps its highest versions.
+- The key in use is the highest of them, but only after some key of the room was announced as in use. Before that,
+  all of them may be older keys that were requested.
+- A requested key that is higher than every announced one is in use, or was: the key service hands out no other.
 """
 
-import asyncio
-import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final
 
 from roomkeys.keys import RoomKey
 
 VERSIONS: Final = 64
-"""How many versions of a room's key are kept, unless the user of a ring says otherwise."""
+"""How many versions of a room's key a ring keeps by default."""
 
 _NONE: Final[Mapping[int, RoomKey]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class HeldKey:
-    """A key of a room; `in_use`: it came as the key to seal with now, not as an older one that was asked for."""
+    """A key of a room. `in_use`: it was announced as the key to seal with, not requested as an older one."""
 
     room_id: str
     key: RoomKey
@@ -37,26 +38,26 @@ class HeldKey:
 
 
 class Verdict(Enum):
-    """What a ring makes of a key that it is offered."""
+    """What a ring does with a key that it is offered."""
 
     NEW = auto()
-    """It is not held yet."""
-    IN_USE = auto()
-    """It would not be a new one, but no key of the room was announced as in use before."""
+    """The ring adds it."""
+    NOW_IN_USE = auto()
+    """The ring adds no key, but learns that the room's highest key is in use."""
     KNOWN = auto()
-    """It is held; it came again, or late."""
-    ANOTHER = auto()
-    """A key with other bytes is held for its version: it is refused."""
+    """The ring has it."""
+    CONFLICTING = auto()
+    """The ring refuses it: it has other bytes for this version."""
     TOO_OLD = auto()
-    """The room has as many later ones as are kept."""
+    """The ring does not keep it: the room has as many higher versions as it may have."""
 
 
 class KeyRing:
-    """Keys by room and version; its repr shows how many."""
+    """Keys by room and version. The repr shows how many, and no bytes."""
 
     def __init__(self, versions: int = VERSIONS) -> None:
         if versions < 1:
-            raise ValueError("a ring keeps at least one version of a room's key")
+            raise ValueError("a key ring must keep at least one version of a room's key")
         self._versions = versions
         self._rooms: dict[str, dict[int, RoomKey]] = {}
         self._announced: set[str] = set()
@@ -68,111 +69,56 @@ class KeyRing:
         return sum(map(len, self._rooms.values()))
 
     def key(self, room_id: str, version: int | None = None) -> RoomKey | None:
-        """Return the key of a version, or the one in use; None: it is not held."""
-        held = self._of(room_id)
+        """Return the key of a version, or without a version the key in use; None if the ring does not have it."""
+        known = self._known(room_id)
         if version is None:
-            return held[max(held)] if room_id in self._announced else None
-        return held.get(version)
+            return known[max(known)] if room_id in self._announced else None
+        return known.get(version)
 
     def versions(self, room_id: str) -> list[int]:
-        """Return which versions of a room's key are held, in order."""
-        return sorted(self._of(room_id))
+        """Return the versions of a room's key in the ring, in ascending order."""
+        return sorted(self._known(room_id))
 
     def in_use(self) -> dict[str, int]:
-        """Return which version is in use, by room: what `keys.sync` is told to be held already."""
+        """Return the version in use by room: what a `keys.sync` request sends as `have`."""
         return {room_id: max(self._rooms[room_id]) for room_id in self._announced}
 
     def verdict(self, offered: HeldKey) -> Verdict:
-        """Tell what the ring would make of a key."""
-        known = self._of(offered.room_id)
-        held = known.get(offered.version)
-        if held is not None and held.secret != offered.key.secret:
-            return Verdict.ANOTHER
-        if held is None and (len(known) < self._versions or offered.version > min(known)):
+        """Return what `add` would do with a key."""
+        known = self._known(offered.room_id)
+        same = known.get(offered.version)
+        if same is not None and same.secret != offered.key.secret:
+            return Verdict.CONFLICTING
+        if same is None and (len(known) < self._versions or offered.version > min(known)):
             return Verdict.NEW
         if offered.in_use and offered.room_id not in self._announced:
-            return Verdict.IN_USE
-        return Verdict.TOO_OLD if held is None else Verdict.KNOWN
+            return Verdict.NOW_IN_USE
+        return Verdict.TOO_OLD if same is None else Verdict.KNOWN
 
-    def hold(self, offered: HeldKey) -> Verdict:
-        """Take a key in and tell what became of it."""
+    def add(self, offered: HeldKey) -> Verdict:
+        """Add a key, and return what was done with it."""
         verdict = self.verdict(offered)
         if verdict is Verdict.NEW:
             known = self._rooms.setdefault(offered.room_id, {})
             known[offered.version] = offered.key
             if len(known) > self._versions:
                 del known[min(known)]
-        if verdict is not Verdict.ANOTHER and offered.in_use:
+        if verdict is not Verdict.CONFLICTING and offered.in_use:
             self._announced.add(offered.room_id)
         return verdict
 
-    def sift(self, offered: Iterable[HeldKey]) -> tuple[list[HeldKey], list[HeldKey]]:
-        """Return which of the keys would change the ring, and which it would refuse for their bytes."""
+    def select(self, offered: Iterable[HeldKey]) -> tuple[list[HeldKey], list[HeldKey]]:
+        """Return the keys that would change the ring, and those that it would refuse as conflicting."""
         fresh: dict[tuple[str, int], HeldKey] = {}
         refused: list[HeldKey] = []
         for item in offered:
-            place = (item.room_id, item.version)
-            verdict, earlier = self.verdict(item), fresh.get(place)
-            if verdict is Verdict.ANOTHER or (earlier and earlier.key.secret != item.key.secret):
+            name = (item.room_id, item.version)
+            verdict, earlier = self.verdict(item), fresh.get(name)
+            if verdict is Verdict.CONFLICTING or (earlier and earlier.key.secret != item.key.secret):
                 refused.append(item)
-            elif verdict in {Verdict.NEW, Verdict.IN_USE} and (earlier is None or item.in_use):
-                fresh[place] = item
+            elif verdict in {Verdict.NEW, Verdict.NOW_IN_USE} and (earlier is None or item.in_use):
+                fresh[name] = item
         return list(fresh.values()), refused
 
-    def _of(self, room_id: str) -> Mapping[int, RoomKey]:
+    def _known(self, room_id: str) -> Mapping[int, RoomKey]:
         return self._rooms.get(room_id, _NONE)
-
-
-log = logging.getLogger("roomkeys")
-
-
-class KeyStore(Protocol):
-    """Where a program keeps keys over a restart; `save` returns once they are safe."""
-
-    async def load(self) -> Iterable[HeldKey]:
-        """Return what was saved."""
-
-    async def save(self, keys: Sequence[HeldKey]) -> None:
-        """Save keys; one that was saved before may come again, marked as in use."""
-
-
-class Holder:
-    """The ring, and what has to happen before and after a key goes into it.
-
-    `arrived` is called for each key that changes the ring, with whether it was not held before.
-    """
-
-    def __init__(self, ring: KeyRing, store: KeyStore | None, arrived: Callable[[HeldKey, bool], None]) -> None:
-        self.ring = ring
-        self._store = store
-        self._arrived = arrived
-        self._holding = asyncio.Lock()
-
-    async def load(self) -> None:
-        """Hold what was stored."""
-        if self._store is not None:
-            for held in await self._store.load():
-                self.ring.hold(held)
-
-    async def hold(self, offered: Iterable[HeldKey]) -> bool:
-        """Store and then hold what is new; False: the store failed, and nothing of it is held."""
-        async with self._holding:
-            fresh, refused = self.ring.sift(offered)
-            for item in refused:
-                log.warning("another key for room %s version %d: the first is kept", item.room_id, item.version)
-            if not await self._saved(fresh):
-                return False
-            for item, verdict in [(item, self.ring.hold(item)) for item in fresh]:
-                self._arrived(item, verdict is Verdict.NEW)
-            return True
-
-    async def _saved(self, fresh: Sequence[HeldKey]) -> bool:
-        if self._store is None or not fresh:
-            return True
-        try:
-            await self._store.save(fresh)
-        except Exception as error:  # noqa: BLE001 - whatever it is: what is not stored is not held
-            # Without its text, which may quote what it failed on.
-            log.error("%d keys were not stored: %s", len(fresh), type(error).__name__)  # noqa: TRY400
-            return False
-        return True

@@ -1,68 +1,70 @@
-"""Who wants to know of every key that is newly held: iterators and callbacks."""
+"""Key listeners: the iterators and callbacks that are notified of each new key."""
 
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
-from typing import Final
 from weakref import WeakSet
 
 from roomkeys.client.keyring import HeldKey
 
-MOST_UNREAD: Final = 10_000
-"""Keys that wait for one iterator; beyond it the oldest are left out."""
+log = logging.getLogger("roomkeys")
 
 _Unread = asyncio.Queue[HeldKey | None]
-_log = logging.getLogger("roomkeys")
 
 
 class KeyListeners:
-    """Tells everybody who follows or is called of each key, in order."""
+    """Notifies iterators and callbacks of each new key, in the order in which the keys arrived.
 
-    def __init__(self, most_unread: int = MOST_UNREAD) -> None:
-        self._most_unread = most_unread
-        self._followers: WeakSet[_Unread] = WeakSet()
+    An iterator that is not read queues at most `max_unread` keys and then drops the oldest.
+    """
+
+    def __init__(self, max_unread: int) -> None:
+        self._max_unread = max_unread
+        # An iterator that its user has dropped leaves the set together with its queue.
+        self._queues: WeakSet[_Unread] = WeakSet()
         self._callbacks: list[Callable[[HeldKey], None]] = []
         self._closed = False
 
-    def follow(self) -> AsyncGenerator[HeldKey, None]:
-        """Return an iterator over every key from now on; it ends with the client."""
+    def iterate(self) -> AsyncGenerator[HeldKey, None]:
+        """Return an iterator over the keys that arrive from now on; it ends when the client closes."""
         unread = _Unread()
-        self._followers.add(unread)
+        self._queues.add(unread)
         if self._closed:
             unread.put_nowait(None)
         return _read(unread)
 
-    def call(self, callback: Callable[[HeldKey], None]) -> Callable[[], None]:
-        """Call back for every key from now on; whoever calls what this returns is called no more."""
+    def add_callback(self, callback: Callable[[HeldKey], None]) -> Callable[[], None]:
+        """Call `callback` with each key that arrives from now on; return a function that removes it."""
         self._callbacks.append(callback)
 
-        def end() -> None:
-            with suppress(ValueError):  # it has been ended already
+        def remove() -> None:
+            with suppress(ValueError):  # it was removed before
                 self._callbacks.remove(callback)
 
-        return end
+        return remove
 
-    def tell(self, held: HeldKey) -> None:
-        """Tell everybody of a key."""
-        for unread in self._followers:
-            if unread.qsize() >= self._most_unread:
+    def notify(self, added: HeldKey) -> None:
+        """Hand a key to all iterators and callbacks."""
+        for unread in self._queues:
+            if unread.qsize() >= self._max_unread:
                 unread.get_nowait()
-                _log.warning("an iterator over changes reads too slowly: its oldest key is left out")
-            unread.put_nowait(held)
+                log.warning("an iterator over changes is read too slowly: dropped its oldest key")
+            unread.put_nowait(added)
         for callback in list(self._callbacks):
             try:
-                callback(held)
-            except Exception as error:  # noqa: BLE001 - one callback's trouble is not the others'
-                _log.error("a callback failed: %s", type(error).__name__)
+                callback(added)
+            except Exception as error:  # noqa: BLE001 - the other callbacks must still be called
+                # The error's text may quote the key, so only its type is logged.
+                log.error("a callback failed: %s", type(error).__name__)  # noqa: TRY400
 
     def close(self) -> None:
-        """End all iterators once they have been read."""
+        """End each iterator after the keys that it has queued."""
         self._closed = True
-        for unread in self._followers:
+        for unread in self._queues:
             unread.put_nowait(None)
 
 
 async def _read(unread: _Unread) -> AsyncGenerator[HeldKey, None]:
-    while (held := await unread.get()) is not None:
-        yield held
+    while (added := await unread.get()) is not None:
+        yield added

@@ -1,158 +1,129 @@
-"""Searches: one for each key that is missing, however many wait for it.
+"""Pending keys: the keys that a client lacks and that callers wait for.
 
-A search asks, and asks again while that may help; a key that comes by any other way ends it. Everybody waits
-until a deadline of their own, and a search that nobody waits for any more is given up.
+Each pending key has one entry, however many callers wait for it. Keys that become pending within one window are
+fetched together. An entry ends when the key arrives, by whatever way, when the key service refuses it for good, or
+when nobody waits for it any longer. Until then it is fetched again after each failure.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
-from typing import Final, Generic, TypeVar
 
+from roomkeys.backoff import Backoff
 from roomkeys.client.errors import ClientClosed, KeyMissing, KeyTimeout
-from roomkeys.client.resync import Backoff
 from roomkeys.keys import RoomKey
 from roomkeys.messages.key_requests import MAX_ITEMS, Item
 
+Fetch = Callable[[Sequence[Item]], Awaitable[Mapping[Item, RoomKey | KeyMissing]]]
+"""Requests several keys and returns each of them, or the reason why it is missing."""
+
 
 @dataclass(slots=True, eq=False)
-class _Search:
-    found: asyncio.Future[RoomKey | KeyMissing]
-    task: asyncio.Task[None] | None = None
+class _Entry:
+    item: Item
+    outcome: asyncio.Future[RoomKey | KeyMissing]
     waiting: int = 0
-    why: KeyMissing | None = None
+    failures: int = 0
+    last_error: KeyMissing | None = None
+    retry: asyncio.TimerHandle | None = None
 
 
-class Searches:
-    """The keys that are missing now; `ask` returns one or says why not, once."""
+class PendingKeys:
+    """The keys that callers wait for.
 
-    def __init__(
-        self, ask: Callable[[Item], Awaitable[RoomKey]], pauses: Backoff, tasks: asyncio.TaskGroup
-    ) -> None:
-        self._ask = ask
-        self._pauses = pauses
-        self._tasks = tasks
+    Entries that failed in one request pause equally long, so that they share the next request as well: `backoff`
+    must have a fixed factor.
+    """
+
+    def __init__(self, backoff: Backoff, *, window_seconds: float, max_items: int = MAX_ITEMS) -> None:
+        self._backoff = backoff
+        self._window_seconds = window_seconds
+        self._max_items = max_items
+        self._entries: dict[Item, _Entry] = {}
+        self._due: list[_Entry] = []
+        self._any_due = asyncio.Event()
         self._closed = False
-        self._searches: dict[Item, _Search] = {}
 
     def __len__(self) -> int:
-        return len(self._searches)
+        return len(self._entries)
 
-    async def find(self, item: Item, seconds: float) -> RoomKey:
-        """Return the key; `KeyMissing` says why there is none, at the latest after so many seconds."""
+    async def get(self, item: Item, seconds: float) -> RoomKey:
+        """Wait for a key, at most for the given time.
+
+        Raises `KeyMissing` with the last known reason. Each caller gets its own copy of the error.
+        """
         if self._closed:
             raise ClientClosed(item.room_id, item.version)
-        search = self._searches.get(item) or self._begin(item)
-        search.waiting += 1
+        entry = self._entries.get(item) or self._add(item)
+        entry.waiting += 1
         try:
-            async with asyncio.timeout(seconds):
-                found = await asyncio.shield(search.found)
-        except TimeoutError:
-            found = search.why or KeyTimeout(item.room_id, item.version)
+            await asyncio.wait({entry.outcome}, timeout=seconds)
         finally:
-            search.waiting -= 1
-            if not search.waiting:
-                self._end(item, search)
-        if isinstance(found, KeyMissing):
-            raise found.copy()
-        return found
+            entry.waiting -= 1
+            if not entry.waiting:
+                self._remove(entry)
+        if entry.outcome.done():
+            outcome = entry.outcome.result()
+        else:
+            outcome = entry.last_error or KeyTimeout(item.room_id, item.version)
+        if isinstance(outcome, KeyMissing):
+            raise outcome.copy()
+        return outcome
 
-    def arrived(self, item: Item, key: RoomKey) -> None:
-        """End the search for a key that has come."""
-        self._found(item, key)
+    def resolve(self, item: Item, key: RoomKey) -> None:
+        """Hand a key that has arrived to all who wait for it."""
+        if (entry := self._entries.get(item)) is not None:
+            self._finish(entry, key)
+
+    async def serve(self, fetch: Fetch) -> None:
+        """Fetch pending keys until cancelled. A new window does not wait for earlier requests."""
+        async with asyncio.TaskGroup() as requests:
+            while True:
+                await self._any_due.wait()
+                await asyncio.sleep(self._window_seconds)
+                due = [entry for entry in self._due if self._is_pending(entry)]
+                self._due.clear()
+                self._any_due.clear()
+                for start in range(0, len(due), self._max_items):
+                    requests.create_task(self._request(fetch, due[start : start + self._max_items]))
 
     def close(self) -> None:
-        """Tell everybody who waits, and who comes from now on, that the client has ended."""
+        """Raise `ClientClosed` in all who wait, and in all who call `get` from now on."""
         self._closed = True
-        for item in list(self._searches):
-            self._found(item, ClientClosed(item.room_id, item.version))
+        for entry in list(self._entries.values()):
+            self._finish(entry, ClientClosed(entry.item.room_id, entry.item.version))
 
-    def _begin(self, item: Item) -> _Search:
-        search = self._searches[item] = _Search(asyncio.get_running_loop().create_future())
-        search.task = self._tasks.create_task(self._seek(item, search))
-        return search
-
-    async def _seek(self, item: Item, search: _Search) -> None:
-        for attempt in count(1):
-            try:
-                self._found(item, await self._ask(item))
-            except KeyMissing as why:
-                search.why = why
-                if not why.retryable:
-                    self._found(item, why)
-            if self._searches.get(item) is not search:
-                return
-            await asyncio.sleep(self._pauses.after(attempt))
-
-    def _found(self, item: Item, found: RoomKey | KeyMissing) -> None:
-        """Let go of a search: whoever looks for the key from now on begins another."""
-        search = self._searches.pop(item, None)
-        if search is not None:
-            search.found.set_result(found)
-
-    def _end(self, item: Item, search: _Search) -> None:
-        if self._searches.get(item) is search:
-            del self._searches[item]
-        if search.task is not None:
-            search.task.cancel()
-
-
-WINDOW_SECONDS: Final = 0.010
-
-K = TypeVar("K", bound=Hashable)
-
-V = TypeVar("V")
-
-
-class Window(Generic[K, V]):
-    """Collects items and hands them to `send`, which returns an answer or an error for each."""
-
-    def __init__(
-        self,
-        send: Callable[[Sequence[K]], Awaitable[Mapping[K, V | Exception]]],
-        tasks: asyncio.TaskGroup,
-        *,
-        seconds: float = WINDOW_SECONDS,
-        most: int = MAX_ITEMS,
-    ) -> None:
-        self._send = send
-        self._tasks = tasks
-        self._seconds = seconds
-        self._most = most
-        self._waiting: dict[K, asyncio.Future[V]] = {}
-
-    async def ask(self, item: K) -> V:
-        """Ask for an item with whatever else is asked for now, and return its answer or raise its error."""
-        if not self._waiting:
-            self._tasks.create_task(self._collect())
-        future = self._waiting.get(item)
-        if future is None:
-            future = self._waiting[item] = asyncio.get_running_loop().create_future()
-            future.add_done_callback(_seen)
-        return await asyncio.shield(future)  # others may wait for it too
-
-    async def _collect(self) -> None:
-        await asyncio.sleep(self._seconds)
-        waiting, self._waiting = self._waiting, {}
-        items = list(waiting)
-        for start in range(0, len(items), self._most):
-            chunk = {item: waiting[item] for item in items[start : start + self._most]}
-            self._tasks.create_task(self._answer(chunk))
-
-    async def _answer(self, chunk: Mapping[K, asyncio.Future[V]]) -> None:
-        try:
-            answers = await self._send(list(chunk))
-        except Exception as error:  # noqa: BLE001 - it is for those who wait, whatever it is
-            answers = dict.fromkeys(chunk, error)
-        for item, future in chunk.items():
-            answer = answers.get(item, LookupError("the request was answered without this item"))
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
+    async def _request(self, fetch: Fetch, entries: Sequence[_Entry]) -> None:
+        outcomes = await fetch([entry.item for entry in entries])
+        for entry in filter(self._is_pending, entries):
+            outcome = outcomes[entry.item]
+            if isinstance(outcome, KeyMissing) and outcome.retryable:
+                entry.last_error = outcome
+                entry.failures += 1
+                pause = self._backoff.pause(entry.failures)
+                entry.retry = asyncio.get_running_loop().call_later(pause, self._make_due, entry)
             else:
-                future.set_result(answer)
+                self._finish(entry, outcome)
 
+    def _add(self, item: Item) -> _Entry:
+        entry = self._entries[item] = _Entry(item, asyncio.get_running_loop().create_future())
+        self._make_due(entry)
+        return entry
 
-def _seen(future: asyncio.Future[V]) -> None:
-    """Take note of an error that nobody waits for any more."""
-    future.exception()
+    def _make_due(self, entry: _Entry) -> None:
+        self._due.append(entry)
+        self._any_due.set()
+
+    def _is_pending(self, entry: _Entry) -> bool:
+        """Tell whether callers still wait for this entry: another one may have taken its position."""
+        return self._entries.get(entry.item) is entry
+
+    def _finish(self, entry: _Entry, outcome: RoomKey | KeyMissing) -> None:
+        self._remove(entry)
+        entry.outcome.set_result(outcome)
+
+    def _remove(self, entry: _Entry) -> None:
+        if self._is_pending(entry):
+            del self._entries[entry.item]
+        if entry.retry is not None:
+            entry.retry.cancel()

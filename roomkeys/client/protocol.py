@@ -1,7 +1,7 @@
-"""What a subscriber is sent and answered, read with mistrust: whatever is amiss in it is left out.
+"""The client's side of the wire: encodes requests, and decodes replies and key messages.
 
-The counterpart of `roomkeys/messages/key_requests.py` and `answers.py`, which read and answer requests.
-(contract.md, sections 2 and 6)
+Nothing that arrives is trusted: malformed parts of a message are ignored. The key service's side is in
+`roomkeys/messages/key_requests.py` and `key_replies.py`. (docs/contract.md, sections 2 and 6)
 """
 
 from base64 import b64decode
@@ -16,12 +16,14 @@ from roomkeys.errors import INTERNAL, UNAVAILABLE
 from roomkeys.keys import KEY_BYTES, UNUSED, RoomKey, is_version
 from roomkeys.messages.key_requests import Item
 
+_REFUSED: Final = "error"
+
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a batch is answered: a key for each item that has one, a code for each that was refused.
+class BatchReply:
+    """The reply to `keys.batch`: a key or an error code by item. An item may have neither.
 
-    `code`: the batch as a whole was refused.
+    `code` is set if the request as a whole was refused.
     """
 
     keys: Mapping[Item, HeldKey]
@@ -30,8 +32,8 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """A page of `keys.sync`; `cursor`: there are more. `code`: it was refused."""
+class SyncReply:
+    """One page of `keys.sync`. `cursor` is set if there are more pages, `code` if the request was refused."""
 
     keys: Sequence[HeldKey] = ()
     cursor: str | None = None
@@ -39,39 +41,36 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """How a room stands: the version in use, `UNUSED` where none is named, and whether another is on its way."""
+class RoomStatus:
+    """A room's version in use, `UNUSED` if the reply names none, and whether the room rotates now."""
 
     version: int
     rotating: bool
 
 
-_REFUSED: Final = "error"
-
-
-def read_key(data: bytes) -> HeldKey | None:
-    """Read a room-key message; None: it is none."""
+def decode_key_message(data: bytes) -> HeldKey | None:
+    """Decode a room-key message; return None if it is not one."""
     document = _document(data)
     return None if document is None else _key(document, in_use=True)
 
 
-def batch_request(items: Sequence[Item]) -> bytes:
-    """Ask for several keys."""
-    asked = [
+def encode_batch_request(items: Sequence[Item]) -> bytes:
+    """Encode a request for several keys."""
+    requests = [
         {"roomId": item.room_id} if item.version is None else {"roomId": item.room_id, "version": item.version}
         for item in items
     ]
-    return orjson.dumps({"requests": asked})
+    return orjson.dumps({"requests": requests})
 
 
-def read_batch(items: Sequence[Item], data: bytes) -> Answer:
-    """Read the answer to a batch of these items, which comes in their order.
+def decode_batch_reply(items: Sequence[Item], data: bytes) -> BatchReply:
+    """Decode the reply to a request for `items`. Its results are in the order of the request.
 
-    An item that is answered with a key of another room or version has no answer.
+    A result with the key of another room or version is ignored.
     """
     document = _document(data)
     if document is None or "results" not in document:
-        return Answer({}, {}, _code(document))
+        return BatchReply({}, {}, _code(document))
     keys: dict[Item, HeldKey] = {}
     codes: dict[Item, str] = {}
     for item, result in zip(items, _results(document), strict=False):
@@ -80,50 +79,50 @@ def read_batch(items: Sequence[Item], data: bytes) -> Answer:
             keys[item] = key
         elif result.get("status") == _REFUSED:
             codes[item] = _code(result)
-    return Answer(keys, codes)
+    return BatchReply(keys, codes)
 
 
-def sync_request(have: Mapping[str, int], cursor: str | None, most_bytes: int) -> bytes:
-    """Ask for the current keys that are newer than these, or not among them, after the cursor.
+def encode_sync_request(have: Mapping[str, int], cursor: str | None, max_bytes: int) -> bytes:
+    """Encode a request for the current keys that are newer than `have` or not in it, after the cursor.
 
-    What would not fit a message is left out, so that some keys come again.
+    Entries of `have` that do not fit into `max_bytes` are left out; the reply then repeats their keys.
     """
-    told = dict(have)
+    kept = dict(have)
     while True:
-        asked: dict[str, Any] = {"have": told} if cursor is None else {"have": told, "cursor": cursor}
-        data = orjson.dumps(asked)
-        if len(data) <= most_bytes or not told:
+        request: dict[str, Any] = {"have": kept} if cursor is None else {"have": kept, "cursor": cursor}
+        data = orjson.dumps(request)
+        if len(data) <= max_bytes or not kept:
             return data
-        told = dict(list(told.items())[: len(told) // 2])
+        kept = dict(list(kept.items())[: len(kept) // 2])
 
 
-def read_page(data: bytes) -> Page:
-    """Read a page of `keys.sync`."""
+def decode_sync_reply(data: bytes) -> SyncReply:
+    """Decode a page of `keys.sync`."""
     document = _document(data)
     if document is None or "results" not in document:
-        return Page(code=_code(document))
+        return SyncReply(code=_code(document))
     keys = [key for result in _results(document) if (key := _key(result, in_use=True)) is not None]
     cursor = document.get("cursor")
-    return Page(keys, cursor if isinstance(cursor, str) and cursor else None)
+    return SyncReply(keys, cursor if isinstance(cursor, str) and cursor else None)
 
 
-def status_request(room_ids: Sequence[str]) -> bytes:
-    """Ask how rooms stand."""
+def encode_status_request(room_ids: Sequence[str]) -> bytes:
+    """Encode a request for the status of rooms."""
     return orjson.dumps({"roomIds": room_ids})
 
 
-def read_status(data: bytes) -> Mapping[str, State] | str:
-    """Read how the rooms stand that the account is a member of, or why that was refused."""
+def decode_status_reply(data: bytes) -> Mapping[str, RoomStatus] | str:
+    """Return the status of the rooms that the account is a member of, or the code if the request was refused."""
     document = _document(data)
     if document is None or isinstance(document.get("code"), str):
         return _code(document)
-    states = {room_id: state for room_id, state in document.items() if isinstance(state, dict)}
+    rooms = {room_id: room for room_id, room in document.items() if isinstance(room, dict)}
     return {
-        room_id: State(
-            version if is_version(version := state.get("keyVersion")) else UNUSED, state.get("rotating") is True
+        room_id: RoomStatus(
+            version if is_version(version := room.get("keyVersion")) else UNUSED, room.get("rotating") is True
         )
-        for room_id, state in states.items()
-        if state.get("member") is True
+        for room_id, room in rooms.items()
+        if room.get("member") is True
     }
 
 
@@ -141,7 +140,7 @@ def _results(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _code(document: Mapping[str, Any] | None) -> str:
-    """Return why something was refused; what is no refusal either comes of a service that is broken."""
+    """Return the code of an error; a reply that has none comes from a faulty service."""
     code = None if document is None else document.get("code")
     return code if isinstance(code, str) else UNAVAILABLE if document is None else INTERNAL
 

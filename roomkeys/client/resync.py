@@ -1,75 +1,48 @@
-"""Catching up: passes over everything that was missed, one at a time.
-
-Whatever calls for a pass while one runs gets one more after it, however often it called: the one that runs may
-have read already what the call is about.
-"""
+"""Resync: fetches everything that a client may have missed, one pass at a time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from random import uniform
-from typing import Final
+
+Pass = Callable[[bool], Awaitable[float | None]]
+"""One pass. Its argument tells whether it was requested (True) or repeats the last one after a pause (False). It
+returns after how many seconds to repeat it, or None if there is nothing left to do."""
 
 
 class Resync:
-    """Runs a pass when it is called for.
+    """Runs a pass when one is requested.
 
-    `run` is told whether it was called for or is tried again, and returns after how many seconds to try again, or
-    None when done.
-    """
-
-    def __init__(self, run: Callable[[bool], Awaitable[float | None]]) -> None:
-        self._run = run
-        self._called = asyncio.Event()
-        self._tried = asyncio.Event()
-        self._done = asyncio.Event()
-
-    def call(self) -> None:
-        """Call for a pass that begins after now."""
-        self._called.set()
-        self._done.clear()
-
-    async def tried(self) -> None:
-        """Wait until a first pass has ended, well or not."""
-        await self._tried.wait()
-
-    async def done(self) -> None:
-        """Wait until a pass has ended well after which none was called for."""
-        await self._done.wait()
-
-    async def serve(self) -> None:
-        """Run passes for ever."""
-        again: float | None = None
-        while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._called.wait(), again)
-            called = self._called.is_set()
-            self._called.clear()
-            again = await self._run(called)
-            self._tried.set()
-            if again is None and not self._called.is_set():
-                self._done.set()
-
-
-FIRST_RETRY_SECONDS: Final = 0.4
-
-LONGEST_RETRY_SECONDS: Final = 8.0
-
-
-class Backoff:
-    """How long a client waits before it tries again, longer from time to time, by a measure of its own.
-
-    Thousands of clients that fail at once do not come back at once, but what one client asked for together it
-    asks for together again.
+    All requests that are made during a pass cause one more pass after it: the running pass may have read too early
+    to see what they are about.
     """
 
     def __init__(self) -> None:
-        self._measure = uniform(0.5, 1.5)  # noqa: S311 - jitter, no secret
+        self._requested = asyncio.Event()
+        self._attempted = asyncio.Event()
+        self._complete = asyncio.Event()
 
-    def after(self, failures: int) -> float:
-        """Return how many seconds to wait after so many failures in a row."""
-        return self._measure * min(FIRST_RETRY_SECONDS * 2.0 ** min(failures - 1, 16), LONGEST_RETRY_SECONDS)
+    def request(self) -> None:
+        """Request a pass that begins after this call."""
+        self._requested.set()
+        self._complete.clear()
 
-    def spread(self, seconds: float) -> float:
-        """Return about so many seconds: the client's own share of them."""
-        return self._measure * seconds
+    async def wait_attempted(self) -> None:
+        """Wait until the first pass has ended, whether it succeeded or not."""
+        await self._attempted.wait()
+
+    async def wait_complete(self) -> None:
+        """Wait until a pass has succeeded and no further one was requested."""
+        await self._complete.wait()
+
+    async def serve(self, run: Pass) -> None:
+        """Run passes until cancelled."""
+        pause: float | None = None
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._requested.wait(), pause)
+            requested = self._requested.is_set()
+            self._requested.clear()
+            pause = await run(requested)
+            self._attempted.set()
+            if pause is None and not self._requested.is_set():
+                self._complete.set()

@@ -1,20 +1,22 @@
-"""The subscriber's library: holds an account's room keys, and opens and seals messages with them.
+"""The client of one account: keeps its room keys up to date, and opens and seals messages with them.
 
     nc = await nats.connect(..., max_reconnect_attempts=-1)
     async with RoomKeys(nc, "alice", "site-a") as keys:
         text = await keys.open(room_id, envelope)
 
-It subscribes first and catches up after that, so that no key falls between; it catches up again after every
-reconnect, and asks for what a message needs and no other way has brought. The connection stays its maker's: no
-callback of it is touched, reconnects are noticed by the client's own count of them. docs/client.md tells more.
+The client subscribes to the account's keys first and fetches the keys in use after that, so that no key falls
+between the two. It fetches them again after every reconnect, and requests a single key when a message needs it.
+The connection belongs to the caller: the client sets none of its callbacks, and detects reconnects by the
+connection's own counter. docs/client.md is the user's guide.
 
-The one file of the library that talks to NATS.
+This is the only file of the library that talks to NATS.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -28,47 +30,50 @@ from roomkeys.client import protocol
 from roomkeys.client.envelope import EncryptedMessage, read_envelope, seal, unseal
 from roomkeys.client.errors import InvalidRequest
 from roomkeys.client.fetcher import KeyFetcher
-from roomkeys.client.keyring import VERSIONS, HeldKey, Holder, KeyRing, KeyStore
+from roomkeys.client.key_store import KeyStore, StoredKeyRing
+from roomkeys.client.keyring import VERSIONS, HeldKey, KeyRing
+from roomkeys.client.limits import DEADLINE_SECONDS, ClientLimits, client_jitter
 from roomkeys.client.listeners import KeyListeners
-from roomkeys.client.pending import Searches, Window
-from roomkeys.client.resync import Backoff, Resync
+from roomkeys.client.pending import PendingKeys
+from roomkeys.client.resync import Resync
 from roomkeys.keys import RoomKey, is_version
 from roomkeys.messages.key_requests import Item
 from roomkeys.tokens import is_token
 
-DEADLINE_SECONDS: Final = 10.0
-"""How long a message waits for its key, unless its reader says otherwise."""
-
-REQUEST_SECONDS: Final = 5.0
-"""How long a reply may take: a little longer than the service lets its database take."""
-
-LOOK_SECONDS: Final = 1.0
-"""About how often a client looks whether it was reconnected: each at a moment of its own."""
+_DEFAULT_LIMITS: Final = ClientLimits()
 
 _SPARE_BYTES: Final = 1024
+"""Room that a request leaves in the broker's largest message for its headers."""
 
 log = logging.getLogger("roomkeys")
 
 
 class RoomKeys:
-    """The room keys of one account, for as long as the context lasts."""
+    """The room keys of one account, for as long as the context lasts. It is entered once."""
 
     def __init__(
-        self, nc: Client, account: str, site: str, *, store: KeyStore | None = None, versions: int = VERSIONS
+        self,
+        nc: Client,
+        account: str,
+        site: str,
+        *,
+        store: KeyStore | None = None,
+        versions: int = VERSIONS,
+        limits: ClientLimits = _DEFAULT_LIMITS,
     ) -> None:
         if not is_token(account) or not is_token(site):
             raise ValueError("account and site must be tokens: not empty, without dots, wildcards or white space")
         self.account = account
         self._nc = nc
+        self._check_seconds = client_jitter() * limits.reconnect_check_seconds
+        backoff = limits.backoff()
+        self._listeners = KeyListeners(limits.unread_changes)
+        self._pending = PendingKeys(backoff, window_seconds=limits.window_seconds)
         self._ring = KeyRing(versions)
-        self._pauses = Backoff()
-        self._holder = Holder(self._ring, store, self._arrived)
-        self._questions = KeyFetcher(self._request, account, site, self._holder, self._pauses)
-        self._tasks = asyncio.TaskGroup()
-        self._window = Window(self._questions.several, self._tasks)
-        self._searches = Searches(self._window.ask, self._pauses, self._tasks)
-        self._catch_up = Resync(lambda anew: self._questions.everything(nc.max_payload - _SPARE_BYTES, anew=anew))
-        self._changes = KeyListeners()
+        self._keys = StoredKeyRing(self._ring, store, self._pending, self._listeners)
+        request = partial(_request, nc, limits.request_seconds)
+        self._fetcher = KeyFetcher(request, account, site, self._keys, backoff)
+        self._resync = Resync()
         self._reconnects = 0
         self._subscription: Subscription | None = None
         self._running: asyncio.Task[None] | None = None
@@ -77,13 +82,13 @@ class RoomKeys:
         return f"RoomKeys({self.account}, {self._ring})"
 
     async def __aenter__(self) -> Self:
-        """Load what was stored, subscribe, and try once to catch up; where that fails it goes on beside."""
-        await self._holder.load()
+        """Load the stored keys, subscribe, and try once to fetch the keys in use; a failure is retried later."""
+        await self._keys.load()
         self._reconnects = self._nc.stats["reconnects"]
-        self._subscription = await self._nc.subscribe(subjects.room_key(self.account), cb=self._take)
+        self._subscription = await self._nc.subscribe(subjects.room_key(self.account), cb=self._on_message)
         self._running = asyncio.create_task(self._run())
         try:
-            await self._until_ended_or(self._catch_up.tried())
+            await self._wait_unless_closed(self._resync.wait_attempted())
         except asyncio.CancelledError:
             await self._leave()
             raise
@@ -92,7 +97,7 @@ class RoomKeys:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Unsubscribe and end everything; the connection stays."""
+        """Unsubscribe and stop everything except the connection."""
         await self._leave()
 
     async def open(
@@ -102,10 +107,10 @@ class RoomKeys:
         *,
         deadline: float = DEADLINE_SECONDS,
     ) -> bytes:
-        """Open a message, decoded from JSON or not yet; wait for its key or ask for it where it is missing.
+        """Open a message, given as JSON bytes or as a mapping; wait at most `deadline` seconds for its key.
 
-        `KeyMissing` says which key is missing and why, at the latest after `deadline` seconds. `InvalidEnvelope`,
-        `DecryptionFailed`: the message is not what it should be.
+        Raises `KeyMissing` if the key does not arrive, and `InvalidEnvelope` or `DecryptionFailed` if the message
+        is malformed or was not sealed with that key.
         """
         sealed = read_envelope(envelope)
         return unseal(await self.key(room_id, sealed.version, deadline=deadline), sealed)
@@ -113,40 +118,42 @@ class RoomKeys:
     async def seal(
         self, room_id: str, plaintext: bytes, *, deadline: float = DEADLINE_SECONDS
     ) -> EncryptedMessage:
-        """Seal a message with the newest key of the room that is known to be in use; `KeyMissing` as in `open`."""
+        """Seal a message with the room's newest key that is known to be in use. Raises `KeyMissing` as `open`."""
         return seal(await self.key(room_id, deadline=deadline), plaintext)
 
     async def key(
         self, room_id: str, version: int | None = None, *, deadline: float = DEADLINE_SECONDS
     ) -> RoomKey:
-        """Return a version of a room's key, or the one in use; `KeyMissing` as in `open`."""
-        held = self._ring.key(room_id, version)
-        if held is not None:
-            return held
+        """Return a version of a room's key, or the one in use. Raises `KeyMissing` as `open`."""
+        known = self._ring.key(room_id, version)
+        if known is not None:
+            return known
         if not is_token(room_id) or not (version is None or is_version(version)):
             raise InvalidRequest(room_id, version, retryable=False)
-        return await self._searches.find(Item(room_id, version), deadline)
+        if self._running is None:
+            raise RuntimeError("RoomKeys is not entered: use `async with`")
+        return await self._pending.get(Item(room_id, version), deadline)
 
     def held(self, room_id: str) -> list[int]:
-        """Return which versions of a room's key are held."""
+        """Return the versions of a room's key that the client has, in ascending order."""
         return self._ring.versions(room_id)
 
     def changes(self) -> AsyncGenerator[HeldKey, None]:
-        """Return an iterator over the keys that are newly held from now on; it ends with the context."""
-        return self._changes.follow()
+        """Return an iterator over the keys that arrive from now on; it ends when the client closes."""
+        return self._listeners.iterate()
 
     def on_change(self, callback: Callable[[HeldKey], None]) -> Callable[[], None]:
-        """Call back for every key that is newly held; call what this returns to end it."""
-        return self._changes.call(callback)
+        """Call `callback` with each key that arrives from now on; return a function that removes it."""
+        return self._listeners.add_callback(callback)
 
     async def caught_up(self) -> None:
-        """Wait until all that was missed before this call is held, or the client has ended."""
-        self._look()
+        """Wait until the client has everything that it missed before this call, or is closed."""
+        self._check_reconnects()
         if not self._nc.is_connected:
-            self._catch_up.call()  # the reconnect that shows that something is missed is still to come
-        await self._until_ended_or(self._catch_up.done())
+            self._resync.request()  # keys are missed now, and the reconnect that shows it is still to come
+        await self._wait_unless_closed(self._resync.wait_complete())
 
-    async def _until_ended_or(self, waiting: Coroutine[Any, Any, None]) -> None:
+    async def _wait_unless_closed(self, waiting: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(waiting)
         try:
             awaited = {task} if self._running is None else {task, self._running}
@@ -165,46 +172,46 @@ class RoomKeys:
                 self._running.result()
 
     async def _run(self) -> None:
-        """Do what goes on beside the user's program, until the connection is closed for good."""
-        async with self._tasks:
-            catching_up = self._tasks.create_task(self._catch_up.serve())
-            self._catch_up.call()
+        """Run the client's tasks until the connection is closed for good."""
+        self._resync.request()
+        async with asyncio.TaskGroup() as tasks:
+            fetching = tasks.create_task(self._pending.serve(self._fetcher.fetch))
+            syncing = tasks.create_task(self._resync.serve(self._sync))
             try:
-                while not self._nc.is_closed:
-                    await asyncio.sleep(self._pauses.spread(LOOK_SECONDS))
-                    self._look()
-                log.warning("the connection of %s is closed: no keys come any more", self.account)
+                await self._watch_connection()
             finally:
-                self._searches.close()
-                self._changes.close()
-                catching_up.cancel()
+                self._pending.close()
+                self._listeners.close()
+                fetching.cancel()
+                syncing.cancel()
 
-    def _look(self) -> None:
-        """Call for a pass if the connection was lost since the last look: the client has subscribed anew."""
+    async def _watch_connection(self) -> None:
+        while not self._nc.is_closed:
+            await asyncio.sleep(self._check_seconds)
+            self._check_reconnects()
+        log.warning("connection closed: %s receives no more keys", self.account)
+
+    def _check_reconnects(self) -> None:
+        """Request a resync if the connection was lost and restored since the last check."""
         reconnects = self._nc.stats["reconnects"]
         if reconnects != self._reconnects:
             self._reconnects = reconnects
-            self._catch_up.call()
+            self._resync.request()
 
-    async def _take(self, message: Msg) -> None:
-        """Take a key that was sent."""
-        key = protocol.read_key(message.data)
+    async def _sync(self, requested: bool) -> float | None:
+        return await self._fetcher.sync(self._nc.max_payload - _SPARE_BYTES, force=requested)
+
+    async def _on_message(self, message: Msg) -> None:
+        key = protocol.decode_key_message(message.data)
         if key is None:
-            log.warning("a message to %s is no room key", self.account)
-        elif not await self._holder.hold([key]):
-            self._catch_up.call()  # it comes again that way, until it can be stored
+            log.warning("ignored a message to %s that is not a room key", self.account)
+        elif not await self._keys.add([key]):
+            self._resync.request()  # fetches the key again, until it can be stored
 
-    def _arrived(self, held: HeldKey, new: bool) -> None:
-        self._searches.arrived(Item(held.room_id, held.version), held.key)
-        in_use = self._ring.key(held.room_id)
-        if in_use is not None:
-            self._searches.arrived(Item(held.room_id), in_use)
-        if new:
-            self._changes.tell(held)
 
-    async def _request(self, subject: str, body: bytes) -> bytes | None:
-        """Ask, and return the reply; None: nobody answered in time."""
-        try:
-            return (await self._nc.request(subject, body, timeout=REQUEST_SECONDS)).data
-        except (nats.errors.Error, TimeoutError, OSError):
-            return None
+async def _request(nc: Client, seconds: float, subject: str, body: bytes) -> bytes | None:
+    """Send a request and return the reply, or None if none arrived in time."""
+    try:
+        return (await nc.request(subject, body, timeout=seconds)).data
+    except (nats.errors.Error, TimeoutError, OSError):
+        return None

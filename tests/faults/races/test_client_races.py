@@ -1,4 +1,4 @@
-"""Races at the subscribers: keys in any order, and thousands who miss one key at once."""
+"""Races at the clients: keys in any order, and thousands of clients that miss one key at once."""
 
 import asyncio
 import gc
@@ -15,9 +15,13 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from roomkeys import subjects
-from roomkeys.client import RoomKeys, protocol
+from roomkeys.backoff import Backoff
+from roomkeys.client import ClientLimits, RoomKeys, protocol
 from roomkeys.client.envelope import EncryptedMessage, seal
-from roomkeys.client.keyring import HeldKey, Holder, KeyRing
+from roomkeys.client.key_store import StoredKeyRing
+from roomkeys.client.keyring import HeldKey, KeyRing
+from roomkeys.client.listeners import KeyListeners
+from roomkeys.client.pending import PendingKeys
 from roomkeys.keys import RoomKey
 from roomkeys.membership import RoomView
 from roomkeys.messages import key_replies, key_requests
@@ -32,6 +36,8 @@ from tests.harness.site import Rig, rig
 ACCOUNTS = [f"u{number}" for number in range(10_000)]
 CONNECTIONS = 8
 PATIENCE = 90.0
+LIMITS = ClientLimits(reconnect_check_seconds=PATIENCE)
+"""No connection is lost."""
 
 VERSIONS = range(6)
 ROOMS = ("r1", "r2")
@@ -45,59 +51,61 @@ def state(room_id: str, version: int) -> RoomView:
     return RoomView(key(room_id, version), tuple(key(room_id, older) for older in range(version)))
 
 
-def live(room_id: str, version: int) -> list[HeldKey]:
-    """Read a key message as the worker writes it."""
-    held = protocol.read_key(marshal(RoomKeyEvent(room_id, key(room_id, version)), 5))
-    assert held is not None
-    return [held]
+def sent(room_id: str, version: int) -> list[HeldKey]:
+    """Decode a key message of the worker."""
+    decoded = protocol.decode_key_message(marshal(RoomKeyEvent(room_id, key(room_id, version)), 5))
+    assert decoded is not None
+    return [decoded]
 
 
 def sync(versions: Sequence[int]) -> list[HeldKey]:
-    """Read a page of `keys.sync` from when the rooms were at these versions."""
+    """Decode a page of `keys.sync` from when the rooms had these versions."""
     states = {room_id: state(room_id, version) for room_id, version in zip(ROOMS, versions, strict=True)}
-    return list(protocol.read_page(key_replies.sync_answer([Item(one) for one in ROOMS], states, 5, None)).keys)
+    return list(
+        protocol.decode_sync_reply(key_replies.sync_answer([Item(one) for one in ROOMS], states, 5, None)).keys
+    )
 
 
 def batch(asked: Sequence[tuple[str, int]]) -> list[HeldKey]:
-    """Read the answer to a batch."""
+    """Decode the reply to a batch."""
     items = [Item(room_id, version) for room_id, version in asked]
-    read = key_requests.read_batch(protocol.batch_request(items))
+    read = key_requests.read_batch(protocol.encode_batch_request(items))
     answer = key_replies.batch_answer(read, {room_id: state(room_id, max(VERSIONS)) for room_id in ROOMS}, 5)
-    return list(protocol.read_batch(items, answer).keys.values())
+    return list(protocol.decode_batch_reply(items, answer).keys.values())
 
 
-PLACES = st.tuples(st.sampled_from(ROOMS), st.sampled_from(VERSIONS))
+KEYS = st.tuples(st.sampled_from(ROOMS), st.sampled_from(VERSIONS))
 DELIVERIES = st.lists(
     st.one_of(
-        PLACES.map(lambda place: live(*place)),
+        KEYS.map(lambda name: sent(*name)),
         st.lists(st.sampled_from(VERSIONS), min_size=2, max_size=2).map(sync),
-        st.lists(PLACES, min_size=1, max_size=5, unique=True).map(batch),
+        st.lists(KEYS, min_size=1, max_size=5, unique=True).map(batch),
     ),
     min_size=1,
     max_size=12,
 )
 
 
-def in_the_end(deliveries: Sequence[Sequence[HeldKey]]) -> tuple[dict[str, list[RoomKey | None]], dict[str, int]]:
-    """Return what a client holds after these, each taken while others wait, and what it would seal with."""
+def final_ring(deliveries: Sequence[Sequence[HeldKey]]) -> tuple[dict[str, list[RoomKey | None]], dict[str, int]]:
+    """Return the keys of a client after concurrent deliveries, and the versions that it would seal with."""
     ring = KeyRing(versions=4)
-    holder = Holder(ring, None, lambda _, __: None)
+    keys = StoredKeyRing(ring, None, PendingKeys(Backoff(0, 0), window_seconds=0), KeyListeners(10))
 
-    async def take_all() -> None:
-        await asyncio.gather(*(holder.hold(delivery) for delivery in deliveries))
+    async def add_all() -> None:
+        await asyncio.gather(*(keys.add(delivery) for delivery in deliveries))
 
-    asyncio.run(take_all())
+    asyncio.run(add_all())
     return {one: [ring.key(one, version) for version in VERSIONS] for one in ROOMS}, ring.in_use()
 
 
 @given(DELIVERIES, st.data())
-def test_m_keys_shuffled_and_doubled_at_a_client_converge(
+def test_m_shuffled_and_repeated_keys_converge_at_a_client(
     deliveries: list[list[HeldKey]], data: st.DataObject
 ) -> None:
-    doubled = data.draw(st.lists(st.sampled_from(deliveries), max_size=6))
-    shuffled = data.draw(st.permutations([*deliveries, *doubled]))
-    held, in_use = in_the_end(deliveries)
-    assert in_the_end(shuffled) == (held, in_use)
+    repeated = data.draw(st.lists(st.sampled_from(deliveries), max_size=6))
+    shuffled = data.draw(st.permutations([*deliveries, *repeated]))
+    held, in_use = final_ring(deliveries)
+    assert final_ring(shuffled) == (held, in_use)
     for one in ROOMS:
         assert all(item is None or item == key(one, version) for version, item in enumerate(held[one]))
 
@@ -125,7 +133,7 @@ class Crowd:
     async def member(self, client: Client, account: str) -> bytes:
         async with AsyncExitStack() as stack:
             async with self.door:
-                keys = await stack.enter_async_context(RoomKeys(client, account, self.site))
+                keys = await stack.enter_async_context(RoomKeys(client, account, self.site, limits=LIMITS))
                 await keys.caught_up()
             self.entered += 1
             await self.comes.wait()
@@ -164,7 +172,6 @@ async def test_n_10_000_clients_that_miss_one_version_few_reads_jittered_retries
     """They ask before the version is in use, so that many of them have to ask again."""
     commands, asked = Commands(), Asked()
     crowd = Crowd(site, seal(key("r1", 8), b"hello"))
-    monkeypatch.setattr("roomkeys.client.room_keys.LOOK_SECONDS", PATIENCE)  # no connection is lost
     monkeypatch.setattr("worker.app.connect", partial(connect, listeners=[commands]))
     with uncollected():
         async with (

@@ -69,7 +69,7 @@ async def test_tail_begins_with_the_keys_in_use_and_warns_of_another_key_for_a_v
             await says(tail, "listening", on_stderr=True)
             forged = marshal(RoomKeyEvent("r1", RoomKey.generate(1)), 5)
             await site_rig.nc.publish(subjects.room_key("bob"), forged)
-            await says(tail, "another key for room r1 version 1: the first is kept", on_stderr=True)
+            await says(tail, "received another key for room r1 version 1: keeping the first", on_stderr=True)
             heard = await ended(tail, signal.SIGINT)
     assert (heard.code, heard.out) == (0, "")
 

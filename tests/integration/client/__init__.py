@@ -1,1 +1,1 @@
-"""The subscriber's library and the examples."""
+"""The client library and the examples, on real servers."""

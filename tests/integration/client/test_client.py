@@ -1,4 +1,4 @@
-"""The subscriber's library against the key service on real servers."""
+"""The client library against the key service on real servers."""
 
 import asyncio
 from base64 import b64encode
@@ -24,7 +24,7 @@ async def asking(site_rig: Rig) -> AsyncIterator[Asking]:
         yield made
 
 
-async def test_it_catches_up_with_more_rooms_than_a_page_holds(asking: Asking) -> None:
+async def test_entering_fetches_more_rooms_than_fit_one_page(asking: Asking) -> None:
     rooms = [f"r{number:04}" for number in range(1201)]
     await asking.rooms(*(room(room_id, 3) for room_id in rooms), members=["bob"])
     heard = await listened(asking, subjects.keys_sync(asking.site))
@@ -33,23 +33,21 @@ async def test_it_catches_up_with_more_rooms_than_a_page_holds(asking: Asking) -
     assert len(heard.bodies) == 3
 
 
-async def test_a_key_that_comes_while_it_catches_up_is_kept_and_no_older_answer_replaces_it(
-    asking: Asking,
-) -> None:
-    """The answer is read before the newer key is sent and arrives after it."""
-    answers: list[Msg] = []
+async def test_a_late_sync_reply_does_not_replace_a_newer_key(asking: Asking) -> None:
+    """The service reads the reply before the newer key is sent, and sends it afterwards."""
+    requests: list[Msg] = []
 
-    async def hold_back(message: Msg) -> None:
-        answers.append(message)
+    async def delay(message: Msg) -> None:
+        requests.append(message)
 
     site = f"{asking.site}-slow"
-    await asking.client.subscribe(subjects.keys_sync(site), cb=hold_back)
+    await asking.client.subscribe(subjects.keys_sync(site), cb=delay)
     entering = RoomKeys(asking.client, "bob", site)
     entered = asyncio.ensure_future(entering.__aenter__())
-    await until(lambda: answers)
+    await until(lambda: requests)
     await send(asking, "bob", ("r1", key("r1", 8)), ("r2", key("r2", 1)))
     await until(lambda: entering.held("r1"))
-    (message,) = answers
+    (message,) = requests
     result = {"status": "ok", "privateKey": b64encode(secret("r1", 7)).decode(), "roomId": "r1", "version": 7}
     await message.respond(orjson.dumps({"results": [result]}))
     keys = await asyncio.wait_for(entered, PATIENCE)
@@ -60,7 +58,7 @@ async def test_a_key_that_comes_while_it_catches_up_is_kept_and_no_older_answer_
         await keys.__aexit__(None, None, None)
 
 
-async def test_what_one_seals_another_opens_also_with_a_replaced_key(asking: Asking) -> None:
+async def test_a_member_opens_what_another_sealed_with_a_current_or_replaced_key(asking: Asking) -> None:
     await asking.rooms(room("r1", 7, past=[6]))
     async with (
         RoomKeys(asking.client, "alice", asking.site) as alice,
@@ -78,7 +76,7 @@ async def test_what_one_seals_another_opens_also_with_a_replaced_key(asking: Ask
             await bob.open("r1", b"{}")
 
 
-async def test_a_search_ends_as_soon_as_the_key_is_sent(asking: Asking) -> None:
+async def test_open_returns_as_soon_as_the_key_is_sent(asking: Asking) -> None:
     await asking.rooms(room("r1", 7))
     sealed = seal(key("r1", 8), b"early")
     heard = await listened(asking, subjects.keys_batch(asking.site))
@@ -89,20 +87,20 @@ async def test_a_search_ends_as_soon_as_the_key_is_sent(asking: Asking) -> None:
         assert await opening == b"early"
 
 
-async def test_asks_for_many_rooms_at_once_are_a_request_for_each_hundred_of_them(asking: Asking) -> None:
+async def test_keys_missed_at_once_are_requested_a_hundred_at_a_time(asking: Asking) -> None:
     rooms = [f"r{number}" for number in range(150)]
     await asking.rooms(*(room(room_id, 7, past=[6]) for room_id in rooms), members=["bob"])
     heard = await listened(asking, subjects.keys_batch(asking.site))
     async with RoomKeys(asking.client, "bob", asking.site) as keys:
-        asked = [keys.open(room_id, seal(key(room_id, 6), room_id.encode())) for room_id in [*rooms, *rooms]]
+        opening = [keys.open(room_id, seal(key(room_id, 6), room_id.encode())) for room_id in [*rooms, *rooms]]
         outsider = keys.open("nowhere", seal(key("nowhere", 1), b""))
-        *opened, refused = await asyncio.gather(*asked, outsider, return_exceptions=True)
+        *opened, refused = await asyncio.gather(*opening, outsider, return_exceptions=True)
     assert opened == [room_id.encode() for room_id in [*rooms, *rooms]]
     assert isinstance(refused, NotRoomMember)
     assert [len(body["requests"]) for body in heard.bodies] == [100, 51]
 
 
-async def test_whoever_waits_for_the_key_in_use_has_it_as_soon_as_one_is_sent(asking: Asking) -> None:
+async def test_seal_returns_as_soon_as_a_first_key_is_sent(asking: Asking) -> None:
     await asking.rooms({"_id": "bare"})
     heard = await listened(asking, subjects.keys_batch(asking.site))
     async with RoomKeys(asking.client, "bob", asking.site) as keys:

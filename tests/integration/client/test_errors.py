@@ -1,4 +1,4 @@
-"""The subscriber's library: errors that say what is missing, and nothing more."""
+"""The client library: errors name the missing key and the cause, and show no key bytes."""
 
 import logging
 from base64 import b64encode
@@ -32,10 +32,10 @@ async def asking(site_rig: Rig) -> AsyncIterator[Asking]:
         yield made
 
 
-async def test_every_error_says_what_is_missing_and_why(asking: Asking) -> None:
+async def test_each_error_names_the_missing_key_and_the_reason(asking: Asking) -> None:
     await asking.rooms(room("r1", 7, expired=[5]), {"_id": "bare"})
     async with RoomKeys(asking.client, "bob", asking.site) as keys:
-        for room_id, version, deadline, error, why in (
+        for room_id, version, deadline, error, reason in (
             ("r1", 5, PATIENCE, KeyNotAvailable, "key_not_available"),
             ("r1", 8, 0.5, KeyNotAvailable, "key_not_available"),
             ("bare", None, 0.5, KeyNotAvailable, "key_not_available"),
@@ -47,10 +47,10 @@ async def test_every_error_says_what_is_missing_and_why(asking: Asking) -> None:
             expected: type[KeyMissing] = error
             with pytest.raises(expected) as raised:
                 await keys.key(room_id, version, deadline=deadline)
-            assert (raised.value.room_id, raised.value.version, raised.value.reason) == (room_id, version, why)
+            assert (raised.value.room_id, raised.value.version, raised.value.reason) == (room_id, version, reason)
 
 
-async def test_without_a_service_keys_that_are_sent_are_held_and_others_missed(nc: Client, site: str) -> None:
+async def test_without_a_key_service_only_sent_keys_are_available(nc: Client, site: str) -> None:
     async with RoomKeys(nc, "bob", site) as keys:
         await nc.publish(subjects.room_key("bob"), marshal(RoomKeyEvent("r1", key("r1", 1)), 5))
         assert await keys.key("r1", 1, deadline=PATIENCE) == key("r1", 1)
@@ -59,21 +59,19 @@ async def test_without_a_service_keys_that_are_sent_are_held_and_others_missed(n
     assert error.value.retryable
 
 
-async def test_an_account_that_asks_too_often_is_told_so_and_served_later(
+async def test_an_account_above_the_rate_limit_is_refused_and_served_later(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.key_service.service.RateLimit", lambda: RateLimit(rate=0.5, burst=2))
     async with service(site_rig) as asking:
         await asking.rooms(room("r1", 7, past=[6]))
-        async with RoomKeys(asking.client, "bob", asking.site) as keys:  # these are its two requests
+        async with RoomKeys(asking.client, "bob", asking.site) as keys:  # entering takes its two requests
             with pytest.raises(TooManyRequests):
                 await keys.key("r1", 6, deadline=0.1)
             assert await keys.key("r1", 6, deadline=PATIENCE) == key("r1", 6)
 
 
-async def test_nothing_that_is_logged_or_shown_has_key_bytes(
-    asking: Asking, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_logs_and_repr_show_no_key_bytes(asking: Asking, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "roomkeys")
     await asking.rooms(room("r1", 7))
     other = RoomKey(7, b"?" * 32)
@@ -82,13 +80,13 @@ async def test_nothing_that_is_logged_or_shown_has_key_bytes(
         await asking.client.publish(subjects.room_key("bob"), b64encode(other.secret))
         await until(lambda: len(caplog.records) == 2, lambda: caplog.messages)
         shown = f"{keys!r} {caplog.text}"
-    assert "another key for room r1 version 7: the first is kept" in shown
-    assert "is no room key" in shown
+    assert "received another key for room r1 version 7: keeping the first" in shown
+    assert "that is not a room key" in shown
     for one in (other, key("r1", 7)):
         assert b64encode(one.secret).decode() not in shown
 
 
 @pytest.mark.parametrize(("account", "at"), [("a.b", "s"), ("", "s"), ("bob", "*")])
-def test_an_account_or_site_that_is_no_token_is_refused(nc: Client, account: str, at: str) -> None:
+def test_an_account_or_site_must_be_a_token(nc: Client, account: str, at: str) -> None:
     with pytest.raises(ValueError, match="tokens"):
         RoomKeys(nc, account, at)

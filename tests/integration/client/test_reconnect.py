@@ -1,8 +1,9 @@
-"""The subscriber's library over lost connections, with a server of its own to kill."""
+"""The client library when connections are lost, with a separate server to kill."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 
 import nats
@@ -14,15 +15,16 @@ from nats.aio.msg import Msg
 from roomkeys import subjects
 from roomkeys.client import RoomKeys
 from roomkeys.client.errors import ClientClosed
+from roomkeys.client.limits import ClientLimits
 from tests.harness.key_service import room, secret, service
 from tests.harness.polling import PATIENCE, until
 from tests.harness.site import rig
 from worker.local.servers import NatsServer
 
-
-@pytest.fixture(autouse=True)
-def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("roomkeys.client.room_keys.LOOK_SECONDS", 0.05)
+LIMITS = ClientLimits(reconnect_check_seconds=0.05)
+IMPATIENT = replace(LIMITS, request_seconds=0.5)
+"""The key service comes back after the client does: a request that it missed is soon repeated."""
+PATIENT = replace(LIMITS, request_seconds=8.0)
 
 
 @asynccontextmanager
@@ -40,10 +42,9 @@ async def connected(server: NatsServer, back: asyncio.Event | None = None) -> As
         await client.close()
 
 
-async def test_keys_that_were_missed_while_the_server_was_away_are_held_after_it(
-    own_nats: NatsServer, mongo_uri: str, database: str, site: str, monkeypatch: pytest.MonkeyPatch
+async def test_keys_missed_while_the_server_was_down_are_fetched_after_the_reconnect(
+    own_nats: NatsServer, mongo_uri: str, database: str, site: str
 ) -> None:
-    monkeypatch.setattr("roomkeys.client.room_keys.REQUEST_SECONDS", 0.5)  # the service comes back last
     back = asyncio.Event()
     async with (
         rig(own_nats.url, mongo_uri, database, site) as made,
@@ -51,29 +52,28 @@ async def test_keys_that_were_missed_while_the_server_was_away_are_held_after_it
         connected(own_nats, back) as client,
     ):
         await asking.rooms(room("r1", 7))
-        async with RoomKeys(client, "bob", site) as keys:
+        async with RoomKeys(client, "bob", site, limits=IMPATIENT) as keys:
             changes = keys.changes()
             await own_nats.kill()
             rotated = room("r1", 9, past=[7, 8])
             await asking.database["rooms"].update_one({"_id": "r1"}, {"$set": {**rotated}})
             await own_nats.start()
-            told = await asyncio.wait_for(anext(changes), PATIENCE)
-            assert (told.version, keys.held("r1")) == (9, [7, 9])
-            assert told.key.secret == secret("r1", 9)
-            await asyncio.wait_for(back.wait(), PATIENCE)  # its user's own callback
+            changed = await asyncio.wait_for(anext(changes), PATIENCE)
+            assert (changed.version, keys.held("r1")) == (9, [7, 9])
+            assert changed.key.secret == secret("r1", 9)
+            await asyncio.wait_for(back.wait(), PATIENCE)  # the caller's own callback still works
 
 
-async def test_who_waits_while_the_server_is_away_waits_for_what_is_missed_until_it_is_back(
-    own_nats: NatsServer, mongo_uri: str, database: str, site: str, monkeypatch: pytest.MonkeyPatch
+async def test_caught_up_while_disconnected_waits_for_the_keys_missed_until_the_reconnect(
+    own_nats: NatsServer, mongo_uri: str, database: str, site: str
 ) -> None:
-    monkeypatch.setattr("roomkeys.client.room_keys.REQUEST_SECONDS", 0.5)
     async with (
         rig(own_nats.url, mongo_uri, database, site) as made,
         service(made) as asking,
         connected(own_nats) as client,
     ):
         await asking.rooms(room("r1", 7))
-        async with RoomKeys(client, "bob", site) as keys:
+        async with RoomKeys(client, "bob", site, limits=IMPATIENT) as keys:
             await own_nats.kill()
             await until(lambda: not client.is_connected)
             await asking.database["rooms"].update_one({"_id": "r1"}, {"$set": {**room("r1", 9, past=[7, 8])}})
@@ -88,48 +88,45 @@ def reconnected_since(client: Client, before: int) -> bool:
 
 
 class Service:
-    """Answers a catch-up, with nothing, only where it is told to."""
+    """A key service that answers a sync, with no keys, only while `answers` is set."""
 
     def __init__(self) -> None:
-        self.asked: list[Msg] = []
+        self.requests: list[Msg] = []
         self.answers = False
 
-    async def hear(self, message: Msg) -> None:
-        self.asked.append(message)
+    async def serve(self, message: Msg) -> None:
+        self.requests.append(message)
         if self.answers:
             await message.respond(orjson.dumps({"results": []}))
 
 
-async def test_reconnects_during_a_catch_up_cause_one_pass_after_it_and_none_beside_it(
-    own_nats: NatsServer, site: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("roomkeys.client.room_keys.REQUEST_SECONDS", 8.0)
+async def test_reconnects_during_a_sync_cause_one_more_sync_after_it(own_nats: NatsServer, site: str) -> None:
     hanging = Service()
     async with connected(own_nats) as client, connected(own_nats) as other:
-        await other.subscribe(subjects.keys_sync(site), cb=hanging.hear)
+        await other.subscribe(subjects.keys_sync(site), cb=hanging.serve)
         await other.flush()
-        keys = RoomKeys(client, "bob", site)
+        keys = RoomKeys(client, "bob", site, limits=PATIENT)
         entering = asyncio.ensure_future(keys.__aenter__())
-        await until(lambda: hanging.asked)
+        await until(lambda: hanging.requests)
         for _ in range(2):
             before = client.stats["reconnects"]
             await own_nats.kill()
             await own_nats.start()
             await until(partial(reconnected_since, client, before), lambda: client.stats)
         await until(lambda: other.is_connected and client.is_connected)
-        assert len(hanging.asked) == 1, "a second pass began beside the first"
+        assert len(hanging.requests) == 1, "a second sync began during the first"
         hanging.answers = True
-        await hanging.asked[0].respond(orjson.dumps({"results": []}))
+        await hanging.requests[0].respond(orjson.dumps({"results": []}))
         try:
             await asyncio.wait_for(keys.caught_up(), PATIENCE)
-            assert len(hanging.asked) == 2
+            assert len(hanging.requests) == 2
         finally:
             await asyncio.wait_for(entering, PATIENCE)
             await keys.__aexit__(None, None, None)
 
 
-async def test_whoever_waits_learns_that_a_connection_is_closed_for_good(nc: Client, site: str) -> None:
-    async with RoomKeys(nc, "bob", site) as keys:
+async def test_closing_the_connection_ends_all_waits(nc: Client, site: str) -> None:
+    async with RoomKeys(nc, "bob", site, limits=LIMITS) as keys:
         changes = keys.changes()
         waiting = asyncio.ensure_future(keys.caught_up())
         await nc.close()

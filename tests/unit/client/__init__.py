@@ -1,1 +1,1 @@
-"""The subscriber's library without a server."""
+"""The client library without a server."""

@@ -1,4 +1,4 @@
-"""The key ring: any order, any number of times, from any source, it ends the same."""
+"""The key ring: the same keys make the same ring, in any order and however often they are added."""
 
 from hashlib import sha256
 
@@ -24,86 +24,86 @@ OFFERED = st.lists(
 
 
 @given(OFFERED, st.data())
-def test_keys_shuffled_and_doubled_make_the_same_ring(offered: list[HeldKey], data: st.DataObject) -> None:
+def test_shuffled_and_repeated_keys_make_the_same_ring(offered: list[HeldKey], data: st.DataObject) -> None:
     again = data.draw(st.lists(st.sampled_from(offered), max_size=10)) if offered else []
     shuffled = data.draw(st.permutations([*offered, *again]))
     one, other = KeyRing(versions=4), KeyRing(versions=4)
     for item in offered:
-        one.hold(item)
+        one.add(item)
     for item in shuffled:
-        other.hold(item)
+        other.add(item)
     assert contents(one) == contents(other)
 
 
 @given(OFFERED, st.integers(1, 5))
-def test_pages_make_the_same_ring_as_single_keys(offered: list[HeldKey], size: int) -> None:
+def test_keys_selected_from_pages_make_the_same_ring_as_single_keys(offered: list[HeldKey], size: int) -> None:
     one, paged = KeyRing(versions=20), KeyRing(versions=20)
     for item in offered:
-        one.hold(item)
+        one.add(item)
     for start in range(0, len(offered), size):
-        fresh, refused = paged.sift(offered[start : start + size])
+        fresh, refused = paged.select(offered[start : start + size])
         assert refused == []
         for item in fresh:
-            paged.hold(item)
+            paged.add(item)
     assert contents(one) == contents(paged)
 
 
-def test_other_bytes_for_a_version_are_refused_and_change_nothing() -> None:
+def test_other_bytes_for_a_version_are_refused() -> None:
     ring = KeyRing()
-    assert ring.hold(key(3)) is Verdict.NEW
-    assert ring.hold(key(3, other="x")) is Verdict.ANOTHER
+    assert ring.add(key(3)) is Verdict.NEW
+    assert ring.add(key(3, other="x")) is Verdict.CONFLICTING
     assert ring.key("r1", 3) == key(3).key
-    assert ring.sift([key(3, other="x"), key(4), key(4, other="x"), key(4)]) == (
+    assert ring.select([key(3, other="x"), key(4), key(4, other="x"), key(4)]) == (
         [key(4)],
         [key(3, other="x"), key(4, other="x")],
     )
 
 
-def test_no_key_is_in_use_before_one_was_announced_as_that() -> None:
-    """Until then they may all be old ones that were asked for."""
+def test_no_key_is_in_use_before_one_is_announced() -> None:
+    """Before that, all of them may be older keys that were requested."""
     ring = KeyRing()
-    ring.hold(key(3, in_use=False))
-    ring.hold(key(5, in_use=False))
+    ring.add(key(3, in_use=False))
+    ring.add(key(5, in_use=False))
     assert (ring.key("r1"), ring.in_use(), ring.versions("r1")) == (None, {}, [3, 5])
-    assert ring.hold(key(5)) is Verdict.IN_USE
-    assert ring.hold(key(5)) is Verdict.KNOWN
+    assert ring.add(key(5)) is Verdict.NOW_IN_USE
+    assert ring.add(key(5)) is Verdict.KNOWN
     assert (ring.key("r1"), ring.in_use()) == (key(5).key, {"r1": 5})
 
 
-def test_the_key_in_use_is_the_highest_and_an_old_one_that_is_asked_for_is_not() -> None:
+def test_the_highest_key_is_in_use_even_if_it_was_requested() -> None:
     ring = KeyRing()
-    for held in (key(5), key(3), key(4, in_use=False)):
-        ring.hold(held)
+    for added in (key(5), key(3), key(4, in_use=False)):
+        ring.add(added)
     assert ring.key("r1") == key(5).key
-    ring.hold(key(7, in_use=False))  # it is given only if it is in use, or was: its announcement was missed
+    ring.add(key(7, in_use=False))  # the service returns it only if it is in use, or was
     assert ring.key("r1") == key(7).key
 
 
-def test_a_room_keeps_its_highest_versions_only() -> None:
+def test_a_room_keeps_only_its_highest_versions() -> None:
     ring = KeyRing(versions=2)
     for version in (1, 2, 3):
-        ring.hold(key(version))
-    assert ring.hold(key(1)) is Verdict.TOO_OLD
+        ring.add(key(version))
+    assert ring.add(key(1)) is Verdict.TOO_OLD
     assert (ring.versions("r1"), len(ring)) == ([2, 3], 2)
 
 
-def test_a_key_that_is_not_kept_still_tells_that_the_highest_is_in_use() -> None:
+def test_an_announced_key_that_is_too_old_still_marks_the_room_as_in_use() -> None:
     ring = KeyRing(versions=2)
     for version in (2, 3):
-        ring.hold(key(version, in_use=False))
-    assert ring.hold(key(1)) is Verdict.IN_USE
+        ring.add(key(version, in_use=False))
+    assert ring.add(key(1)) is Verdict.NOW_IN_USE
     assert (ring.versions("r1"), ring.key("r1")) == ([2, 3], key(3).key)
 
 
-def test_a_ring_keeps_something() -> None:
+def test_a_ring_must_keep_at_least_one_version() -> None:
     with pytest.raises(ValueError, match="at least one"):
         KeyRing(versions=0)
 
 
-def test_neither_ring_nor_key_show_their_bytes() -> None:
+def test_repr_of_ring_and_key_shows_no_bytes() -> None:
     held = key(1)
     ring = KeyRing()
-    ring.hold(held)
+    ring.add(held)
     shown = f"{ring!r} {held!r} {ring.key('r1')!r}"
     assert shown == (
         "KeyRing(1 rooms, 1 keys) HeldKey(room_id='r1', key=RoomKey(version=1), in_use=True) RoomKey(version=1)"

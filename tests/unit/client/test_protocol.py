@@ -1,4 +1,4 @@
-"""What a subscriber reads: exactly what the worker writes, and nothing that is amiss."""
+"""The client's side of the wire: decodes what the service encodes, and ignores what is malformed."""
 
 from typing import Any
 
@@ -19,50 +19,50 @@ ONE, TWO = RoomKey(1, bytes(32)), RoomKey(2, bytes(range(32)))
 STATES = {"r1": RoomView(TWO, (ONE,)), "r2": RoomView(ONE)}
 
 
-def test_a_key_message_is_read_as_the_worker_writes_it() -> None:
-    assert protocol.read_key(marshal(RoomKeyEvent("r1", TWO), 5)) == HeldKey("r1", TWO)
+def test_a_key_message_of_the_worker_is_decoded() -> None:
+    assert protocol.decode_key_message(marshal(RoomKeyEvent("r1", TWO), 5)) == HeldKey("r1", TWO)
 
 
-def test_a_batch_is_asked_and_read_as_the_service_does() -> None:
+def test_batch_request_and_reply_agree_with_the_service() -> None:
     items = [Item("r1", 1), Item("nowhere"), Item("r2"), Item("r1", 9)]
-    batch = key_requests.read_batch(protocol.batch_request(items))
+    batch = key_requests.read_batch(protocol.encode_batch_request(items))
     assert list(batch.items) == items
-    answer = protocol.read_batch(items, key_replies.batch_answer(batch, STATES, 5))
+    answer = protocol.decode_batch_reply(items, key_replies.batch_answer(batch, STATES, 5))
     assert answer.keys == {items[0]: HeldKey("r1", ONE, in_use=False), items[2]: HeldKey("r2", ONE)}
     assert answer.codes == {items[1]: "forbidden", items[3]: "not_found"}
     assert answer.code is None
 
 
-def test_an_answer_for_another_room_or_version_is_none() -> None:
+def test_a_result_for_another_room_or_version_is_ignored() -> None:
     items = [Item("r2"), Item("r1", 2), Item("r1")]
-    batch = key_requests.read_batch(protocol.batch_request([Item("r1"), Item("r1", 1)]))
-    answer = protocol.read_batch(items, key_replies.batch_answer(batch, STATES, 5))
+    batch = key_requests.read_batch(protocol.encode_batch_request([Item("r1"), Item("r1", 1)]))
+    answer = protocol.decode_batch_reply(items, key_replies.batch_answer(batch, STATES, 5))
     assert (answer.keys, answer.codes) == ({}, {})
 
 
-def test_a_page_is_asked_and_read_as_the_service_does() -> None:
+def test_sync_request_and_reply_agree_with_the_service() -> None:
     cursor = key_requests.cursor_after("bob", "r0")
-    sync = key_requests.read_sync("bob", protocol.sync_request({"r1": 1}, cursor, 10_000))
+    sync = key_requests.read_sync("bob", protocol.encode_sync_request({"r1": 1}, cursor, 10_000))
     assert (sync.have, sync.after) == ({"r1": 1}, "r0")
     page, after = key_replies.sync_page("bob", sync, ["r1", "r2"], STATES, most=1, more=False)
-    read = protocol.read_page(key_replies.sync_answer(page, STATES, 5, after))
-    assert read == protocol.Page([HeldKey("r1", TWO)], key_requests.cursor_after("bob", "r1"))
+    read = protocol.decode_sync_reply(key_replies.sync_answer(page, STATES, 5, after))
+    assert read == protocol.SyncReply([HeldKey("r1", TWO)], key_requests.cursor_after("bob", "r1"))
 
 
-def test_what_is_held_is_cut_to_what_a_message_holds() -> None:
+def test_a_sync_request_leaves_out_versions_that_do_not_fit() -> None:
     have = {f"room-{number}": number for number in range(1000)}
-    data = protocol.sync_request(have, "c", 2_000)
-    told = orjson.loads(data)["have"]
+    data = protocol.encode_sync_request(have, "c", 2_000)
+    sent = orjson.loads(data)["have"]
     assert len(data) <= 2_000
-    assert 0 < len(told) < 1000
-    assert told.items() <= have.items()
-    assert orjson.loads(protocol.sync_request(have, None, 0)) == {"have": {}}
+    assert 0 < len(sent) < 1000
+    assert sent.items() <= have.items()
+    assert orjson.loads(protocol.encode_sync_request(have, None, 0)) == {"have": {}}
 
 
-def test_a_refusal_is_read_with_its_code() -> None:
+def test_a_refused_request_is_decoded_with_its_code() -> None:
     refusal = orjson.dumps(key_replies.error_document(key_requests.RATE_LIMITED))
-    assert protocol.read_batch([Item("r1")], refusal).code == "too_many_requests"
-    assert protocol.read_page(refusal).code == "too_many_requests"
+    assert protocol.decode_batch_reply([Item("r1")], refusal).code == "too_many_requests"
+    assert protocol.decode_sync_reply(refusal).code == "too_many_requests"
 
 
 JSON: st.SearchStrategy[Any] = st.recursive(
@@ -78,10 +78,10 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(JSON.map(orjson.dumps) | st.binary(max_size=20))
-def test_garbage_brings_no_key_and_no_error(data: bytes) -> None:
-    assert protocol.read_key(data) is None
-    assert protocol.read_batch([Item("r1")], data).keys == {}
-    assert list(protocol.read_page(data).keys) == []
+def test_arbitrary_bytes_yield_no_key_and_raise_nothing(data: bytes) -> None:
+    assert protocol.decode_key_message(data) is None
+    assert protocol.decode_batch_reply([Item("r1")], data).keys == {}
+    assert list(protocol.decode_sync_reply(data).keys) == []
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,6 @@ def test_garbage_brings_no_key_and_no_error(data: bytes) -> None:
         {"privateKey": "!"},
     ],
 )
-def test_a_key_with_one_wrong_field_is_none(change: dict[str, Any]) -> None:
+def test_a_key_message_with_an_invalid_field_is_ignored(change: dict[str, Any]) -> None:
     document = orjson.loads(marshal(RoomKeyEvent("r1", TWO), 5))
-    assert protocol.read_key(orjson.dumps({**document, **change})) is None
+    assert protocol.decode_key_message(orjson.dumps({**document, **change})) is None

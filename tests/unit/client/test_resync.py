@@ -1,4 +1,4 @@
-"""Catching up: one pass at a time, and a burst of calls is one pass more."""
+"""Resync: one pass at a time, and one more after all requests that came during a pass."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,84 +7,86 @@ from contextlib import asynccontextmanager
 from roomkeys.client.resync import Resync
 from tests.harness.polling import until
 
+TIMEOUT = 20
+
 
 class Passes:
-    """Passes that end when they are told to."""
+    """Passes that each end with the next queued result."""
 
     def __init__(self) -> None:
         self.begun = 0
         self.running = 0
-        self.together = 0
-        self.anew: list[bool] = []
-        self.ends: asyncio.Queue[float | None] = asyncio.Queue()
+        self.most_at_once = 0
+        self.requested: list[bool] = []
+        self.results: asyncio.Queue[float | None] = asyncio.Queue()
 
-    async def run(self, anew: bool) -> float | None:
+    async def run(self, requested: bool) -> float | None:
         self.begun += 1
-        self.anew.append(anew)
+        self.requested.append(requested)
         self.running += 1
-        self.together = max(self.together, self.running)
-        again = await self.ends.get()
+        self.most_at_once = max(self.most_at_once, self.running)
+        result = await self.results.get()
         self.running -= 1
-        return again
+        return result
 
 
 @asynccontextmanager
 async def serving(passes: Passes) -> AsyncIterator[Resync]:
-    catch_up = Resync(passes.run)
+    resync = Resync()
     async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(catch_up.serve())
-        yield catch_up
+        task = tasks.create_task(resync.serve(passes.run))
+        yield resync
         task.cancel()
 
 
-async def test_calls_during_a_pass_are_one_pass_after_it_and_never_beside_it() -> None:
+async def test_requests_during_a_pass_cause_one_more_pass_after_it() -> None:
     passes = Passes()
-    async with serving(passes) as catch_up:
-        catch_up.call()
+    async with serving(passes) as resync:
+        resync.request()
         await until(lambda: passes.begun == 1)
         for _ in range(5):
-            catch_up.call()
-        passes.ends.put_nowait(None)
+            resync.request()
+        passes.results.put_nowait(None)
         await until(lambda: passes.begun == 2)
-        passes.ends.put_nowait(None)
-        await asyncio.wait_for(catch_up.done(), 20)
-    assert (passes.begun, passes.together) == (2, 1)
+        passes.results.put_nowait(None)
+        await asyncio.wait_for(resync.wait_complete(), TIMEOUT)
+    assert (passes.begun, passes.most_at_once) == (2, 1)
 
 
-async def test_it_is_done_only_after_the_pass_that_was_called_for_last() -> None:
+async def test_resync_is_complete_only_after_the_last_requested_pass() -> None:
     passes = Passes()
-    async with serving(passes) as catch_up:
-        catch_up.call()
+    async with serving(passes) as resync:
+        resync.request()
         await until(lambda: passes.begun == 1)
-        catch_up.call()
-        done = asyncio.ensure_future(catch_up.done())
-        passes.ends.put_nowait(None)
-        await asyncio.wait_for(catch_up.tried(), 20)
+        resync.request()
+        complete = asyncio.ensure_future(resync.wait_complete())
+        passes.results.put_nowait(None)
+        await asyncio.wait_for(resync.wait_attempted(), TIMEOUT)
         await until(lambda: passes.begun == 2)
-        assert not done.done()
-        passes.ends.put_nowait(None)
-        await asyncio.wait_for(done, 20)
+        assert not complete.done()
+        passes.results.put_nowait(None)
+        await asyncio.wait_for(complete, TIMEOUT)
 
 
-async def test_a_pass_that_fails_is_tried_again() -> None:
+async def test_a_failed_pass_is_repeated_after_its_pause() -> None:
     passes = Passes()
-    async with serving(passes) as catch_up:
-        catch_up.call()
-        passes.ends.put_nowait(0.001)
+    async with serving(passes) as resync:
+        resync.request()
+        passes.results.put_nowait(0.001)
         await until(lambda: passes.begun == 2)
-        passes.ends.put_nowait(None)
-        await asyncio.wait_for(catch_up.done(), 20)
-    assert passes.anew == [True, False]
+        passes.results.put_nowait(None)
+        await asyncio.wait_for(resync.wait_complete(), TIMEOUT)
+    assert passes.requested == [True, False]
 
 
-async def test_a_call_ends_the_pause_after_a_failure() -> None:
+async def test_a_request_ends_the_pause_after_a_failed_pass() -> None:
     passes = Passes()
-    async with serving(passes) as catch_up:
-        catch_up.call()
-        passes.ends.put_nowait(3600)
-        await asyncio.wait_for(catch_up.tried(), 20)
-        catch_up.call()
+    async with serving(passes) as resync:
+        resync.request()
+        passes.results.put_nowait(3600)
+        await asyncio.wait_for(resync.wait_attempted(), TIMEOUT)
+        resync.request()
         await until(lambda: passes.begun == 2)
-        passes.ends.put_nowait(None)
-        await asyncio.wait_for(catch_up.done(), 20)
-    assert passes.anew == [True, True]
+        passes.results.put_nowait(None)
+        await asyncio.wait_for(resync.wait_complete(), TIMEOUT)
+    assert passes.requested == [True, True]

@@ -1,4 +1,4 @@
-"""The subscriber's library: what is stored, who is told of it, and how it ends."""
+"""The client library: stored keys, change listeners, and closing."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ async def asking(site_rig: Rig) -> AsyncIterator[Asking]:
         yield made
 
 
-async def test_a_client_with_a_store_asks_only_for_what_is_newer(asking: Asking) -> None:
+async def test_a_client_with_a_store_requests_only_newer_keys(asking: Asking) -> None:
     await asking.rooms(room("r1", 3), room("r2", 5))
     store = Store(HeldKey("r1", key("r1", 3)), HeldKey("r2", key("r2", 4)))
     heard = await listened(asking, subjects.keys_sync(asking.site))
@@ -31,19 +31,19 @@ async def test_a_client_with_a_store_asks_only_for_what_is_newer(asking: Asking)
     assert heard.bodies == [{"have": {"r1": 3, "r2": 4}}]
 
 
-async def test_a_store_has_a_key_before_anybody_is_told_of_it(asking: Asking) -> None:
+async def test_a_key_is_stored_before_listeners_are_notified(asking: Asking) -> None:
     store = Store()
     async with RoomKeys(asking.client, "bob", asking.site, store=store) as keys:
-        saved_then: list[list[int]] = []
-        keys.on_change(lambda _: saved_then.append([item.version for item in store.saved]))
+        saved_when_notified: list[list[int]] = []
+        keys.on_change(lambda _: saved_when_notified.append([item.version for item in store.saved]))
         changes = keys.changes()
         await send(asking, "bob", *(("r1", key("r1", version)) for version in (1, 2, 1)))
-        told = [await asyncio.wait_for(anext(changes), PATIENCE) for _ in range(2)]
-    assert [item.version for item in told] == [1, 2]
-    assert saved_then == [[1], [1, 2]]
+        changed = [await asyncio.wait_for(anext(changes), PATIENCE) for _ in range(2)]
+    assert [item.version for item in changed] == [1, 2]
+    assert saved_when_notified == [[1], [1, 2]]
 
 
-async def test_a_key_that_cannot_be_stored_is_not_held_until_it_can(asking: Asking) -> None:
+async def test_a_key_that_cannot_be_stored_is_not_used_until_it_can(asking: Asking) -> None:
     await asking.rooms(room("r1", 7, past=[6]))
     store = Store()
     store.fails = True
@@ -57,7 +57,7 @@ async def test_a_key_that_cannot_be_stored_is_not_held_until_it_can(asking: Aski
         assert keys.held("r1") == [6, 7]
 
 
-async def test_a_key_that_was_sent_and_could_not_be_stored_comes_again(asking: Asking) -> None:
+async def test_a_sent_key_that_could_not_be_stored_is_fetched_again(asking: Asking) -> None:
     await asking.rooms(room("r1", 7))
     store = Store()
     async with RoomKeys(asking.client, "bob", asking.site, store=store) as keys:
@@ -70,16 +70,16 @@ async def test_a_key_that_was_sent_and_could_not_be_stored_comes_again(asking: A
         await until(lambda: keys.held("r1") == [7, 8], lambda: keys.held("r1"))
 
 
-async def test_a_key_is_told_of_once_also_if_it_is_said_to_be_in_use_later(asking: Asking) -> None:
+async def test_listeners_see_a_key_once_even_if_it_is_announced_as_in_use_later(asking: Asking) -> None:
     async with RoomKeys(asking.client, "bob", asking.site) as keys:
-        told: list[int] = []
-        keys.on_change(lambda held: told.append(held.version))
+        changed: list[int] = []
+        keys.on_change(lambda held: changed.append(held.version))
         await asking.rooms(room("r1", 7))
         assert await keys.key("r1", 7) == await keys.key("r1") == key("r1", 7)
-    assert told == [7]
+    assert changed == [7]
 
 
-async def test_iterators_and_searches_end_with_the_context_and_the_connection_stays(asking: Asking) -> None:
+async def test_leaving_ends_iterators_and_waits_and_keeps_the_connection_open(asking: Asking) -> None:
     await asking.rooms(room("r1", 7))
     async with RoomKeys(asking.client, "bob", asking.site) as keys:
         changes = keys.changes()
