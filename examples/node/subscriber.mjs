@@ -83,7 +83,7 @@ async function readMessages(subscription) {
     try {
       text = await read(roomId, message.json());
     } catch {
-      text = "something that is no sealed message"; // anybody may have published it
+      text = "not a sealed message"; // anybody may have published it
     }
     console.log(`room ${roomId}: ${text}`);
   }

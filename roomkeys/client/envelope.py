@@ -1,7 +1,7 @@
-"""Envelopes: messages sealed with a room's key, as they travel between members.
+"""Envelopes: messages sealed with a room's key, as members exchange them.
 
-AES-256-GCM with a nonce of 12 random bytes, the tag at the ciphertext's end and no additional data; the nonce
-and the ciphertext in standard base64.
+The cipher is AES-256-GCM with a nonce of 12 random bytes and no additional data. The ciphertext ends with the tag.
+Nonce and ciphertext are in standard base64.
 """
 
 from base64 import b64decode, b64encode
@@ -30,7 +30,7 @@ class EncryptedMessage(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A sealed message, decoded: the version of the key that opens it, and what it opens."""
+    """A decoded sealed message. `version` names the key that opens it."""
 
     version: int
     nonce: bytes = field(repr=False)
@@ -38,18 +38,18 @@ class Envelope:
 
 
 def read_envelope(sealed: EncryptedMessage | Mapping[str, Any] | bytes) -> Envelope:
-    """Read a sealed message, decoded from JSON or not yet; `InvalidEnvelope` if it is none."""
+    """Decode a sealed message, given as JSON bytes or as a mapping. Raises `InvalidEnvelope`."""
     document: Any = sealed
     if isinstance(sealed, bytes):
         try:
             document = orjson.loads(sealed)
         except orjson.JSONDecodeError:
-            raise InvalidEnvelope("it is no JSON") from None
+            raise InvalidEnvelope("not JSON") from None
     if not isinstance(document, Mapping):
-        raise InvalidEnvelope("it is no JSON object")
+        raise InvalidEnvelope("not a JSON object")
     version = document.get("version")
     if not is_version(version):
-        raise InvalidEnvelope("version must be a whole number that is not negative")
+        raise InvalidEnvelope("version must be a non-negative integer")
     nonce, ciphertext = _bytes(document, "nonce"), _bytes(document, "ciphertext")
     if len(nonce) != NONCE_BYTES:
         raise InvalidEnvelope(f"nonce must be {NONCE_BYTES} bytes")
@@ -57,7 +57,7 @@ def read_envelope(sealed: EncryptedMessage | Mapping[str, Any] | bytes) -> Envel
 
 
 def seal(key: RoomKey, plaintext: bytes) -> EncryptedMessage:
-    """Seal a message with a key, under a nonce of its own."""
+    """Seal a message with a key and a fresh random nonce."""
     nonce = token_bytes(NONCE_BYTES)
     ciphertext = AESGCM(key.secret).encrypt(nonce, plaintext, None)
     return {
@@ -68,7 +68,7 @@ def seal(key: RoomKey, plaintext: bytes) -> EncryptedMessage:
 
 
 def unseal(key: RoomKey, envelope: Envelope) -> bytes:
-    """Open a message with the key of its version; `DecryptionFailed` if it is not the one that sealed it."""
+    """Open a message with the key of its version. Raises `DecryptionFailed` if the key did not seal it."""
     try:
         return AESGCM(key.secret).decrypt(envelope.nonce, envelope.ciphertext, None)
     except InvalidTag:
@@ -82,4 +82,4 @@ def _bytes(document: Mapping[str, Any], name: str) -> bytes:
             return b64decode(value, validate=True)
     except ValueError:
         pass
-    raise InvalidEnvelope(f"{name} must be text in standard base64")
+    raise InvalidEnvelope(f"{name} must be a string in standard base64")

@@ -1,19 +1,19 @@
-"""The subscriber's errors: each says which key is missing, and why.
+"""The errors of the client library.
 
     RoomKeysError
-    ├── NotAnEnvelope         what is to be opened is no `{version, nonce, ciphertext}`
-    ├── NotOpened             the key of that version does not open it
-    └── KeyMissing            room_id, version (None: the one in use), reason, retryable
-        ├── NotRoomMember     `not_room_member`: this account is no member of the room, or there is none
-        ├── KeyNotAvailable   `key_not_available`: expired, or not in use yet
-        ├── TooManyRequests   `too_many_requests`: this account asks too often
-        ├── ServiceAway       `unavailable`: nobody answers, or not now
-        ├── NotStored         `not_stored`: the key came, but the program's own store failed
-        ├── NotAsked          `refused`: the service does not understand the question
-        ├── NotInTime         `timeout`: nothing came before the deadline
-        └── Ended             `ended`: the client was left meanwhile
+    ├── InvalidEnvelope           not `{version, nonce, ciphertext}`
+    ├── DecryptionFailed          the key of that version does not open the message
+    └── KeyMissing                room_id, version (None: the one in use), reason, retryable
+        ├── NotRoomMember         `not_room_member`: the account is not a member, or the room does not exist
+        ├── KeyNotAvailable       `key_not_available`: the version has expired, or is not in use yet
+        ├── TooManyRequests       `too_many_requests`: the account exceeds the key service's rate limit
+        ├── ServiceUnavailable    `unavailable`: the key service or its database does not answer
+        ├── KeyStoreFailed        `not_stored`: the key arrived, but the program's own store failed
+        ├── InvalidRequest        `refused`: the key service does not accept the request
+        ├── KeyTimeout            `timeout`: no key and no reply arrived before the deadline
+        └── ClientClosed          `ended`: the client was closed while a caller waited
 
-`retryable` is False where asking again is of no use. No error holds or quotes a key.
+`retryable` is False if asking again cannot help. No error contains or quotes a key.
 """
 
 from typing import ClassVar, Final, Self
@@ -22,15 +22,15 @@ from roomkeys.errors import FORBIDDEN, INTERNAL, NOT_FOUND, TOO_MANY_REQUESTS, U
 
 
 class RoomKeysError(Exception):
-    """What the subscriber's library raises."""
+    """The base class of the errors that the client library raises."""
 
 
 class InvalidEnvelope(RoomKeysError):
-    """What is to be opened has another shape; the message says what is wrong with it."""
+    """The message has the wrong shape; the text says what is wrong with it."""
 
 
 class DecryptionFailed(RoomKeysError):
-    """The message was sealed with another key than the one of the version that it names, or was changed."""
+    """The message was not sealed with the key of the version that it names, or it was changed since."""
 
     def __init__(self, version: int) -> None:
         super().__init__(f"key {version} does not open this message")
@@ -38,77 +38,77 @@ class DecryptionFailed(RoomKeysError):
 
 
 class KeyMissing(RoomKeysError):
-    """A key that is missing, and why; `retryable`: it may be there when it is asked for again."""
+    """A key is missing. `reason` is a stable word for the cause; `retryable`: asking again later may help."""
 
     reason: ClassVar[str]
-    _words: ClassVar[str]
+    _text: ClassVar[str]
 
     def __init__(self, room_id: str, version: int | None, *, retryable: bool = True) -> None:
         which = "key in use" if version is None else f"key {version}"
-        super().__init__(f"room {room_id}: no {which}: {self._words}")
+        super().__init__(f"room {room_id}: no {which}: {self._text}")
         self.room_id = room_id
         self.version = version
         self.retryable = retryable
 
     def copy(self) -> Self:
-        """Return an equal error for somebody else to raise: one that is raised twice mixes up its traces."""
+        """Return an equal error for another caller: one error raised twice would mix up the tracebacks."""
         return type(self)(self.room_id, self.version, retryable=self.retryable)
 
 
 class NotRoomMember(KeyMissing):
-    """This account is no member of the room, or there is no such room."""
+    """The account is not a member of the room, or the room does not exist."""
 
     reason = "not_room_member"
-    _words = "this account is no member of the room"
+    _text = "this account is not a member of the room"
 
 
 class KeyNotAvailable(KeyMissing):
-    """The version has expired, or is not in use yet, or the room has no key."""
+    """The version has expired or is not in use yet, or the room has no key."""
 
     reason = "key_not_available"
-    _words = "it has expired or is not in use yet"
+    _text = "it has expired or is not in use yet"
 
 
 class TooManyRequests(KeyMissing):
-    """This account asks too often."""
+    """The account exceeds the key service's rate limit."""
 
     reason = "too_many_requests"
-    _words = "this account asks too often"
+    _text = "this account sends too many requests"
 
 
 class ServiceUnavailable(KeyMissing):
-    """Nobody answers for the site, or nobody who can reach the database."""
+    """No key service answers for the site, or none that can reach its database."""
 
     reason = "unavailable"
-    _words = "the key service does not answer now"
+    _text = "the key service does not answer"
 
 
 class KeyStoreFailed(KeyMissing):
-    """The key came, but the program's own store did not take it."""
+    """The key arrived, but the program's own store did not save it."""
 
     reason = "not_stored"
-    _words = "the store did not take it"
+    _text = "the program's store did not save it"
 
 
 class InvalidRequest(KeyMissing):
-    """The service does not understand the question: the room's id is none, say."""
+    """The key service does not accept the request, for example because the room id is not a token."""
 
     reason = "refused"
-    _words = "the key service does not understand the question"
+    _text = "the request is not valid"
 
 
 class KeyTimeout(KeyMissing):
-    """Nothing came before the deadline, no answer either."""
+    """Neither the key nor a reply arrived before the deadline."""
 
     reason = "timeout"
-    _words = "nothing came before the deadline"
+    _text = "nothing arrived before the deadline"
 
 
 class ClientClosed(KeyMissing):
-    """The client was left while somebody waited."""
+    """The client was closed while the caller waited, or before."""
 
     reason = "ended"
-    _words = "the client has ended"
+    _text = "the client is closed"
 
 
 _BY_CODE: Final[dict[str, type[KeyMissing]]] = {
@@ -122,6 +122,6 @@ _FINAL: Final = (NotRoomMember, InvalidRequest)
 
 
 def missing(room_id: str, version: int | None, code: str) -> KeyMissing:
-    """Return the error that a code of the service stands for."""
+    """Return the error for an error code of the key service."""
     kind = _BY_CODE.get(code, InvalidRequest)
     return kind(room_id, version, retryable=not issubclass(kind, _FINAL))

@@ -1,4 +1,4 @@
-"""The examples, each as a reader runs it."""
+"""The examples, and the first program of docs/client.md, run as a reader would run them."""
 
 import re
 import sys
@@ -15,11 +15,11 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 PAGE = Path(__file__).parents[3] / "docs" / "client.md"
 
 
-def test_every_example_is_run_here() -> None:
+def test_this_file_runs_every_example() -> None:
     assert sorted(path.name for path in EXAMPLES.glob("*.py")) == ["asker.py", "producer.py", "subscriber.py"]
 
 
-async def test_the_producer_creates_a_room_and_removes_somebody(site_rig: Rig) -> None:
+async def test_the_producer_creates_a_room_and_removes_a_member(site_rig: Rig) -> None:
     await site_rig.users("alice", "bob")
     async with site_rig.worker():
         script = str(EXAMPLES / "producer.py")
@@ -30,7 +30,7 @@ async def test_the_producer_creates_a_room_and_removes_somebody(site_rig: Rig) -
     assert [version for version, _ in site_rig.keys("bob")] == [0]
 
 
-async def test_the_subscriber_reads_what_was_sealed_for_it_and_nothing_else(site_rig: Rig) -> None:
+async def test_the_subscriber_opens_messages_until_it_is_removed(site_rig: Rig) -> None:
     await site_rig.users("alice", "bob")
     room = {"roomId": "r1", "name": "general", "users": ["bob"], "requesterAccount": "alice"}
     script = str(EXAMPLES / "subscriber.py")
@@ -46,10 +46,10 @@ async def test_the_subscriber_reads_what_was_sealed_for_it_and_nothing_else(site
         await site_rig.ask("member.remove", {"roomId": "r1", "requester": "alice", "account": "bob"})
         await say(site_rig, "r1", "bob is gone")
         refused = await says(subscriber, "room r1: ")
-        assert refused == "room r1: no key 1: this account is no member of the room\n"
+        assert refused == "room r1: no key 1: this account is not a member of the room\n"
 
 
-async def test_the_asker_lists_the_rooms_of_an_account_and_how_they_stand(site_rig: Rig) -> None:
+async def test_the_asker_lists_an_accounts_rooms_with_versions_and_member_counts(site_rig: Rig) -> None:
     await site_rig.users("alice", "bob", "carol")
     room = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
     script = str(EXAMPLES / "asker.py")
@@ -71,9 +71,7 @@ async def say(site_rig: Rig, room_id: str, text: str) -> None:
     await site_rig.nc.publish(f"example.room.{room_id}.message", orjson.dumps(sealed))
 
 
-async def test_the_first_program_of_the_librarys_page_does_what_the_page_says(
-    site_rig: Rig, tmp_path: Path
-) -> None:
+async def test_the_first_program_of_the_guide_prints_what_the_guide_says(site_rig: Rig, tmp_path: Path) -> None:
     await site_rig.users("alice", "bob")
     program, printed = re.findall(r"^```(?:python)?\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)[:2]
     script = tmp_path / "first.py"

@@ -1,4 +1,4 @@
-"""The subscriber's library with a real worker: everybody opens everything, whenever they come."""
+"""The client library with a real worker: members open every message that they may."""
 
 import asyncio
 
@@ -16,22 +16,22 @@ ROTATIONS = 12
 
 
 async def sealed_now(rig: Rig) -> EncryptedMessage:
-    """Seal a message as other services do, with the key that the room's document says is in use."""
+    """Seal a message as other services do: with the key in use according to the room's document."""
     key = (await rig.room("r1"))["encKey"]
     return seal(RoomKey(key["ver"], key["priv"]), b"version %d" % key["ver"])
 
 
-async def test_whoever_comes_while_keys_rotate_opens_every_message(site_rig: Rig) -> None:
+async def test_clients_connecting_during_rotations_open_every_message(site_rig: Rig) -> None:
     await site_rig.users("alice", "bob", "carol")
     messages: list[EncryptedMessage] = []
 
-    async def talk() -> None:
+    async def send_and_rotate() -> None:
         for _ in range(ROTATIONS):
             messages.append(await sealed_now(site_rig))
             await site_rig.ask("key.rotate", {"roomId": "r1", "requester": "alice"})
         messages.append(await sealed_now(site_rig))
 
-    async def come_late(after: int) -> list[bytes]:
+    async def connect_late(after: int) -> list[bytes]:
         await until(lambda: len(messages) > after, lambda: len(messages))
         async with RoomKeys(site_rig.nc, "bob", site_rig.site) as keys:
             await until(lambda: len(messages) > ROTATIONS, lambda: len(messages))
@@ -40,13 +40,13 @@ async def test_whoever_comes_while_keys_rotate_opens_every_message(site_rig: Rig
     async with site_rig.worker():
         await site_rig.ask("create", ROOM)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(talk())
-            late = [tasks.create_task(come_late(after)) for after in range(ROTATIONS)]
+            tasks.create_task(send_and_rotate())
+            late = [tasks.create_task(connect_late(after)) for after in range(ROTATIONS)]
     expected = [b"version %d" % version for version in range(ROTATIONS + 1)]
     assert [task.result() for task in late] == [expected] * ROTATIONS
 
 
-async def test_whoever_was_removed_opens_what_was_said_before_and_nothing_after(site_rig: Rig) -> None:
+async def test_a_removed_member_opens_earlier_messages_and_no_later_ones(site_rig: Rig) -> None:
     await site_rig.users("alice", "bob", "carol")
     async with site_rig.worker():
         await site_rig.ask("create", ROOM)

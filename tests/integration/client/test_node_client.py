@@ -1,4 +1,4 @@
-"""The Node.js example: other people's NATS client and WebCrypto read what the worker's keys have sealed."""
+"""The Node.js example: another NATS client and WebCrypto open messages sealed with the worker's keys."""
 
 import os
 import shutil
@@ -27,13 +27,13 @@ UNREACHABLE = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT", "ENETUNREA
 
 @pytest.fixture(scope="session")
 def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy the example to a folder where what it needs is installed, as its lock file says."""
+    """Copy the example to a folder, and install what its lock file names."""
     npm, node = shutil.which("npm"), shutil.which("node")
     if npm is None or node is None:
-        pytest.skip("the Node.js client is tried only where node and npm are installed")
+        pytest.skip("the Node.js example needs node and npm")
     version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
     if int(version.lstrip("v").split(".")[0]) < OLDEST:
-        pytest.skip(f"the Node.js client needs node {OLDEST} or newer, here is {version.strip()}")
+        pytest.skip(f"the Node.js example needs node {OLDEST} or newer, not {version.strip()}")
     folder = tmp_path_factory.mktemp("node") / "client"
     shutil.copytree(NODE, folder, ignore=shutil.ignore_patterns("node_modules"))
     installed = subprocess.run(
@@ -45,14 +45,14 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=False,
     )
     if any(f"code {code}" in installed.stderr for code in UNREACHABLE):
-        pytest.skip("the Node.js client is tried only where npm reaches its registry")
+        pytest.skip("the Node.js example needs npm to reach its registry")
     assert installed.returncode == 0, installed.stderr
     return folder
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A site of its own, and the Node.js client over one transport."""
+    """A separate site, and the Node.js example over one transport."""
 
     made: Rig
     server: NatsServer
@@ -60,12 +60,12 @@ class Site:
     script: str
 
     def subscriber(self) -> AbstractAsyncContextManager[Process]:
-        """Run the client as bob."""
+        """Run the example as bob."""
         env = variables(self.made, NATS_URL=self.url)
         return running(self.script, "bob", env=env, program=shutil.which("node") or "node")
 
     async def say(self, text: str, key: dict[str, Any] | None = None, *, spoiled: bool = False) -> None:
-        """Seal a message with the key in use, or another one, and send it."""
+        """Seal a message with the key in use or a given one, and send it."""
         key = key or await self.key()
         nonce = os.urandom(12)
         ciphertext = bytearray(AESGCM(key["priv"]).encrypt(nonce, text.encode(), None))
@@ -82,7 +82,7 @@ class Site:
 async def node_site(
     request: pytest.FixtureRequest, node_folder: Path, tmp_path: Path, mongo_uri: str, database: str, site: str
 ) -> AsyncIterator[Site]:
-    """Set up a site whose server takes clients over TCP and over WebSocket."""
+    """Start a site whose server accepts clients over TCP and over WebSocket."""
     port = free_port()
     config = f'websocket {{ listen: "{HOST}:{port}", no_tls: true }}'
     async with (
@@ -94,7 +94,7 @@ async def node_site(
         yield Site(made, server, url, str(node_folder / "subscriber.mjs"))
 
 
-async def test_a_client_of_other_people_receives_fetches_and_opens(node_site: Site) -> None:
+async def test_the_node_client_receives_and_fetches_keys_and_opens_messages(node_site: Site) -> None:
     made = node_site.made
     room = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
     async with made.worker():
@@ -108,24 +108,26 @@ async def test_a_client_of_other_people_receives_fetches_and_opens(node_site: Si
         first = await node_site.key()
         await made.ask("member.remove", {"roomId": "r1", "requester": "alice", "account": "carol"})
         async with node_site.subscriber() as bob:
-            assert await says(bob, " key ") == "fetched key 1 of room r1\n", "the one in use, on its own"
+            assert await says(bob, " key ") == "fetched key 1 of room r1\n", (
+                "the key in use, fetched when it connects"
+            )
             await says(bob, "up to date as bob")
             await node_site.say("carol is gone")
             assert await says(bob, "room r1: ") == "room r1: carol is gone\n"
             await node_site.say("she was here", first)
-            assert await says(bob, " key ") == "fetched key 0 of room r1\n", "an older one, for a message"
+            assert await says(bob, " key ") == "fetched key 0 of room r1\n", "an older key, fetched for a message"
             assert await says(bob, "room r1: ") == "room r1: she was here\n"
             await node_site.say("spoiled", spoiled=True)
             assert await says(bob, "room r1: ") == "room r1: a message that key 1 does not open\n"
-            for nonsense in (b"", b"null", b"hello"):
-                await made.nc.publish("example.room.r1.message", nonsense)
-                assert await says(bob, "room r1: ") == "room r1: something that is no sealed message\n"
+            for malformed in (b"", b"null", b"hello"):
+                await made.nc.publish("example.room.r1.message", malformed)
+                assert await says(bob, "room r1: ") == "room r1: not a sealed message\n"
             await made.ask("member.remove", {"roomId": "r1", "requester": "alice", "account": "bob"})
             await node_site.say("bob is gone")
             assert await says(bob, "room r1: ") == "room r1: no key 2: not_room_member\n"
 
 
-async def test_a_client_of_other_people_catches_up_after_a_lost_connection(node_site: Site) -> None:
+async def test_the_node_client_catches_up_after_a_lost_connection(node_site: Site) -> None:
     made = node_site.made
     async with made.worker():
         await made.until_owned()

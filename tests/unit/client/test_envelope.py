@@ -1,4 +1,4 @@
-"""Envelopes: what was sealed is opened by its key, and nothing else is."""
+"""Envelopes: the key that sealed a message opens it, and no other key does."""
 
 from base64 import b64decode, b64encode
 from typing import Any
@@ -17,13 +17,13 @@ KEY = RoomKey(7, bytes(range(32)))
 
 
 @given(st.binary(max_size=300))
-def test_what_was_sealed_is_opened_decoded_or_not(text: bytes) -> None:
+def test_a_sealed_message_is_opened_from_a_mapping_and_from_json(text: bytes) -> None:
     sealed = seal(KEY, text)
     assert unseal(KEY, read_envelope(sealed)) == text
     assert unseal(KEY, read_envelope(orjson.dumps(sealed))) == text
 
 
-def test_the_envelope_is_aes_256_gcm_with_the_tag_at_the_end_and_no_additional_data() -> None:
+def test_the_cipher_is_aes_256_gcm_with_the_tag_at_the_end_and_no_additional_data() -> None:
     sealed = seal(KEY, b"hello")
     nonce, ciphertext = b64decode(sealed["nonce"]), b64decode(sealed["ciphertext"])
     assert list(sealed) == ["version", "nonce", "ciphertext"]
@@ -35,7 +35,7 @@ def test_no_nonce_is_used_twice() -> None:
     assert len({seal(KEY, b"")["nonce"] for _ in range(1000)}) == 1000
 
 
-def test_another_key_or_a_changed_message_is_not_opened() -> None:
+def test_another_key_or_a_changed_message_fails_to_decrypt() -> None:
     sealed = seal(KEY, b"hello")
     with pytest.raises(DecryptionFailed, match=r"^key 7 does not open this message$"):
         unseal(RoomKey(7, bytes(32)), read_envelope(sealed))
@@ -49,7 +49,7 @@ def test_another_key_or_a_changed_message_is_not_opened() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "what"),
+    ("change", "field"),
     [
         ({"version": None}, "version"),
         ({"version": True}, "version"),
@@ -63,12 +63,12 @@ def test_another_key_or_a_changed_message_is_not_opened() -> None:
         ({"ciphertext": 5}, "ciphertext"),
     ],
 )
-def test_what_is_no_envelope_is_said_to_be_none(change: dict[str, Any], what: str) -> None:
-    with pytest.raises(InvalidEnvelope, match=f"^{what} must be"):
+def test_a_malformed_field_is_named_in_the_error(change: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidEnvelope, match=f"^{field} must be"):
         read_envelope({**seal(KEY, b""), **change})
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"nonsense", b"\xff"])
-def test_what_is_no_json_object_is_no_envelope(data: bytes) -> None:
+def test_bytes_that_are_not_a_json_object_are_refused(data: bytes) -> None:
     with pytest.raises(InvalidEnvelope, match="JSON"):
         read_envelope(data)
