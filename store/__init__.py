@@ -1,5 +1,5 @@
-"""MongoDB: memberships, room keys, cursors, the outbox, leases.
+"""MongoDB: plain functions over a `Database` that read and write rooms, memberships, leases and the outbox.
 
-One file a collection's concern, plain functions over a `Database`. Everything is read from and written to the
-primary with majority concerns, whatever the URI says; driver errors leave this package as `roomkeys.errors`.
+Everything is read from the primary and written with majority concern, whatever the URI says. Errors of the drivers
+leave this package as `roomkeys.errors`; nothing here may decide a rule or use NATS.
 """

@@ -1,7 +1,8 @@
-"""The connection to MongoDB, and the one place that knows which of the two drivers is in use.
+"""The connection to MongoDB, over either of two drivers.
 
-Motor and PyMongo's `AsyncMongoClient` differ in what is awaited: `aggregate` is a coroutine in PyMongo and not in
-Motor, `start_session` the other way round. (pitfalls.md, item 25)
+Motor and PyMongo's `AsyncMongoClient` differ in what has to be awaited: `aggregate` is a coroutine in PyMongo and
+not in Motor, and `start_session` the other way round. Apart from this file, only `store/transaction.py` knows
+which driver is in use. (docs/pitfalls.md, item 25)
 """
 
 import asyncio
@@ -22,22 +23,22 @@ Driver = Literal["motor", "pymongo"]
 Document = dict[str, Any]
 
 EVERYTHING: Final = 1_000_000
-"""A cursor's batch size that lets the first reply carry all that fits one message, not 101 documents."""
+"""A batch size with which the first reply has as many documents as fit one message, not only 101."""
 
 DURABLE: Final = WriteConcern("majority", j=True)
-"""What every write waits for. (design.md, rule b)"""
+"""What every write waits for. (docs/design.md, rule b)"""
 
 IN_TRANSACTIONS: Final[dict[str, Any]] = {
     "read_concern": ReadConcern("snapshot"),
     "write_concern": DURABLE,
     "read_preference": ReadPreference.PRIMARY,
 }
-"""How transactions read and write, whatever the URI says: a session does not take it from the database."""
+"""How transactions read and write, whatever the URI says. Sessions do not inherit this from the database."""
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A database, over either driver. Collections are the drivers' own, hence untyped."""
+    """A database over either driver. Its collections and sessions are the driver's, and so are untyped."""
 
     client: Any = field(repr=False)
     db: Any = field(repr=False)
@@ -47,7 +48,7 @@ class Database:
         return self.db[collection]
 
     async def start_session(self) -> Any:
-        """Start a causally consistent session; its owner ends it with `end_session`."""
+        """Start a causally consistent session. The caller ends it with `end_session`."""
         with translated():
             if self.driver == "motor":
                 return await self.client.start_session(causal_consistency=True)
@@ -56,7 +57,7 @@ class Database:
     async def aggregate(
         self, collection: str, pipeline: Sequence[Document], session: Any = None
     ) -> list[Document]:
-        """Run a pipeline and return all that comes out of it."""
+        """Run a pipeline and return all its results."""
         options = {"session": session, "batchSize": EVERYTHING}
         with translated():
             if self.driver == "motor":
@@ -76,7 +77,10 @@ class Database:
         sort: str | None = None,
         limit: int = 0,
     ) -> list[Document]:
-        """Return all documents that match, or the first `limit` by the field `sort`, in as few replies as fit."""
+        """Return all documents that match, in as few replies as possible.
+
+        `sort` names a field to sort by, and `limit`, unless it is 0, is the most documents to return.
+        """
         with translated():
             cursor = self.db[collection].find(
                 query, projection, session=session, batch_size=EVERYTHING, limit=limit
@@ -87,7 +91,7 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         if self.driver == "motor":
-            await asyncio.to_thread(self.client.close)  # it takes its leave of the server, and waits for it
+            await asyncio.to_thread(self.client.close)  # blocks: it ends its sessions on the server
         else:
             await self.client.close()
 
@@ -101,7 +105,7 @@ def connect(
     password: str | None = None,
     listeners: Sequence[CommandListener] = (),
 ) -> Database:
-    """Return the database; no connection is made before the first call."""
+    """Return the database called `name`. The first connection is made with the first call, not here."""
     options: dict[str, Any] = {
         "appname": "room-worker",
         "event_listeners": list(listeners),
@@ -114,7 +118,7 @@ def connect(
     client: Any = AsyncIOMotorClient(uri, **options) if driver == "motor" else AsyncMongoClient(uri, **options)
     db = client.get_database(
         name,
-        # Another program's date may be none of Python's: it must not hide the documents beside it.
+        # Other programs may store dates that Python cannot represent. They must not fail a whole query.
         codec_options=CodecOptions(tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO),
         read_preference=ReadPreference.PRIMARY,
         read_concern=ReadConcern("majority"),
@@ -124,5 +128,5 @@ def connect(
 
 
 def session_id(session: Any) -> UUID:
-    """Return the id by which the server knows the session, for whoever may have to kill it."""
+    """Return the id of the session on the server, with which another replica can kill it."""
     return UUID(bytes=bytes(session.session_id["id"]))

@@ -1,4 +1,7 @@
-"""How rooms, memberships and rows look as documents. (contract.md, section 5)"""
+"""Rooms, memberships and membership reasons as documents. (docs/contract.md, section 5)
+
+Other systems write to these collections too, so the functions that read accept any type in any field.
+"""
 
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -6,7 +9,7 @@ from typing import Any, Final
 from uuid_utils import uuid7
 
 from roomkeys.decisions.decision import MembershipReason, RoomCreation
-from roomkeys.keys import KEY_BYTES, UNUSED, KeyRecord, RoomKey
+from roomkeys.keys import EXACT_INTEGERS, KEY_BYTES, UNUSED, KeyRecord, RoomKey
 from roomkeys.membership import UNSET_FLAGS, Kind, Member, Membership, Room, User
 from store.database import Document
 
@@ -18,14 +21,13 @@ KEYS_PROJECTION: Final = {
     "keyRotation.current": 1,
     "keyRotation.staged": 1,
 }
-"""What a `KeyRecord` is read from: not the replaced keys, which may be many."""
+"""The fields that a `KeyRecord` is read from; without the replaced keys, which can be many."""
 
-VERSIONS: Final = 2**53
-"""Beyond this other systems' numbers are no versions: a double no longer holds them exactly."""
+VERSIONS: Final = EXACT_INTEGERS
 
 
 def new_id() -> str:
-    """Return a UUIDv7 as 32 lowercase hex digits, the `_id` of subscriptions and room_members."""
+    """Return a UUIDv7 as 32 lowercase hexadecimal digits: a new `_id` of `subscriptions` or `room_members`."""
     return uuid7().hex
 
 
@@ -40,7 +42,7 @@ def key_document(key: RoomKey) -> Document:
 
 
 def room_key(document: object) -> RoomKey | None:
-    """Read a key from `{ver, priv}`; None where there is none that could be used."""
+    """Return the key in `{ver, priv}`, or None if there is no usable one."""
     version = key_version(document)
     secret = document.get("priv") if isinstance(document, dict) else None
     if version is None or not isinstance(secret, bytes) or len(secret) != KEY_BYTES:
@@ -49,19 +51,19 @@ def room_key(document: object) -> RoomKey | None:
 
 
 def key_version(document: object) -> int | None:
-    """Read the version of a key, also of one that could not be used; other systems may store a double."""
+    """Return the version in `{ver, …}`, even if the key itself is not usable. Other systems may store a double."""
     version = document.get("ver") if isinstance(document, dict) else None
     if isinstance(version, float) and version.is_integer():
         version = int(version)
-    return version if isinstance(version, int) and 0 <= version < VERSIONS else None
+    return version if isinstance(version, int) and 0 <= version < EXACT_INTEGERS else None
 
 
 def key_record(document: Document) -> KeyRecord:
-    """Read what a room's document says about its keys.
+    """Return what a room's document says about its keys.
 
-    `encKey` counts as current only while it is what this worker last settled. One that somebody else wrote
-    is kept among the replaced keys if its version is above all of ours, or was when the staged key was made;
-    else its bytes would be a second key for a version that is ours.
+    `encKey` is the current key only while it is the key that this worker settled last. A foreign `encKey`, which
+    another program wrote, is one of the replaced keys if its version is above all of this worker's, or was so when
+    the staged key was made. Otherwise it would be a second key with a version that this worker has used.
     """
     rotation = document.get("keyRotation")
     if not isinstance(rotation, dict):
@@ -86,7 +88,7 @@ def key_record(document: Document) -> KeyRecord:
 
 
 def _between(ours: RoomKey | None, foreign: RoomKey, staged: RoomKey | None) -> bool:
-    """Tell whether the key came after our last one, and our next one after it."""
+    """Tell whether the foreign version lies between this worker's last settled one and its staged one."""
     return (
         staged is not None
         and foreign.version < staged.version
@@ -95,15 +97,19 @@ def _between(ours: RoomKey | None, foreign: RoomKey, staged: RoomKey | None) -> 
 
 
 def room(document: Document, orgs: frozenset[str]) -> Room:
-    """Read a room."""
+    """Return a room; `orgs` are the ids of the orgs that are its members."""
     name, kind, site = (str(document.get(field) or "") for field in ("name", "type", "siteId"))
-    counts = (document.get(field) for field in ("userCount", "appCount"))
-    size = sum(int(count) for count in counts if isinstance(count, int | float) and 0 <= count < VERSIONS)
+    size = sum(count(document.get(field)) for field in ("userCount", "appCount"))
     return Room(document["_id"], name, kind, site, orgs, key_record(document), size)
 
 
+def count(value: object) -> int:
+    """Return a stored number of members, or 0 if the value is not one."""
+    return int(value) if isinstance(value, int | float) and 0 <= value < EXACT_INTEGERS else 0
+
+
 def user(document: Document) -> User | None:
-    """Read a user; None where the document names no account."""
+    """Return a user, or None if the document has no account."""
     if not isinstance(document.get("account"), str):
         return None
     text = {field: str(document.get(field) or "") for field in ("engName", "chineseName", "sectId", "deptId")}
@@ -112,7 +118,7 @@ def user(document: Document) -> User | None:
 
 
 def member(document: Document) -> Member | None:
-    """Read what a decision needs of a membership; None where the document names no account."""
+    """Return what a decision needs to know about a membership, or None if the document has no account."""
     who, roles = document.get("u"), document.get("roles")
     if not isinstance(who, dict) or not isinstance(who.get("account"), str):
         return None
@@ -121,7 +127,7 @@ def member(document: Document) -> Member | None:
 
 
 def room_document(room: Room, creation: RoomCreation, users: int, apps: int) -> Document:
-    """Return a new room; its `encKey` comes once its members were sent version 0."""
+    """Return the document of a new room with these counts of members. Its `encKey` comes with the first settle."""
     document: Document = {
         "_id": room.id,
         "name": room.name,
@@ -140,7 +146,7 @@ def room_document(room: Room, creation: RoomCreation, users: int, apps: int) -> 
 
 
 def membership_document(membership: Membership) -> Document:
-    """Return a new subscription."""
+    """Return the document of a new membership in `subscriptions`."""
     document: Document = {
         "_id": membership.id,
         "u": {"_id": membership.user_id, "account": membership.account, "isBot": membership.is_bot},
@@ -160,7 +166,7 @@ def membership_document(membership: Membership) -> Document:
 
 
 def reason_fields(reason: MembershipReason) -> dict[str, Any]:
-    """Return what a new `room_members` row holds besides its room, type and id."""
+    """Return the fields of a new document of `room_members`, besides its room, type and id."""
     fields: dict[str, Any] = {"_id": new_id(), "ts": date(reason.at_ms)}
     if reason.account is not None:
         fields["member.account"] = reason.account

@@ -1,7 +1,7 @@
-"""What the driver's errors mean for the loop: try again at once, wait and try again, or nobody knows.
+"""What the drivers' errors mean: a write conflict, a failure that passes, or one that is not known to pass.
 
-The driver's own errors never leave this package, not even as a cause: their texts and details quote the
-documents of a failed write, key bytes included.
+The drivers' own errors never leave this package, not even as a cause. Their texts and details quote the documents
+of a failed write, including key bytes. (docs/design.md, invariant 9)
 """
 
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ from pymongo.errors import (
 from roomkeys.errors import TransientError, Unexpected, WriteConflict
 
 _WRITE_CONFLICT: Final = 112
-# Server errors that pass once the operator, an election or a slow disk has done its part. An event is never
-# given up for them, a missing permission included.
+# Server errors that pass when an operator acts, an election ends or a disk catches up. No event is given up for
+# them; that includes a missing permission.
 _PASSING_CODES: Final = frozenset(
     {
         6,  # HostUnreachable
@@ -66,7 +66,10 @@ _PASSING_TYPES: Final = (ConnectionFailure, ExecutionTimeout, WTimeoutError, Wai
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Translate driver errors into `roomkeys.errors`; the new error names only the kind and the code."""
+    """Translate the drivers' errors into `roomkeys.errors`. The new error names only the kind and the code.
+
+    `WriteConflict`: nothing was written. `TransientError`: the cause passes. `Unexpected`: it may or may not pass.
+    """
     try:
         yield
     except BSONError as error:
@@ -75,15 +78,15 @@ def translated() -> Iterator[None]:
         label = f"{type(error).__name__} {_code(error) or ''}".strip()
         if is_conflict(error):
             raise WriteConflict(label) from None
-        if is_passing(error):
+        if is_transient(error):
             raise TransientError(label) from None
         raise Unexpected(label) from None
 
 
 def is_conflict(error: PyMongoError) -> bool:
-    """Tell whether the server refused a transaction that may succeed at once: nothing of it was written.
+    """Tell whether the server refused a transaction that may succeed if it is retried at once.
 
-    Another writer was faster, or a collection or index has just been made.
+    Nothing of it was written. Another writer was faster, or a collection or index has just been created.
     """
     if isinstance(error, ConnectionFailure):
         return False
@@ -91,8 +94,8 @@ def is_conflict(error: PyMongoError) -> bool:
     return refused or _WRITE_CONFLICT in _codes(error)
 
 
-def is_passing(error: PyMongoError) -> bool:
-    """Tell whether waiting helps."""
+def is_transient(error: PyMongoError) -> bool:
+    """Tell whether the cause passes, so that waiting helps."""
     return (
         isinstance(error, _PASSING_TYPES)
         or error.has_error_label("TransientTransactionError")

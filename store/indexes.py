@@ -1,4 +1,4 @@
-"""Collections and indexes, made at start-up; what exists already is left alone. (contract.md, section 5)"""
+"""Collections and indexes, created at start-up unless they exist. (docs/contract.md, section 5)"""
 
 from typing import Final
 
@@ -10,9 +10,9 @@ from store.errors import translated
 from store.leases.lease import CURSORS
 from store.writes.outbox import OUTBOX
 
-# The org indexes are this worker's own: without them an org's people are found by reading every user, and
-# with the account in them they come in its order, page by page. So is the index that begins with a membership's
-# account: without it an account's rooms are found by reading every membership.
+# Some indexes serve only this worker. Without those on `sectId` and `deptId`, finding the users of an org reads
+# every user; with the account in them, the users come in order of accounts. Without the one that begins with
+# `u.account`, finding the rooms of an account reads every membership.
 INDEXES: Final = {
     "subscriptions": [
         IndexModel([("roomId", ASCENDING), ("u.account", ASCENDING)], unique=True),
@@ -29,7 +29,7 @@ INDEXES: Final = {
 }
 
 
-# Transactions write to these; a collection that comes into being meanwhile makes others start over.
+# Transactions write to these. Creating a collection while transactions run makes them fail with a conflict.
 _COLLECTIONS: Final = ("rooms", OUTBOX, CURSORS)
 
 _NAMESPACE_EXISTS: Final = 48

@@ -1,7 +1,7 @@
-"""A transaction as data: looks and bulks of writes that go to the server in one go, one after the other.
+"""A transaction as data: a list of checks and bulk writes that are carried out in order and committed.
 
-Motor hands every call to a thread. A transaction that is made call by call changes threads twice a command, which
-takes as long as the command itself; one that is data changes threads once.
+Motor hands every call to a thread. A transaction that is made call by call would change threads twice per command,
+which takes as long as the command itself. One that is data changes threads once.
 """
 
 import asyncio
@@ -19,14 +19,14 @@ from store.errors import translated
 Write = InsertOne[Document] | UpdateOne | UpdateMany | DeleteMany
 
 _THREADS: Final = ThreadPoolExecutor(32, thread_name_prefix="transaction")
-"""Threads for as many partitions' transactions at once; they are made as they are needed."""
+"""One thread per transaction that runs at the same time; threads are created when they are needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
-    """Writes to one collection, in no order: one command for each kind of write among them.
+    """Writes to one collection, in any order: one command per kind of write.
 
-    `unmatched` is raised where an update finds no document; without it that is no error.
+    `unmatched` is raised if an update finds no document. Without it, that is not an error.
     """
 
     collection: str
@@ -34,17 +34,17 @@ class Bulk:
     unmatched: Exception | None = None
 
     def check(self, written: BulkWriteResult) -> None:
-        """Raise `unmatched` if an update has found no document."""
+        """Raise `unmatched` if an update found no document."""
         if self.unmatched is not None and written.matched_count != len(self.writes):
             raise self.unmatched
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Documents that a transaction reads before it writes them; `check` raises if they are not as they should be.
+    """Documents that a transaction reads before it writes them. `check` raises if they are not as expected.
 
-    Whoever else writes one of them from then on is a conflict. For many documents this costs the server less
-    than updates that look for themselves: it plans every filter but a bare `_id`.
+    If another writer changes one of them from then on, the transaction fails with a conflict. For many documents
+    this costs the server less than updates with filters: it plans every filter other than a bare `_id`.
     """
 
     collection: str
@@ -57,10 +57,10 @@ Step = Bulk | Look
 
 
 async def commit(database: Database, session: Any, steps: Sequence[Step]) -> None:
-    """Take the steps in their order and commit them, all or none; a bulk without writes is no command.
+    """Carry out the steps in order and commit them, all or none. A bulk without writes sends no command.
 
-    `WriteConflict`: nothing was written. `TransientError`: perhaps it was. An error that a step's `check` raises:
-    nothing was written.
+    After a `WriteConflict`, or an error that a `check` raises, nothing was written. After a `TransientError`, the
+    transaction may or may not have been committed.
     """
     wanted: list[Step] = [step for step in steps if isinstance(step, Look) or step.writes]
     with translated():
@@ -110,7 +110,10 @@ def _write(db: Any, session: Any, steps: Sequence[Step]) -> None:
 
 
 async def wait_despite_cancellation(work: asyncio.Future[Any]) -> None:
-    """Wait until the work is done, however it ends; a cancellation meanwhile counts once it is."""
+    """Wait until the work is done, however it ends. Cancellation of the caller takes effect only then.
+
+    Errors of the work are not raised here; `work.result()` does that.
+    """
     cancelled: asyncio.CancelledError | None = None
     while not work.done():
         try:
@@ -118,6 +121,6 @@ async def wait_despite_cancellation(work: asyncio.Future[Any]) -> None:
         except asyncio.CancelledError as error:
             cancelled = error
     if not work.cancelled():
-        work.exception()  # asyncio tells the log of one that nobody has looked at, and that may quote a key
+        work.exception()  # asyncio would log an error that was not retrieved, and the log must not quote a key
     if cancelled is not None:
         raise cancelled

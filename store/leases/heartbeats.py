@@ -1,7 +1,7 @@
-"""Replicas: who is alive, by the database's clock.
+"""Heartbeats: which replicas are alive, by the database's clock.
 
-Each replica keeps one heartbeat document of its own, apart from the cursors: a heartbeat on a cursor document
-would make its transactions conflict. (pitfalls.md, item 31)
+Each replica has one heartbeat document, separate from the cursors. A heartbeat in a cursor document would conflict
+with the transactions of its own replica. (docs/pitfalls.md, item 31)
 """
 
 from dataclasses import dataclass
@@ -15,14 +15,17 @@ REPLICAS: Final = "room_worker_replicas"
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """A replica of a site and how long ago it gave a sign of life, in milliseconds."""
+    """A replica of a site, and how long ago its last heartbeat was (milliseconds, by the database's clock).
+
+    `silent_ms` is negative if the heartbeat is in the future, as after a failover to a server with a slower clock.
+    """
 
     id: str
     silent_ms: float
 
 
 async def heartbeat(database: Database, site: str, replica: str) -> None:
-    """Give a sign of life, stamped by the database's clock."""
+    """Write the replica's heartbeat, stamped with the database's clock."""
     with translated():
         await database[REPLICAS].update_one(
             {"_id": replica}, [{"$set": {"site": site, "beat": "$$NOW"}}], upsert=True
@@ -30,13 +33,13 @@ async def heartbeat(database: Database, site: str, replica: str) -> None:
 
 
 async def leave(database: Database, replica: str) -> None:
-    """Give no more signs of life."""
+    """Delete the replica's heartbeat, so that it counts as gone at once."""
     with translated():
         await database[REPLICAS].delete_one({"_id": replica})
 
 
 async def prune(database: Database, site: str, silent_ms: int) -> None:
-    """Forget the replicas that have been silent for so long that nobody asks for them."""
+    """Delete the heartbeats of replicas that have been silent for longer than `silent_ms`."""
     with translated():
         await database[REPLICAS].delete_many(
             {"site": site, "$expr": {"$gt": [{"$subtract": ["$$NOW", "$beat"]}, silent_ms]}}
@@ -44,7 +47,7 @@ async def prune(database: Database, site: str, silent_ms: int) -> None:
 
 
 async def replicas(database: Database, site: str) -> list[Replica]:
-    """Return the site's replicas, by id."""
-    silence = {"_id": 1, "silent": {"$subtract": ["$$NOW", "$beat"]}}
-    found = await database.find(REPLICAS, {"site": site}, silence)
+    """Return the site's replicas, in order of their ids."""
+    fields = {"_id": 1, "silent": {"$subtract": ["$$NOW", "$beat"]}}
+    found = await database.find(REPLICAS, {"site": site}, fields)
     return sorted((Replica(item["_id"], item["silent"]) for item in found), key=lambda replica: replica.id)

@@ -1,4 +1,7 @@
-"""Slices: what an event with many memberships touches, read some accounts at a time. (design.md, rule e)"""
+"""What an event in slices touches, read some accounts at a time. (docs/design.md, rule e)
+
+All reads are in the session of the lease, which is passed as `session`.
+"""
 
 from typing import Any
 
@@ -10,7 +13,10 @@ from store.database import Database, Document
 
 
 async def all_known(database: Database, event: Sliceable, session: Any, most: int) -> bool:
-    """Tell whether everybody whom the event names is a user or, where they are to leave, still a member."""
+    """Tell whether every account that the event names is a user or, in a removal, a member whose user is gone.
+
+    `most` is the number of accounts per query.
+    """
     removes = isinstance(event, Remove)
     named = [account for account in event.accounts if removes or not is_bot(account)]
     for start in range(0, len(named), most):
@@ -28,9 +34,10 @@ async def _all_members(database: Database, room_id: str, accounts: list[str], se
 
 
 async def next_accounts(database: Database, event: Sliceable, after: str, session: Any, most: int) -> list[str]:
-    """Return the first `most` accounts, in order, that the event touches and that come after `after`.
+    """Return, in order, the first `most` accounts after `after` that the event touches.
 
-    They are those that it names, the people of its orgs and, where the first org joins a room, every member.
+    It touches the accounts that it names, the users of its orgs and, if it adds the first org of a room, every
+    member of the room.
     """
     found = {account for account in event.accounts if account > after}
     orgs = [event.org] if isinstance(event, Remove) else list(event.orgs)
@@ -46,7 +53,7 @@ async def next_accounts(database: Database, event: Sliceable, after: str, sessio
 
 
 async def rows_to_clear(database: Database, event: Sliceable, session: Any, most: int) -> list[str]:
-    """Return the ids of up to `most` individual rows that go with the room's last org."""
+    """Return the ids of up to `most` individual reasons that have to be deleted with the room's last org."""
     if not isinstance(event, Remove) or await _orgs_of(database, event.room_id, session) != {event.org}:
         return []
     query = {"rid": event.room_id, "member.type": INDIVIDUAL}

@@ -1,1 +1,4 @@
-"""What the worker writes: apply, settle and the outbox, each in one fenced transaction."""
+"""What the worker writes: apply, settle and the outbox, each in one transaction that begins with the fence.
+
+Nothing here may decide what is written: that is data from `roomkeys.decisions`.
+"""

@@ -1,8 +1,9 @@
 """Settle: one transaction in which staged keys become current.
 
-Only after the broker confirmed that it took the key for every member. `encKey` is what other services seal
-messages with; `keyRotation.past` keeps every replaced key for as long as members may ask for it. A room that
-was to rotate again in the meantime has its next key staged in the same transaction.
+It comes only after the broker has confirmed the key for every member. `encKey` is the key that other services seal
+messages with. `keyRotation.past` keeps every replaced key for as long as members may ask for it. A room that has
+rotated again in the meantime gets its next key staged in the same transaction. (docs/design.md, rules b and f, and
+invariant 3)
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +21,7 @@ from store.transaction import Bulk, Look, commit
 from store.writes.outbox import delete_bulk
 
 PAST_KEYS: Final = 512
-"""The most replaced keys that a room keeps within its grace period; beyond that the oldest go."""
+"""The most replaced keys that a room keeps within their grace period. Beyond it the oldest are deleted."""
 
 
 async def settle(
@@ -45,25 +46,25 @@ async def settle(
         for room_id, record in records.items()
         if (staged := record.staged) is not None
     ]
-    rooms = (_as_read(records), Bulk("rooms", writes))
+    rooms = (_unchanged(records), Bulk("rooms", writes))
     await commit(database, lease.session, [fence(lease), *rooms, delete_bulk(paid)])
 
 
-def _as_read(records: Mapping[str, KeyRecord]) -> Look:
-    """Return the look that finds each room as it was read: nobody has put another key in use of since."""
+def _unchanged(records: Mapping[str, KeyRecord]) -> Look:
+    """Return the check that no other program has put a key in use since the rooms were read."""
 
     def check(rooms: Sequence[Document]) -> None:
-        if sum(_is_as_read(room, records[room["_id"]]) for room in rooms) != len(records):
-            raise TransientError("a room's keys were written by another program")
+        if sum(_is_unchanged(room, records[room["_id"]]) for room in rooms) != len(records):
+            raise TransientError("another program has written the keys of a room")
 
     fields = {"encKey.ver": 1, "keyRotation.staged.ver": 1}
     return Look("rooms", {"_id": {"$in": list(records)}}, fields, check)
 
 
-def _is_as_read(room: Document, record: KeyRecord) -> bool:
-    """Tell whether the key is still staged, and in use what was when it was read.
+def _is_unchanged(room: Document, record: KeyRecord) -> bool:
+    """Tell whether the key is still staged and the version in use is the one that was read.
 
-    Where that was above the staged key it is left alone, whatever it is by now.
+    If the record is superseded, the key in use is not overwritten, so it may be any by now.
     """
     rotation, in_use = room.get("keyRotation"), key_version(room.get("encKey"))
     staged = key_version(rotation.get("staged")) if isinstance(rotation, dict) else None
@@ -73,9 +74,9 @@ def _is_as_read(room: Document, record: KeyRecord) -> bool:
 
 
 def promotion(record: KeyRecord, staged: RoomKey, following: RoomKey | None, *, until_ms: int) -> Document:
-    """Return the update that makes the staged key current and keeps those it replaces.
+    """Return the update of a room that makes the staged key current and keeps the keys that it replaces.
 
-    Where somebody else's key of a higher version is in use it stays so, until the following key settles.
+    If another program has put a higher version in use, that key stays in use until the following key settles.
     """
     until = date(until_ms)
     replaced = [key for key in record.replaced if not record.superseded or key.version < staged.version]
@@ -92,7 +93,7 @@ def promotion(record: KeyRecord, staged: RoomKey, following: RoomKey | None, *, 
 
 
 def _in_use(key: RoomKey, replaced: Sequence[RoomKey], until: datetime) -> Document:
-    """Return `encKey`, with the key before it."""
+    """Return `encKey`, which also has the key before it. (docs/contract.md, section 5)"""
     in_use: Document = {"priv": key.secret, "ver": key.version}
     if replaced:
         before = replaced[-1]

@@ -218,15 +218,15 @@ async def test_a_key_put_in_use_by_another_program_after_the_look_is_a_conflict(
 ) -> None:
     lease, place = await founded(store, "bob")
     applied = await apply_batch(store, lease, place, [rotate(2, "r1")])
-    as_read = settle._is_as_read
+    unchanged = settle._is_unchanged
     theirs = {"priv": bytes(32), "ver": 9}
 
     def meanwhile(found: Document, record: KeyRecord) -> bool:
         with MongoClient[Document](store.uri) as other:
             other[store.name].rooms.update_one({"_id": "r1"}, {"$set": {"encKey": theirs}})
-        return as_read(found, record)
+        return unchanged(found, record)
 
-    monkeypatch.setattr(settle, "_is_as_read", meanwhile)
+    monkeypatch.setattr(settle, "_is_unchanged", meanwhile)
     with pytest.raises(WriteConflict):
         await settle_batch(store, lease, applied)
     assert (await room(store))["encKey"] == theirs
