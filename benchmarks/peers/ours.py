@@ -19,11 +19,14 @@ from store.reads.snapshot import load_rooms
 from worker.broker import connection as brokers
 from worker.broker.connection import Broker
 from worker.broker.fanout import Fanout
+from worker.clock import now_ms
+from worker.limits import Limits
 from worker.pipeline.deliver import Publisher
-from worker.pipeline.large_rooms import BIG_ROOM, CONCURRENT_PASSES, LargeRooms, PassContext
+from worker.pipeline.large_rooms import LargeRooms, PassContext
 from worker.settings import read_settings
 
 _SITE: Final = "measure"
+_LIMITS: Final = Limits()
 _Step = Callable[[], Awaitable[int]]
 
 
@@ -33,7 +36,7 @@ class Ours:
 
     database: Database
     broker: Broker
-    courier: Publisher
+    publisher: Publisher
     lease: Lease
 
     async def send(self, asked: dict[str, Any]) -> _Step:
@@ -42,9 +45,8 @@ class Ours:
         event = RoomKeyEvent(room_id, RoomKey.generate(asked["version"]))
 
         async def sent() -> int:
-            mark = self.broker.breaks
-            await self.courier.fanout.send({room_id: marshal(event, 0)}, {room_id: recipients})
-            await self._confirm(mark)
+            async with self.broker.barrier():
+                await self.publisher.fanout.send({room_id: marshal(event, 0)}, {room_id: recipients})
             return len(recipients)
 
         return sent
@@ -52,15 +54,19 @@ class Ours:
     async def fan_out(self, asked: dict[str, Any]) -> _Step:
         """Send staged keys to everybody in the database, as the loop does or as a drainer does."""
         rooms, size = asked["rooms"], asked["members"]
-        return await (self._drain(rooms, size, asked) if size > BIG_ROOM else self._deliver(rooms, size, asked))
+        return await (
+            self._drain(rooms, size, asked)
+            if size > _LIMITS.large_room_members
+            else self._deliver(rooms, size, asked)
+        )
 
     async def read(self, asked: dict[str, Any]) -> _Step:
         """Read the accounts of a room."""
 
         async def found() -> int:
-            return sum(
-                [len(page[asked["rooms"][0]]) async for page in pages(self.database, self.lease, asked["rooms"])]
-            )
+            first, most = _LIMITS.first_page_accounts, _LIMITS.page_accounts
+            members = pages(self.database, self.lease, asked["rooms"], first=first, most=most)
+            return sum([len(page[asked["rooms"][0]]) async for page in members])
 
         return found
 
@@ -68,9 +74,8 @@ class Ours:
         keys = {room_id: RoomKey.generate(asked["version"]) for room_id in rooms}
 
         async def delivered() -> int:
-            mark = self.broker.breaks
-            await self.courier.fan_out_keys(keys, {}, self.lease, 0)
-            await self._confirm(mark)
+            async with self.broker.barrier():
+                await self.publisher.fan_out_keys(keys, {}, self.lease, 0)
             return size * len(rooms)
 
         return delivered
@@ -80,26 +85,29 @@ class Ours:
         staged = {"$set": {"keyRotation": {"high": key.version, "staged": key_document(key)}}}
         await self.database["rooms"].update_many({"_id": {"$in": rooms}}, staged)
         found = await load_rooms(self.database, rooms, self.lease.session)
-        passes = PassContext(self.broker, self.database, self.courier.fanout, asyncio.Semaphore(CONCURRENT_PASSES))
+        passes = PassContext(
+            self.broker,
+            self.database,
+            self.publisher.fanout,
+            asyncio.Semaphore(_LIMITS.concurrent_passes),
+            _LIMITS,
+            now_ms,
+        )
 
         async def drained() -> int:
-            drainers, over = LargeRooms(passes, self.lease), asyncio.Event()
-            drainers.wake = over.set
+            over = asyncio.Event()
+            large_rooms = LargeRooms(passes, self.lease, over.set)
             for room in found.values():
-                drainers.begin(room.id, room.keys)
+                large_rooms.begin(room.id, room.keys)
             finished = 0
             while finished < len(found):
                 await over.wait()
                 over.clear()
                 await asyncio.sleep(0)  # a pass wakes us as its last act, and is over after that
-                finished += len(drainers.pop_finished())
+                finished += len(large_rooms.pop_finished())
             return size * len(found)
 
         return drained
-
-    async def _confirm(self, mark: int) -> None:
-        if not await self.broker.confirm(mark):
-            raise ConnectionError("the broker did not confirm a fan-out: nothing was measured")
 
 
 @asynccontextmanager
@@ -108,10 +116,10 @@ async def peer() -> AsyncIterator[dict[str, Any]]:
     settings = read_settings()
     database = connect(settings.mongo_uri.get_secret_value(), settings.mongo_db)
     broker = await brokers.connect(settings, "measure")
-    courier = Publisher(broker, database, Fanout(broker, settings.key_fanout_workers), _SITE)
+    publisher = Publisher(broker, database, Fanout(broker, settings.key_fanout_workers), _SITE, _LIMITS)
     await cursors.ensure_cursors(database, _SITE, 1, StreamPosition(0, 0, 0))
     lease, _ = await cursors.take(database, (await cursors.cursors(database, _SITE))[0], "measure")
-    ours = Ours(database, broker, courier, lease)
+    ours = Ours(database, broker, publisher, lease)
     yield {"send": ours.send, "fan_out": ours.fan_out, "read": ours.read}
     await lease.session.end_session()
     await broker.close()

@@ -66,7 +66,7 @@ async def _driver_alone(site: Site, count: int) -> float:
         for number in range(count):
             await asyncio.sleep(PAUSE)
             room_id, since = f"{ROOMS_OF_TEN}{number}", time.monotonic()
-            read = named_pipeline({room_id: {REQUESTER, account(1)}}, [room_id])
+            read = named_pipeline({room_id: {REQUESTER, account(1)}}, [room_id], 256)
             await (await site.db.rooms.aggregate(read, session)).to_list()
             await session.start_transaction(**IN_TRANSACTIONS)
             await site.db.measured.update_one(

@@ -33,30 +33,37 @@ _LOOKS_A_CLAUSE: Final = 512
 """Rooms times accounts of one clause: the server plans each anew, and looks for all its accounts in each room."""
 
 _SMALL_ROOM: Final = 256
-"""Accounts a room that are worth to be read before it is known how large the room is."""
+"""Accounts per room that are worth reading before it is known how large the room is."""
 
 
 async def read_named(
-    database: Database, accounts_by_room: Mapping[str, Collection[str]], whole: Collection[str], session: Any
+    database: Database,
+    accounts_by_room: Mapping[str, Collection[str]],
+    whole: Collection[str],
+    session: Any,
+    page: int,
 ) -> dict[str, list[Document]]:
     """Return what is found of rooms and accounts, by collection, and who is in the rooms of `whole`.
 
-    A room of which not everybody was read is left out.
+    At most `page` accounts of whole rooms are read; a room of which not everybody was read is left out.
     """
-    found = await database.aggregate("rooms", named_pipeline(accounts_by_room, whole), session)
+    most = _most(whole, page)
+    found = await database.aggregate("rooms", named_pipeline(accounts_by_room, whole, most), session)
     parts: dict[str, list[Document]] = {
         part: [] for part in ("rooms", "room_members", "users", "subscriptions", EVERYBODY)
     }
     for document in found:
         parts[document.pop("_from")].append(document)
     parts["subscriptions"] = only_asked(parts["subscriptions"], accounts_by_room)
-    if whole and sum(len(room["accounts"]) for room in parts[EVERYBODY]) == _most(whole):
+    if whole and sum(len(room["accounts"]) for room in parts[EVERYBODY]) == most:
         parts[EVERYBODY].remove(max(parts[EVERYBODY], key=itemgetter("_id")))
     return parts
 
 
-def named_pipeline(accounts_by_room: Mapping[str, Collection[str]], whole: Collection[str]) -> list[Document]:
-    """Return the pipeline on `rooms`; every part of it is found through an index."""
+def named_pipeline(
+    accounts_by_room: Mapping[str, Collection[str]], whole: Collection[str], most: int
+) -> list[Document]:
+    """Return the pipeline on `rooms`, with `most` accounts of whole rooms; every part uses an index."""
     room_ids = sorted(accounts_by_room)
     accounts = sorted(set[str]().union(*accounts_by_room.values()))
     further = [
@@ -66,9 +73,7 @@ def named_pipeline(accounts_by_room: Mapping[str, Collection[str]], whole: Colle
     ]
     if whole:
         mark = {"$set": {"_from": {"$literal": EVERYBODY}}}
-        further.append(
-            ("subscriptions", [*members.page_pipeline(sorted(whole), members.START, _most(whole)), mark])
-        )
+        further.append(("subscriptions", [*members.page_pipeline(sorted(whole), members.START, most), mark]))
     unions = [{"$unionWith": {"coll": collection, "pipeline": stages}} for collection, stages in further]
     return [*_part("rooms", {"_id": {"$in": room_ids}}, ROOM_FIELDS)[1], *unions]
 
@@ -101,9 +106,9 @@ def _clause(room_ids: list[str], accounts: Collection[str]) -> Document:
     return {"roomId": {"$in": room_ids}, "u.account": {"$in": sorted(accounts)}}
 
 
-def _most(rooms: Collection[str]) -> int:
+def _most(rooms: Collection[str], page: int) -> int:
     """Return how many accounts are read at most; a large room is better read page by page, and only once."""
-    return min(len(rooms) * _SMALL_ROOM, members.PAGE)
+    return min(len(rooms) * _SMALL_ROOM, page)
 
 
 def _part(collection: str, query: Document, fields: Document) -> tuple[str, list[Document]]:

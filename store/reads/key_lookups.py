@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import pymongo
 
@@ -16,13 +16,6 @@ from roomkeys.keys import RoomKey
 from roomkeys.membership import RoomView, RoomViews
 from store.database import Database, Document
 from store.documents import VERSIONS, date, key_version, room_key
-
-READ_SECONDS: Final = 3.0
-"""How long the database may take: whoever waits for a reply does not wait much longer."""
-
-
-LOOKED_AT: Final = 2_000
-"""The most rooms of an account that a page of `keys.sync` looks at: who lacks few keys gets them in few pages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +35,18 @@ class RoomsQuery:
     versions: frozenset[int] = frozenset()
 
 
-async def read_room_views(database: Database, needs: Sequence[RoomsQuery], now_ms: int) -> list[RoomViews]:
-    """Return for each request the rooms that its account is a member of; two queries, however many there are."""
+async def read_room_views(
+    database: Database, needs: Sequence[RoomsQuery], now_ms: int, timeout_s: float
+) -> list[RoomViews]:
+    """Return for each request the rooms that its account is a member of; two queries, however many there are.
+
+    `TransientError` if MongoDB takes longer than `timeout_s` seconds.
+    """
     rooms = {room_id for need in needs for room_id in need.room_ids}
     versions = frozenset[int]().union(*(need.versions for need in needs))
     session = await database.start_session()
     try:
-        with pymongo.timeout(READ_SECONDS):
+        with pymongo.timeout(timeout_s):
             found = await database.find("rooms", {"_id": {"$in": sorted(rooms)}}, _projection(versions), session)
             states = {document["_id"]: room_state(document, now_ms) for document in found}
             query = members_query(needs, states)
@@ -62,15 +60,20 @@ async def read_room_views(database: Database, needs: Sequence[RoomsQuery], now_m
     ]
 
 
-async def rooms_of(database: Database, listings: Sequence[MembershipQuery]) -> list[list[str]]:
-    """Return the next rooms of each account, in order; a query for all that begin at the same room."""
+async def rooms_of(
+    database: Database, listings: Sequence[MembershipQuery], most: int, timeout_s: float
+) -> list[list[str]]:
+    """Return the next rooms of each account, in order, `most` and one more; one query per distinct start.
+
+    `TransientError` if MongoDB takes longer than `timeout_s` seconds.
+    """
     accounts: defaultdict[str, set[str]] = defaultdict(set)
     for listing in listings:
         accounts[listing.after].add(listing.account)
     rooms: dict[MembershipQuery, list[str]] = {}
-    with pymongo.timeout(READ_SECONDS):
+    with pymongo.timeout(timeout_s):
         for after, some in accounts.items():
-            found = await database.aggregate("subscriptions", rooms_pipeline(sorted(some), after))
+            found = await database.aggregate("subscriptions", rooms_pipeline(sorted(some), after, most))
             rooms |= {
                 MembershipQuery(document["_id"], after): document["rooms"]
                 for document in found
@@ -79,12 +82,12 @@ async def rooms_of(database: Database, listings: Sequence[MembershipQuery]) -> l
     return [[room_id for room_id in rooms.get(listing, ()) if isinstance(room_id, str)] for listing in listings]
 
 
-def rooms_pipeline(accounts: list[str], after: str) -> list[Document]:
-    """Return the covered pipeline of a page of some accounts' rooms, and one room more."""
+def rooms_pipeline(accounts: list[str], after: str, most: int) -> list[Document]:
+    """Return the covered pipeline of the next `most` rooms of some accounts, and one room more."""
     return [
         {"$match": {"u.account": {"$in": accounts}, "roomId": {"$gt": after}}},
         {"$sort": {"u.account": 1, "roomId": 1}},
-        {"$group": {"_id": "$u.account", "rooms": {"$firstN": {"input": "$roomId", "n": LOOKED_AT + 1}}}},
+        {"$group": {"_id": "$u.account", "rooms": {"$firstN": {"input": "$roomId", "n": most + 1}}}},
     ]
 
 

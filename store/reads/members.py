@@ -17,12 +17,6 @@ from store.database import Database, Document
 from store.leases.lease import CURSORS, Lease
 from store.transaction import wait_despite_cancellation
 
-PAGE: Final = 16_384
-"""Accounts a page."""
-
-FIRST_PAGE: Final = 2_048
-"""Accounts of the first page, each next one is twice as large: sending begins early, and goes on meanwhile."""
-
 START: Final = object()
 """Before the first account."""
 
@@ -37,18 +31,19 @@ async def pages(
     lease: Lease,
     room_ids: Iterable[str],
     *,
+    first: int,
+    most: int,
     session: Any = None,
-    most: int = 0,
     after: Any = START,
 ) -> AsyncGenerator[dict[str, list[Any]], None]:
     """Yield `{room_id: [account, …]}` until every member of every room was yielded once; no rooms: no query.
 
     Rooms come in order of their ids, and the last one of a page may go on in the next. The first room's
-    accounts begin after `after`; `most` is the size of the largest page. Read in the lease's session unless in
-    another; `LeaseLost` once it is lost. The next page is read while the caller has this one: close the generator
-    before the session is used again.
+    accounts begin after `after`. The first page has `first` accounts, each next one twice as many, up to `most`.
+    Read in the lease's session unless in another; `LeaseLost` once it is lost. The next page is read while the
+    caller has this one: close the generator before the session is used again.
     """
-    found = _one_by_one(database, lease, room_ids, session or lease.session, most or PAGE, after)
+    found = _one_by_one(database, lease, room_ids, session or lease.session, min(first, most), most, after)
     reading = asyncio.ensure_future(anext(found, None))
     try:
         await wait_despite_cancellation(reading)
@@ -61,10 +56,9 @@ async def pages(
 
 
 async def _one_by_one(
-    database: Database, lease: Lease, room_ids: Iterable[str], session: Any, most: int, after: Any
+    database: Database, lease: Lease, room_ids: Iterable[str], session: Any, page: int, most: int, after: Any
 ) -> AsyncGenerator[dict[str, list[Any]], None]:
     waiting = sorted(set(room_ids))
-    page = min(FIRST_PAGE, most)
     while waiting:
         rooms = waiting if after is START else waiting[:1]
         pipeline = [*page_pipeline(rooms, after, page), _lease_stage(lease)]

@@ -70,19 +70,21 @@ async def load_batch(
     session: Any,
     *,
     most: int = MAX_ACCOUNTS,
+    page: int,
     large_rooms: Container[str] = (),
 ) -> Snapshot:
     """Read what a batch of events needs; events that need nothing cost no query.
 
     At most about `most` documents are read of each of: users of orgs, members to backfill, reasons to clear.
-    If there are more, the snapshot is `partial`. The members of `large_rooms` are left to the passes.
+    If there are more, the snapshot is `partial`. Of rooms that may rotate, everybody is read where that is at most
+    `page` accounts; the members of `large_rooms` are left to the passes.
     """
     want = wanted(events)
     if not want.accounts:
         return Snapshot()
     queries = _Queries(database, session, limit=most + 1)
     whole_rooms = [room_id for room_id in want.rotating if room_id not in large_rooms]
-    found = await read_named(database, want.accounts, whole_rooms, session)
+    found = await read_named(database, want.accounts, whole_rooms, session, page)
     orgs_of_rooms = _orgs_of_rooms(found["room_members"])
     org_users = await queries.org_users(want)
     users = _users(found["users"] + org_users)
@@ -102,7 +104,7 @@ async def load_slice(database: Database, event: Sliceable, accounts: Collection[
     """
     want = wanted([among(event, accounts)])
     want = replace(want, accounts={room_id: named.union(accounts) for room_id, named in want.accounts.items()})
-    found = await read_named(database, want.accounts, (), session)
+    found = await read_named(database, want.accounts, (), session, page=0)
     users = _users(found["users"])
     return await _assemble(_Queries(database, session), want, found, users, _users_by_org(want, users))
 

@@ -21,9 +21,6 @@ from store.leases.lease import Lease, cursor_id, fence
 from store.transaction import Bulk, commit
 
 OUTBOX: Final = "room_worker_outbox"
-PAGE: Final = 32
-"""Entries that are read at once: each may hold dead letters of 6 MiB."""
-
 _OWED: Final = TypeAdapter(OutboxEntry)
 _EVENT: Final = TypeAdapter(StreamMessage)
 
@@ -69,17 +66,17 @@ async def kept(database: Database, lease: Lease) -> StreamMessage | None:
     return _EVENT.validate_python(found[0]["event"]) if found else None
 
 
-async def unfinished(database: Database, lease: Lease) -> AsyncIterator[list[StoredEntry]]:
+async def unfinished(database: Database, lease: Lease, page: int) -> AsyncIterator[list[StoredEntry]]:
     """Yield what the partition owes, in the order in which it came to owe it, never of two leases at once."""
     prefix = _prefix(lease)
     # Digits sort before letters: the kept event stands after all entries.
     after, end = prefix, kept_id(lease)
     while True:
         query = {"_id": {"$gt": after, "$lt": end}}
-        found = await database.find(OUTBOX, query, {"owed": 1}, lease.session, sort="_id", limit=PAGE)
+        found = await database.find(OUTBOX, query, {"owed": 1}, lease.session, sort="_id", limit=page)
         for _, of_lease in groupby(found, key=_lease_of):
             yield [StoredEntry(document["_id"], _OWED.validate_python(document["owed"])) for document in of_lease]
-        if len(found) < PAGE:
+        if len(found) < page:
             return
         after = found[-1]["_id"]
 

@@ -156,7 +156,7 @@ async def apply_batch(
     now: int = AT,
 ) -> Applied:
     """Read, decide and apply a batch as the loop does."""
-    read = await load_batch(store.database, events, lease.session)
+    read = await load_batch(store.database, events, lease.session, page=16_384)
     decision = decide(events, read, site=SITE, now_ms=now, new_id=new_id)
     assert decision.taken == len(events), f"{decision.taken} of {len(events)} taken"
     last = events[-1].origin

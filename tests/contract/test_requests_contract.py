@@ -42,9 +42,15 @@ async def rooms(store: Store, *documents: dict[str, Any]) -> None:
         await store.members(document["_id"], "alice")
 
 
+PATIENT = 3.0
+"""Seconds that a read may take."""
+
+
 async def state(store: Store, *versions: int, at: int = AT, room_id: str = "r1") -> RoomView:
     """Return what alice may know of a room."""
-    (found,) = await read_room_views(store.database, [RoomsQuery("alice", (room_id,), frozenset(versions))], at)
+    (found,) = await read_room_views(
+        store.database, [RoomsQuery("alice", (room_id,), frozenset(versions))], at, PATIENT
+    )
     return found[room_id]
 
 
@@ -57,10 +63,10 @@ async def test_one_room_and_thousands_cost_two_queries(store: Store) -> None:
     await rooms(store, *({"_id": f"r{number:04d}", "encKey": key(1)} for number in range(many)))
     ids = tuple(f"r{number:04d}" for number in range(many))
     store.commands.take()
-    (one,) = await read_room_views(store.database, [RoomsQuery("alice", ids[:1])], AT)
+    (one,) = await read_room_views(store.database, [RoomsQuery("alice", ids[:1])], AT, PATIENT)
     assert store.commands.take() == Counter(LOOKUP)
     found = await read_room_views(
-        store.database, [RoomsQuery("alice", ids), *(RoomsQuery(f"x{n}", ids) for n in range(19))], AT
+        store.database, [RoomsQuery("alice", ids), *(RoomsQuery(f"x{n}", ids) for n in range(19))], AT, PATIENT
     )
     assert store.commands.take() == Counter(LOOKUP)
     assert [len(one), *map(len, found)] == [1, many, *[0] * 19]
@@ -75,7 +81,7 @@ async def test_each_request_gets_its_own_slice(store: Store) -> None:
         RoomsQuery("bob", ("r1", "r2", "nowhere")),
         RoomsQuery("carol", ("r1", "r2", "r3")),
     ]
-    assert [sorted(found) for found in await read_room_views(store.database, needs, AT)] == [
+    assert [sorted(found) for found in await read_room_views(store.database, needs, AT, PATIENT)] == [
         ["r1", "r2"],
         ["r2"],
         [],
@@ -98,7 +104,7 @@ async def test_keys_are_read_before_members_in_one_causal_session_from_the_prima
 
     uri = f"{mongo_uri}&readPreference=secondaryPreferred&readConcernLevel=local"
     over = connect(uri, database, "pymongo", listeners=[Watch()])
-    await read_room_views(over, [RoomsQuery("alice", ("r1",))], AT)
+    await read_room_views(over, [RoomsQuery("alice", ("r1",))], AT, PATIENT)
     await over.close()
     first, second = seen
     assert (first["find"], second["find"]) == ("rooms", "subscriptions")
@@ -134,7 +140,7 @@ async def test_memberships_are_read_from_an_index_alone(store: Store, accounts: 
 async def test_an_accounts_rooms_are_listed_from_an_index_alone(store: Store) -> None:
     for number in range(30):
         await store.members(f"r{number:02d}", *(f"a{account}" for account in range(10)))
-    pipeline = rooms_pipeline(["a3", "a7"], "r24")
+    pipeline = rooms_pipeline(["a3", "a7"], "r24", 2_000)
     command = {"aggregate": "subscriptions", "pipeline": pipeline, "cursor": {}}
     plan = await store.database.db.command("explain", command, verbosity="executionStats")
     stats = plan.get("executionStats") or plan["stages"][0]["$cursor"]["executionStats"]
@@ -142,16 +148,13 @@ async def test_an_accounts_rooms_are_listed_from_an_index_alone(store: Store) ->
     assert stats["totalKeysExamined"] <= 14, "what is asked for, and where each account's rooms begin and end"
 
 
-async def test_rooms_are_listed_for_all_who_ask_by_one_query_and_at_most_a_page_of_each(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("store.reads.key_lookups.LOOKED_AT", 3)
+async def test_rooms_are_listed_for_all_who_ask_by_one_query_and_at_most_a_page_of_each(store: Store) -> None:
     for number in range(9):
         await store.members(f"r{number}", "alice", *(["bob"] if number > 6 else []))
     store.commands.take()
     asked = [MembershipQuery("alice"), MembershipQuery("nobody"), MembershipQuery("bob"), MembershipQuery("alice")]
     page = ["r0", "r1", "r2", "r3"]
-    assert await rooms_of(store.database, asked) == [page, [], ["r7", "r8"], page]
+    assert await rooms_of(store.database, asked, 3, PATIENT) == [page, [], ["r7", "r8"], page]
     assert store.commands.take() == Counter({"aggregate subscriptions": 1})
     asked = [
         MembershipQuery("alice", "r5"),
@@ -159,7 +162,7 @@ async def test_rooms_are_listed_for_all_who_ask_by_one_query_and_at_most_a_page_
         MembershipQuery("bob", "r7"),
         MembershipQuery("bob", "r8"),
     ]
-    assert await rooms_of(store.database, asked) == [["r6", "r7", "r8"], page, ["r8"], []]
+    assert await rooms_of(store.database, asked, 3, PATIENT) == [["r6", "r7", "r8"], page, ["r8"], []]
 
 
 async def test_a_room_shows_the_keys_it_settled_and_never_the_staged_one(store: Store) -> None:
@@ -239,7 +242,9 @@ async def test_a_room_that_others_filled_with_garbage_has_no_key_and_spoils_no_o
     ids = [f"g{number}" for number in range(len(GARBAGE))]
     spoiled = [{"_id": room_id, **garbage} for room_id, garbage in zip(ids, GARBAGE, strict=True)]
     await rooms(store, *spoiled, {"_id": "r1", "encKey": healthy})
-    (found,) = await read_room_views(store.database, [RoomsQuery("alice", (*ids, "r1"), frozenset({1}))], AT)
+    (found,) = await read_room_views(
+        store.database, [RoomsQuery("alice", (*ids, "r1"), frozenset({1}))], AT, PATIENT
+    )
     assert [found[room_id] for room_id in ids] == [RoomView()] * len(GARBAGE)
     assert found["r1"].current == RoomKey(1, healthy["priv"])
 
@@ -253,18 +258,17 @@ async def test_memberships_that_others_filled_with_garbage_are_nobodys_and_spoil
     ]
     await store.database["subscriptions"].insert_many(garbage)
     ids = ("r1", "r2", "r3", "r4")
-    found = await read_room_views(store.database, [RoomsQuery("alice", ids), RoomsQuery("bob", ids)], AT)
+    found = await read_room_views(store.database, [RoomsQuery("alice", ids), RoomsQuery("bob", ids)], AT, PATIENT)
     assert [sorted(item) for item in found] == [["r1"], []]
-    (listed,) = await rooms_of(store.database, [MembershipQuery("bob")])
+    (listed,) = await rooms_of(store.database, [MembershipQuery("bob")], 2_000, PATIENT)
     assert set(listed) <= {"r1", "r2", "r3", "r4"}
 
 
 @pytest.mark.parametrize("driver", get_args(Driver))
 @pytest.mark.parametrize("command", ["find", "aggregate"])
 async def test_a_database_that_is_slow_is_a_passing_cause(
-    own_mongo: MongoServer, driver: Driver, command: str, monkeypatch: pytest.MonkeyPatch
+    own_mongo: MongoServer, driver: Driver, command: str
 ) -> None:
-    monkeypatch.setattr("store.reads.key_lookups.READ_SECONDS", 0.3)
     slow = {"failCommands": [command], "blockConnection": True, "blockTimeMS": 2_000, "appName": "room-worker"}
     async with AsyncMongoClient[dict[str, Any]](own_mongo.uri, serverMonitoringMode="poll") as client:
         await client.admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=slow)
@@ -272,9 +276,9 @@ async def test_a_database_that_is_slow_is_a_passing_cause(
     needs = [RoomsQuery("alice", ("r1",))]
     with pytest.raises(TransientError):
         await (
-            read_room_views(database, needs, AT)
+            read_room_views(database, needs, AT, 0.3)
             if command == "find"
-            else rooms_of(database, [MembershipQuery("alice")])
+            else rooms_of(database, [MembershipQuery("alice")], 2_000, 0.3)
         )
-    assert await read_room_views(database, needs, AT) == [{}]
+    assert await read_room_views(database, needs, AT, PATIENT) == [{}]
     await database.close()

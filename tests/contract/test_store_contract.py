@@ -253,7 +253,7 @@ async def test_who_is_named_in_one_room_is_not_found_in_another(store: Store) ->
     await store.members("r1", "alice", "bob")
     await store.members("r2", "alice", "bob")
     lease, _ = await store.lease()
-    found = await load_batch(store.database, [remove(1, "r1", "bob"), rotate(2, "r2")], lease.session)
+    found = await load_batch(store.database, [remove(1, "r1", "bob"), rotate(2, "r2")], lease.session, page=16_384)
     members = {room_id: set(of_room) for room_id, of_room in found.members.items()}
     assert members == {"r1": {"alice", "bob"}, "r2": {"alice"}}
 
@@ -361,9 +361,11 @@ async def test_a_batch_of_every_kind_costs_the_same_commands_in_two_sizes(store:
 # Survivors
 
 
-async def all_pages(store: Store, rooms: list[str], page: int, lease: Lease | None = None) -> Pages:
+async def all_pages(
+    store: Store, rooms: list[str], page: int, lease: Lease | None = None, first: int = 2_048
+) -> Pages:
     lease = lease or (await store.lease())[0]
-    return [found async for found in survivors.pages(store.database, lease, rooms, most=page)]
+    return [found async for found in survivors.pages(store.database, lease, rooms, first=first, most=page)]
 
 
 def together(pages: Pages) -> dict[str, list[Any]]:
@@ -498,7 +500,7 @@ def every_kind_of_owed() -> list[OutboxEntry]:
 
 
 async def unpaid(database: Database, lease: Lease) -> list[StoredEntry]:
-    return [entry async for some in outbox.unfinished(database, lease) for entry in some]
+    return [entry async for some in outbox.unfinished(database, lease, 32) for entry in some]
 
 
 async def test_what_is_owed_comes_back_as_it_went_in_and_in_order(store: Store) -> None:
@@ -559,7 +561,7 @@ async def test_an_outbox_shows_only_its_own_partitions_entries(store: Store) -> 
 async def test_everything_that_a_batch_names_is_found_through_indexes(store: Store) -> None:
     await store.people("alice", "bob")
     await store.members("r1", "alice", "bob")
-    pipeline = named_pipeline({"r1": ["alice", "bob"], "r2": ["carol"]}, ["r1", "r2"])
+    pipeline = named_pipeline({"r1": ["alice", "bob"], "r2": ["carol"]}, ["r1", "r2"], 512)
     command = {"aggregate": "rooms", "pipeline": pipeline, "cursor": {}}
     plan = str(await store.database.db.command({"explain": command, "verbosity": "queryPlanner"}))
     assert "COLLSCAN" not in plan

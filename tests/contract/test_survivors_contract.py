@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from store.database import Driver
-from store.reads import batch_query, members
+from store.reads import batch_query
 from store.reads.snapshot import load_batch
 from tests.contract.stores import Store, opened
 from tests.contract.test_store_contract import all_pages, rotate, together
@@ -33,18 +33,16 @@ async def test_a_room_comes_whole_or_not_at_all(store: Store, monkeypatch: pytes
     found: set[int] = set()
     for small, page in ((small, page) for small in (1, 3, 4, 6, 100) for page in (1, 5, 17, 40, 8_192)):
         monkeypatch.setattr(batch_query, "_SMALL_ROOM", small)
-        monkeypatch.setattr(members, "PAGE", page)
-        everybody = (await load_batch(store.database, events, lease.session)).everybody
+        everybody = (await load_batch(store.database, events, lease.session, page=page)).everybody
         found.add(len(everybody))
         for room_id, present in everybody.items():
             assert sorted(map(repr, present)) == sorted(map(repr, rooms[room_id])), (small, page, room_id)
     assert {0, len(rooms)} < found, "none, some and all of the rooms were there"
 
 
-async def test_pages_that_grow_bring_everybody_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(members, "FIRST_PAGE", 1)
+async def test_pages_that_grow_bring_everybody_once(store: Store) -> None:
     rooms = {f"r{number}": [f"p{other:02}" for other in range(number * 5)] for number in range(1, 6)}
     for room_id, accounts in rooms.items():
         await store.members(room_id, *accounts)
     for page in (1, 2, 3, 8, 50):
-        assert together(await all_pages(store, [*rooms], page)) == rooms
+        assert together(await all_pages(store, [*rooms], page, first=1)) == rooms

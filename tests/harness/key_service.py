@@ -17,6 +17,7 @@ from tests.contract.stores import Commands
 from tests.harness.site import PATIENCE, Rig
 from worker.broker.connection import Broker
 from worker.broker.connection import connect as connect_broker
+from worker.clock import now_ms
 from worker.key_service.service import answering
 from worker.settings import Settings
 
@@ -100,10 +101,10 @@ async def service(rig: Rig, driver: Driver = "pymongo", **changes: Any) -> Async
     commands = Commands()
     uri = settings.mongo_uri.get_secret_value()
     database = connect(uri, settings.mongo_db, driver, listeners=[commands])
-    broker = await connect_broker(settings, "key service")
+    broker = await connect_broker(settings, "key service", limits=rig.limits)
     try:
         await ensure_indexes(database)
-        async with answering(settings, database, broker):
+        async with answering(settings, database, broker, rig.limits, now_ms):
             commands.take()
             yield Asking(rig.nc, rig.site, settings, database, broker, commands)
     finally:

@@ -4,7 +4,7 @@ import asyncio
 from base64 import b64decode
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -17,6 +17,7 @@ from pymongo import AsyncMongoClient
 from roomkeys import subjects
 from tests.verification.oracle.listener import MARKS
 from worker import app
+from worker.limits import Limits
 from worker.settings import Settings, read_settings
 
 T = TypeVar("T")
@@ -42,9 +43,14 @@ class Rig:
     nc: Client
     db: Any
     settings: Settings
+    limits: Limits = field(default_factory=Limits)
     received: list[Received] = field(default_factory=list)
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def limit(self, **changes: float) -> None:
+        """Let workers that start from now on have other limits."""
+        self.limits = replace(self.limits, **changes)  # type: ignore[arg-type]  # whole numbers are whole
 
     @property
     def site(self) -> str:
@@ -132,7 +138,7 @@ class Rig:
     async def worker(self, **changes: Any) -> AsyncIterator[asyncio.Event]:
         """Run a worker in this process; the event stops it early."""
         stop = asyncio.Event()
-        task = asyncio.create_task(app.run(self.settings.model_copy(update=changes), stop))
+        task = asyncio.create_task(app.run(self.settings.model_copy(update=changes), stop, limits=self.limits))
         try:
             yield stop
         finally:

@@ -8,10 +8,10 @@ from tests.load import seed
 from tests.load.memory import peak_mib
 from tests.load.sizes import size
 from tests.load.tally import tally
+from worker.limits import Limits
 from worker.local.servers import MongoServer, NatsServer
-from worker.pipeline.large_rooms import BIG_ROOM
 
-MEMBERS = size(1_000_000, BIG_ROOM + 10_000)
+MEMBERS = size(1_000_000, Limits().large_room_members + 10_000)
 SMALL_ROOMS = size(1_000, 50)
 SMALL = 10
 JOINERS = 10

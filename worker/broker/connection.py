@@ -1,29 +1,28 @@
 """The connection to NATS: framed bytes, small messages, and the barrier that confirms both.
 
-A publish is confirmed by nothing but a round trip that was sent after it on the same connection, and a
-client that was disconnected in between has lost bytes that it had already handed to the socket. So a barrier
-is: remember how often the connection broke, publish, ping after it, and then require that it is as often.
-(pitfalls.md, items 1 to 3)
+NATS acknowledges no core publish. Only a round trip that follows it on the same connection confirms it, because a
+client that was disconnected in between has lost bytes that it had already given to the socket. So a barrier
+notes the connection epoch, lets the caller publish, sends a ping, and requires the answer and the same epoch.
+(docs/pitfalls.md, items 1 to 3)
 """
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import nats.errors
 from nats.js import JetStreamContext
 
 from roomkeys.errors import TransientError
-from worker.broker.cancellation import cancel_and_wait
+from worker.broker.cancellation import cancel_and_wait, raise_if_cancelled
 from worker.broker.client import SteadyClient
 from worker.broker.credentials import credentials
+from worker.limits import Limits
 from worker.settings import Settings
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger, server_of, where
-
-CONFIRM_TIMEOUT: Final = 10.0
-"""Seconds until a barrier without an answer counts as a broken connection."""
 
 _HEADER_OVERHEAD: Final = 16
 """Bytes of `NATS/1.0` and the line ends around the headers, rounded up."""
@@ -31,31 +30,38 @@ _HEADER_OVERHEAD: Final = 16
 _NO_SUBJECT: Final = re.compile(r"[\x00-\x20\x7f]")
 _LINE_END: Final = re.compile(r"[\r\n]")
 
-_PENDING_BYTES: Final = 8 * 1024 * 1024
-
 log = logger("broker")
 
 
-class Broker:
-    """One connection, kept for ever: it reconnects by itself, and `closed` is set if it gives up.
+class Unconfirmed(TransientError):
+    """The broker did not confirm what was published: all of it has to be published again."""
 
-    `breaks` counts how often it broke, `stalls` how often the socket took nothing for `CONFIRM_TIMEOUT`.
+
+class Broker:
+    """One connection for the life of the process: it reconnects by itself.
+
+    `connection_epoch` increases whenever the connection breaks: equal epochs mean the same connection.
     """
 
-    def __init__(self, client: SteadyClient) -> None:
+    def __init__(self, client: SteadyClient, confirm_s: float) -> None:
         self.client = client
+        self._confirm_s = confirm_s
         self.jetstream: JetStreamContext = client.jetstream(timeout=5)
-        self.closed = asyncio.Event()
-        self.breaks = 0
-        self.stalls = 0
+        self.connection_epoch = 0
+        self._write_timeouts = 0
         self.on_break: set[Callable[[], None]] = set()
         self._connected = asyncio.Event()
-        client.on_connection = self._broke
+        client.on_connection = self._start_epoch
 
     @property
     def connected(self) -> bool:
         """Tell whether the connection is up now."""
         return bool(self.client.is_connected)
+
+    @property
+    def is_closed(self) -> bool:
+        """Tell whether the client has given up for good; it does not always call `closed_cb`."""
+        return bool(self.client.is_closed)
 
     @property
     def max_payload(self) -> int:
@@ -70,11 +76,11 @@ class Broker:
         """Hand framed protocol bytes to the socket; `TransientError` while there is no connection."""
         if not self.connected:
             raise TransientError("the broker is away")
-        stalls = self.stalls
+        timeouts = self._write_timeouts
         await self.client.write(framed)
-        _give_way()
-        if self.stalls != stalls:
-            raise TransientError("the broker takes nothing any more")
+        raise_if_cancelled()
+        if self._write_timeouts != timeouts:
+            raise TransientError(f"the broker read nothing for {self._confirm_s:g} s")
 
     async def publish(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> bool:
         """Publish one message; False and a log line if the server would cut the connection for its size."""
@@ -84,7 +90,7 @@ class Broker:
             await self.client.publish(subject, body, headers=dict(headers) if headers else None)
         except (nats.errors.Error, OSError) as error:
             raise TransientError(where(error)) from None
-        _give_way()
+        raise_if_cancelled()
         return True
 
     def rejects(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> bool:
@@ -111,9 +117,17 @@ class Broker:
         taken = sum(len(name.encode()) + len(value.encode()) + 4 for name, value in (headers or {}).items())
         return max(self.max_payload - _HEADER_OVERHEAD - taken, 0)
 
-    async def confirm(self, mark: int) -> bool:
-        """Tell whether everything published since `breaks` was `mark` has been taken by the broker."""
-        if self.breaks != mark or not self.connected:
+    @asynccontextmanager
+    async def barrier(self) -> AsyncIterator[None]:
+        """Raise `Unconfirmed` unless the broker has taken everything that the block published."""
+        epoch = self.connection_epoch
+        yield
+        if not await self._round_trip(epoch):
+            raise Unconfirmed("the broker did not confirm what was published")
+
+    async def _round_trip(self, epoch: int) -> bool:
+        """Tell whether the broker answers a ping on the connection of this epoch."""
+        if self.connection_epoch != epoch or not self.connected:
             return False
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[bool] = loop.create_future()
@@ -127,8 +141,8 @@ class Broker:
         sending = asyncio.ensure_future(self.client.ping(answered))
         try:
             either: set[asyncio.Future[Any]] = {answered, broken}
-            await asyncio.wait(either, timeout=CONFIRM_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
-            return answered.done() and self.connected and self.breaks == mark
+            await asyncio.wait(either, timeout=self._confirm_s, return_when=asyncio.FIRST_COMPLETED)
+            return answered.done() and self.connected and self.connection_epoch == epoch
         finally:
             self.on_break.discard(wake)
             answered.cancel()
@@ -141,59 +155,56 @@ class Broker:
         except OSError as error:  # the client writes to a socket that is gone (pitfalls.md, item 9)
             log.debug("closing a broken connection", error=where(error))
 
-    async def on_connected(self) -> None:
+    def on_connected(self) -> None:
         """Note that the connection is up."""
         self._connected.set()
 
-    async def on_disconnected(self) -> None:
-        """Note that the connection broke: barriers in flight fail."""
-        metrics.DISCONNECTS.inc()
+    def on_disconnected(self) -> None:
+        """Note that the connection is down: barriers in flight fail."""
         self._connected.clear()
-        self._broke()
+        self._start_epoch()
 
-    async def on_closed(self) -> None:
-        """Note that the client will not reconnect; the process has to end."""
-        self._connected.clear()
-        self.closed.set()
-        self._broke()
+    def on_write_timeout(self) -> None:
+        """Note that the socket accepted nothing for as long as a flush may take: writes in flight fail."""
+        self._write_timeouts += 1
 
-    def _broke(self) -> None:
-        self.breaks += 1
+    def _start_epoch(self) -> None:
+        self.connection_epoch += 1
         for wake in list(self.on_break):
             wake()
 
 
-def _give_way() -> None:
-    """End here what was cancelled: nats-py swallows a cancellation that meets it in a flush."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
+async def connect(
+    settings: Settings,
+    name: str,
+    on_close: Callable[[], None] = lambda: None,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+) -> Broker:
+    """Connect; a server that cannot be reached is tried again forever, with a log line each time.
 
-
-async def connect(settings: Settings, name: str, on_close: Callable[[], None] = lambda: None) -> Broker:
-    """Connect; a server that cannot be reached is retried for ever, with a log line each time.
-
-    `on_close` is called when the client gives up for good.
+    The client calls `on_close` when it gives up for good.
     """
-    broker = Broker(SteadyClient())
+    broker = Broker(SteadyClient(), limits.confirm_s)
 
     async def failed(error: Exception) -> None:
-        # What waits for the socket says nothing: many who send at once are many bytes, and all of them move.
-        broker.stalls += isinstance(error, nats.errors.FlushTimeoutError)
+        # Only a flush that times out shows a stalled broker: many buffered bytes may just be many senders.
+        if isinstance(error, nats.errors.FlushTimeoutError):
+            broker.on_write_timeout()
         metrics.BROKER_ERRORS.labels(type(error).__name__).inc()
         log.warning("broker", error=_complaint(error), servers=[server_of(url) for url in settings.nats_url])
 
     async def down() -> None:
-        await broker.on_disconnected()
-        if not broker.client.is_closed:
+        metrics.DISCONNECTS.inc()
+        broker.on_disconnected()
+        if not broker.is_closed:
             log.warning("broker connection lost")
 
     async def up() -> None:
-        await broker.on_connected()
+        broker.on_connected()
         log.info("broker connection is back")
 
     async def closed() -> None:
-        await broker.on_closed()
+        broker.on_disconnected()
         on_close()
 
     await broker.client.connect(
@@ -208,11 +219,11 @@ async def connect(settings: Settings, name: str, on_close: Callable[[], None] = 
         connect_timeout=5,
         ping_interval=10,
         max_outstanding_pings=2,
-        pending_size=_PENDING_BYTES,
-        flush_timeout=CONFIRM_TIMEOUT,
+        pending_size=limits.write_buffer_bytes,
+        flush_timeout=limits.confirm_s,
         **credentials(settings),
     )
-    await broker.on_connected()
+    broker.on_connected()
     return broker
 
 

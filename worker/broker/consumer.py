@@ -20,18 +20,15 @@ from roomkeys.errors import TransientError
 from roomkeys.events.event import StreamMessage
 from roomkeys.tokens import is_request_id
 from worker.broker.connection import Broker
+from worker.limits import Limits
 from worker.telemetry.logs import logger, where
 
-PULL: Final = 512
-"""Messages asked for at once; at most two such requests are open."""
-
-_PULL_BYTES: Final = 8 * 1024 * 1024
 _EXPIRES: Final = 30.0
 _HEARTBEAT: Final = 3.0
 _NANOSECOND: Final = 1_000_000_000
 _ACK_FIELDS: Final = 9
 
-log = logger("reader")
+log = logger("consumer")
 
 
 class FeedBroken(TransientError):
@@ -41,11 +38,12 @@ class FeedBroken(TransientError):
 class Consumer:
     """Reads a stream's messages from a sequence on, in order, without gaps; an async context manager."""
 
-    def __init__(self, broker: Broker, stream: str, start: int) -> None:
+    def __init__(self, broker: Broker, stream: str, start: int, limits: Limits) -> None:
         self._broker = broker
         self._stream = stream
         self._start = max(start, 1)
-        self._mark = broker.breaks
+        self._limits = limits
+        self._epoch = broker.connection_epoch
         self._arrived: list[StreamMessage] = []
         self._wake = asyncio.Event()
         self._broken: str | None = None
@@ -88,7 +86,7 @@ class Consumer:
         try:
             if self._subscription is not None:
                 await self._subscription.unsubscribe()
-            if self._consumer and self._broker.connected and self._mark == self._broker.breaks:
+            if self._consumer and self._broker.connected and self._epoch == self._broker.connection_epoch:
                 await self._broker.jetstream.delete_consumer(self._stream, self._consumer)
         except (nats.errors.Error, APIError, OSError) as error:
             log.debug("consumer left to expire", error=where(error))
@@ -103,24 +101,24 @@ class Consumer:
             except TimeoutError:
                 self._broken = "silence"
         messages, self._arrived = self._arrived, []
-        if self._open_requests <= PULL:
+        if self._open_requests <= self._limits.pull_messages:
             await self._ask()
         return messages
 
     def _require_unbroken(self) -> None:
-        if self._broker.breaks != self._mark or not self._broker.connected:
+        if self._broker.connection_epoch != self._epoch or not self._broker.connected:
             self._broken = "disconnected"
         if self._broken is not None:
             raise FeedBroken(self._broken)
 
     async def _ask(self) -> None:
         request = {
-            "batch": PULL,
-            "max_bytes": max(_PULL_BYTES, 2 * self._broker.max_payload),
+            "batch": self._limits.pull_messages,
+            "max_bytes": max(self._limits.pull_bytes, 2 * self._broker.max_payload),
             "expires": int(_EXPIRES * _NANOSECOND),
             "idle_heartbeat": int(_HEARTBEAT * _NANOSECOND),
         }
-        self._open_requests += PULL
+        self._open_requests += self._limits.pull_messages
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}"
         try:
             await self._broker.client.publish(subject, orjson.dumps(request), reply=self._inbox)

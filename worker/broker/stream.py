@@ -35,38 +35,38 @@ def created_ns(info: StreamInfo) -> int:
     return 0 if info.created is None else _ns(info.created)
 
 
-async def place_at(broker: Broker, stream: str, sequence: int, created: int) -> StreamPosition:
-    """Return the place after the message with this sequence, with its broker time where it still exists."""
+async def position_at(broker: Broker, stream: str, sequence: int, created: int) -> StreamPosition:
+    """Return the position after the message with this sequence, with its broker time where it still exists."""
     time_ns = await _time_of(broker, stream, sequence) if sequence > 0 else None
     return StreamPosition(max(sequence, 0), time_ns or 0, created)
 
 
-async def resume_after(broker: Broker, stream: str, place: StreamPosition) -> StreamPosition:
-    """Return the place to go on from: `place` itself while the stream still is what it was.
+async def resume_after(broker: Broker, stream: str, position: StreamPosition) -> StreamPosition:
+    """Return the position to go on from: `position` itself while the stream still is what it was.
 
     A stream that was made anew, or lost its end, carries other messages under old sequences: then it goes on
-    after the last message that is not newer than `place`. A stream whose messages expired goes on at its
+    after the last message that is not newer than `position`. A stream whose messages expired goes on at its
     first. (pitfalls.md, items 18 and 19)
     """
     info = await inspect(broker, stream)
-    same = created_ns(info) == place.created_ns and info.state.last_seq >= place.sequence
-    if same and place.sequence >= max(info.state.first_seq, 1):
-        same = await _holds(broker, stream, place)
+    same = created_ns(info) == position.created_ns and info.state.last_seq >= position.sequence
+    if same and position.sequence >= max(info.state.first_seq, 1):
+        same = await _holds(broker, stream, position)
     if same:
-        return place
-    return StreamPosition(await _last_before(broker, stream, place.time_ns), place.time_ns, created_ns(info))
+        return position
+    return StreamPosition(await _last_before(broker, stream, position.time_ns), position.time_ns, created_ns(info))
 
 
-async def expired(broker: Broker, stream: str, place: StreamPosition) -> int:
-    """Return how many sequences after `place` the stream's limits have taken before they were read."""
+async def expired(broker: Broker, stream: str, position: StreamPosition) -> int:
+    """Return how many sequences after `position` the stream's limits have taken before they were read."""
     info = await inspect(broker, stream)
-    return max(info.state.first_seq - place.sequence - 1, 0) if place.sequence else 0
+    return max(info.state.first_seq - position.sequence - 1, 0) if position.sequence else 0
 
 
-async def _holds(broker: Broker, stream: str, place: StreamPosition) -> bool:
-    """Tell whether the message at `place` is the one that was applied; a deleted one counts as such."""
-    time_ns = await _time_of(broker, stream, place.sequence)
-    return time_ns is None or time_ns == place.time_ns // 1_000 * 1_000
+async def _holds(broker: Broker, stream: str, position: StreamPosition) -> bool:
+    """Tell whether the message at `position` is the one that was applied; a deleted one counts as such."""
+    time_ns = await _time_of(broker, stream, position.sequence)
+    return time_ns is None or time_ns == position.time_ns // 1_000 * 1_000
 
 
 async def _time_of(broker: Broker, stream: str, sequence: int) -> int | None:

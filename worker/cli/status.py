@@ -15,6 +15,7 @@ from worker.broker.connection import Broker
 from worker.cli.terminal.connections import database_connection, nats_connection
 from worker.cli.terminal.output import example, json_option, safe, show, show_json, show_table
 from worker.cli.terminal.process import OK, finish
+from worker.limits import Limits
 from worker.replica.assignment import alive_ids
 from worker.settings import read_settings
 
@@ -34,7 +35,7 @@ async def _status(*, as_json: bool) -> int:
     site = settings.site_id
     async with database_connection(settings) as database:
         report: dict[str, Any] = {"site": site, "partitions": await stored_partitions(database, site)}
-        alive = set(alive_ids(await replicas(database, site)))
+        alive = set(alive_ids(await replicas(database, site), Limits().lease_ms))
         documents = await cursors(database, site)
         rotating = await rotating_rooms(database, site)
     async with nats_connection(settings) as broker:

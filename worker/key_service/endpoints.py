@@ -3,7 +3,6 @@
 What a call may be told comes from `Desk.rooms` alone, which returns only rooms that its account is a member of.
 """
 
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,7 +11,8 @@ from roomkeys import subjects
 from roomkeys.membership import RoomViews
 from roomkeys.messages import key_replies, key_requests
 from roomkeys.tokens import is_token
-from store.reads.key_lookups import LOOKED_AT, MembershipQuery, RoomsQuery
+from store.reads.key_lookups import MembershipQuery, RoomsQuery
+from worker.clock import Clock
 from worker.key_service.batching import ReadBatcher
 
 PAGE: Final = 500
@@ -33,11 +33,16 @@ class KeyRequest:
 
 @dataclass(frozen=True, slots=True)
 class KeyServiceContext:
-    """What the endpoints answer from: how rooms stand, which rooms an account has, what a message may hold."""
+    """What the endpoints answer from: how rooms stand, which rooms an account has, what a message may hold.
+
+    `rooms_per_listing`: how many rooms a page of `keys.sync` looks at; a listing has one more if there are more.
+    """
 
     rooms: ReadBatcher[RoomsQuery, RoomViews]
     listings: ReadBatcher[MembershipQuery, list[str]]
+    rooms_per_listing: int
     max_payload: Callable[[], int]
+    clock: Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +64,18 @@ async def keys_batch(desk: KeyServiceContext, call: KeyRequest) -> bytes:
     """Answer with several rooms' keys."""
     batch = key_requests.read_batch(call.body)
     states = await desk.rooms.ask(_need(call.account, batch.items))
-    return key_replies.batch_answer(batch, states, _now_ms())
+    return key_replies.batch_answer(batch, states, desk.clock())
 
 
 async def keys_sync(desk: KeyServiceContext, call: KeyRequest) -> bytes:
     """Answer with the next keys that the account lacks: list its rooms, then look them up like all others."""
     sync = key_requests.read_sync(call.account, call.body)
     listed = await desk.listings.ask(MembershipQuery(call.account, sync.after))
-    rooms, more = listed[:LOOKED_AT], len(listed) > LOOKED_AT
+    rooms, more = listed[: desk.rooms_per_listing], len(listed) > desk.rooms_per_listing
     states = await desk.rooms.ask(RoomsQuery(call.account, tuple(rooms)))
     most = max(min(PAGE, desk.max_payload() // _RESULT_BYTES), 1)
     page, cursor = key_replies.sync_page(call.account, sync, rooms, states, most=most, more=more)
-    return key_replies.sync_answer(page, states, _now_ms(), cursor)
+    return key_replies.sync_answer(page, states, desk.clock(), cursor)
 
 
 async def status_batch(desk: KeyServiceContext, call: KeyRequest) -> bytes:
@@ -93,7 +98,3 @@ def _need(account: str, items: Iterable[key_requests.Item]) -> RoomsQuery:
     named = [item for item in items if is_token(item.room_id)]
     versions = frozenset(item.version for item in named if item.version is not None)
     return RoomsQuery(account, tuple(dict.fromkeys(item.room_id for item in named)), versions)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -28,35 +28,16 @@ from roomkeys.tokens import is_reply, is_token
 from store.database import Database
 from store.reads.key_lookups import MembershipQuery, RoomsQuery, read_room_views, rooms_of
 from worker.broker.cancellation import cancel_and_wait
-from worker.broker.connection import Broker
+from worker.broker.connection import Broker, Unconfirmed
+from worker.clock import Clock
 from worker.key_service.batching import ReadBatcher
 from worker.key_service.discovery import Counts, Identity
 from worker.key_service.endpoints import ENDPOINTS, Endpoint, KeyRequest, KeyServiceContext
 from worker.key_service.rate_limit import RateLimit
+from worker.limits import Limits
 from worker.settings import Settings
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger, where
-
-MOST_IN_HAND: Final = 16_384
-"""Requests that may wait for their answers at once."""
-
-MOST_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of bodies that may."""
-
-MOST_VERSIONS: Final = 1_000
-"""The most different versions in one read: each is looked for among the replaced keys of every room in it."""
-
-MOST_PAIRS: Final = 10_000
-"""Rooms, counted once for each account that asks, that one read looks up."""
-
-MOST_LISTINGS: Final = 100
-"""Accounts whose rooms one read lists."""
-
-ANSWER_SECONDS: Final = 4.0
-"""How long the database may keep somebody waiting; then it counts as away."""
-
-DRAIN_SECONDS: Final = 5.0
-"""How long the requests in hand may take when the service ends."""
 
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 
@@ -66,22 +47,35 @@ log = logger("service")
 class KeyService:
     """One instance of the service."""
 
-    def __init__(self, settings: Settings, database: Database, broker: Broker, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        broker: Broker,
+        tasks: asyncio.TaskGroup,
+        limits: Limits,
+        clock: Clock,
+    ) -> None:
         self._settings = settings
+        self._limits = limits
         self._broker = broker
         self._tasks = tasks
         self._rooms: ReadBatcher[RoomsQuery, RoomViews] = ReadBatcher(
-            lambda needs: read_room_views(database, needs, time.time_ns() // 1_000_000),
+            lambda needs: read_room_views(database, needs, clock(), limits.read_s),
             tasks,
-            most=MOST_PAIRS,
+            most=limits.pairs_per_read,
             weigh=lambda need: len(need.room_ids),
-            most_names=MOST_VERSIONS,
+            most_names=limits.versions_per_read,
             names=lambda need: need.versions,
         )
         self._listings: ReadBatcher[MembershipQuery, list[str]] = ReadBatcher(
-            lambda listings: rooms_of(database, listings), tasks, most=MOST_LISTINGS
+            lambda listings: rooms_of(database, listings, limits.rooms_per_listing, limits.read_s),
+            tasks,
+            most=limits.listings_per_read,
         )
-        self._desk = KeyServiceContext(self._rooms, self._listings, lambda: broker.max_payload)
+        self._desk = KeyServiceContext(
+            self._rooms, self._listings, limits.rooms_per_listing, lambda: broker.max_payload, clock
+        )
         self._limit = RateLimit()
         self._counts = {(item.name, item.subject(settings.site_id)): Counts() for item in ENDPOINTS}
         self._identity = Identity(
@@ -93,25 +87,33 @@ class KeyService:
 
     async def start(self) -> None:
         """Subscribe; the subscriptions outlive every connection."""
+        with suppress(Unconfirmed):  # the client subscribes again when it reconnects
+            async with self._broker.barrier():
+                await self._subscribe()
+
+    async def stop(self) -> None:
+        """Take no more requests, answer those in hand, and wait until the broker has the answers."""
+        with suppress(Unconfirmed):
+            async with self._broker.barrier():
+                await self._finish()
+
+    async def _finish(self) -> None:
+        leaving = {asyncio.ensure_future(_leave(subscription)) for subscription in self._subscriptions}
+        for tasks in (leaving, self._in_hand):
+            if tasks:
+                await asyncio.wait(tasks, timeout=self._limits.stop_s)
+            for task in list(tasks):
+                await cancel_and_wait(task)
+        await self._rooms.close()
+        await self._listings.close()
+
+    async def _subscribe(self) -> None:
         client, queue = self._broker.client, self._settings.key_service_queue
         for subject, verb in self._identity.subjects().items():
             self._subscriptions.append(await client.subscribe(subject, cb=partial(self._discover, verb)))
         for endpoint, (_, subject) in zip(ENDPOINTS, self._counts, strict=True):
             took = partial(self._take, endpoint)
             self._subscriptions.append(await client.subscribe(subject, queue=queue, cb=took))
-        await self._broker.confirm(self._broker.breaks)
-
-    async def stop(self) -> None:
-        """Take no more requests, answer those in hand, and see the answers off."""
-        leaving = {asyncio.ensure_future(_leave(subscription)) for subscription in self._subscriptions}
-        for tasks in (leaving, self._in_hand):
-            if tasks:
-                await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
-            for task in list(tasks):
-                await cancel_and_wait(task)
-        await self._rooms.close()
-        await self._listings.close()
-        await self._broker.confirm(self._broker.breaks)
 
     async def _discover(self, verb: ServiceVerb, message: Msg) -> None:
         if is_reply(message.reply, self._settings.key_service_replies):
@@ -138,14 +140,17 @@ class KeyService:
             return key_requests.INVALID_ACCOUNT
         if not self._limit.allows(call.account, time.monotonic()):
             return key_requests.RATE_LIMITED
-        if len(self._in_hand) >= MOST_IN_HAND or self._bytes + len(call.body) > MOST_BYTES:
+        if (
+            len(self._in_hand) >= self._limits.requests_in_hand
+            or self._bytes + len(call.body) > self._limits.request_bytes
+        ):
             return key_requests.OVERLOADED
         return None
 
     async def _serve(self, endpoint: Endpoint, call: KeyRequest, reply: str, since: int) -> None:
         answer: bytes | ErrorInfo
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(self._limits.reply_s):
                 answer = await endpoint.handle(self._desk, call)
         except Rejection as error:
             answer = error.info
@@ -182,10 +187,12 @@ class KeyService:
 
 
 @asynccontextmanager
-async def answering(settings: Settings, database: Database, broker: Broker) -> AsyncIterator[None]:
+async def answering(
+    settings: Settings, database: Database, broker: Broker, limits: Limits, clock: Clock
+) -> AsyncIterator[None]:
     """Answer requests for as long as the context lasts, and at its end those that are in hand."""
     async with asyncio.TaskGroup() as tasks:
-        service = KeyService(settings, database, broker, tasks)
+        service = KeyService(settings, database, broker, tasks, limits, clock)
         try:
             await service.start()
             yield

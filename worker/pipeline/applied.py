@@ -1,20 +1,21 @@
-"""Work: what a batch has left to be done once it has been applied."""
+"""An applied batch, and the plan that says how its staged keys reach their members."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from roomkeys.decisions.decision import Decision, OutboxEntry, RoomChange
 from roomkeys.decisions.snapshot import Snapshot
-from roomkeys.keys import RoomKey
+from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.membership import Member, Room
 from store.writes.outbox import StoredEntry
+from worker.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)
 class AppliedBatch:
-    """What has been applied: what it owes, and its rooms with their keys and sizes as it left them.
+    """A batch after its transaction: its outbox entries, and its rooms with their keys and sizes.
 
-    `survivors` are the accounts, as they are stored, of those rooms of which it is known who was left.
+    `remaining_members` has the accounts, as they are stored, of those rooms whose members are all known.
     """
 
     entries: Sequence[StoredEntry] = ()
@@ -23,17 +24,53 @@ class AppliedBatch:
 
     @property
     def owed(self) -> list[OutboxEntry]:
-        """Return what is owed, without the outbox's ids."""
+        """Return the entries without their ids."""
         return [entry.owed for entry in self.entries]
 
     def current_keys(self, room_ids: Mapping[str, object]) -> dict[str, RoomKey]:
-        """Return the keys in use of those among these rooms that have one."""
+        """Return the current keys of those rooms among `room_ids` that have one."""
         keys = ((room_id, self.rooms[room_id].keys.current) for room_id in room_ids if room_id in self.rooms)
         return {room_id: key for room_id, key in keys if key is not None}
 
 
+@dataclass(frozen=True, slots=True)
+class FanoutPlan:
+    """How the staged keys of a batch reach the members of their rooms. Every staged key is in exactly one of both.
+
+    `inline` keys go out with the batch and settle with it; `large` rooms begin a rollout beside the loop.
+    """
+
+    inline: Mapping[str, KeyRecord] = field(default_factory=dict)
+    large: Mapping[str, KeyRecord] = field(default_factory=dict)
+
+    @property
+    def inline_keys(self) -> dict[str, RoomKey]:
+        """Return the staged keys that go out with the batch, by room."""
+        keys = ((room_id, record.staged) for room_id, record in self.inline.items())
+        return {room_id: key for room_id, key in keys if key is not None}
+
+
+def plan_fanout(
+    rooms: Mapping[str, Room], in_rollout: Container[str], limits: Limits, *, settles: bool
+) -> FanoutPlan:
+    """Plan the fan-out of the staged keys, small rooms first; a rollout has those of rooms `in_rollout` already.
+
+    Without `settles` every room is planned as large: no room settles between the slices of an event.
+    """
+    inline: dict[str, KeyRecord] = {}
+    large: dict[str, KeyRecord] = {}
+    recipients = 0
+    for room in sorted(rooms.values(), key=lambda room: room.size):
+        if room.keys.staged is None or room.id in in_rollout:
+            continue
+        recipients += room.size
+        fits = room.size <= limits.large_room_members and recipients <= limits.inline_recipients
+        (inline if settles and fits else large)[room.id] = room.keys
+    return FanoutPlan(inline, large)
+
+
 def rooms_after(decision: Decision, snapshot: Snapshot, staged: Mapping[str, RoomKey]) -> dict[str, Room]:
-    """Return a batch's rooms as it leaves them, with the keys that it staged."""
+    """Return a batch's rooms as the batch leaves them, with the keys that it staged."""
     owed = [item.room_id for item in decision.owed if item.room_id is not None]
     rooms = {room_id: snapshot.rooms[room_id] for room_id in owed if room_id in snapshot.rooms}
     for change in decision.changes:
@@ -47,10 +84,10 @@ def rooms_after(decision: Decision, snapshot: Snapshot, staged: Mapping[str, Roo
     return rooms
 
 
-def survivors_after(decision: Decision, snapshot: Snapshot) -> dict[str, Sequence[object]]:
-    """Return who is left in the rooms whose key the batch stages, where everybody was known before it."""
+def remaining_members(decision: Decision, snapshot: Snapshot) -> dict[str, Sequence[object]]:
+    """Return the members of the rooms whose key the batch stages, where the snapshot has everybody."""
     return {
-        change.room.id: _survivors(
+        change.room.id: _remaining(
             change, snapshot.everybody[change.room.id], snapshot.members.get(change.room.id, {})
         )
         for change in decision.changes
@@ -58,8 +95,8 @@ def survivors_after(decision: Decision, snapshot: Snapshot) -> dict[str, Sequenc
     }
 
 
-def _survivors(change: RoomChange, everybody: Sequence[object], members: Mapping[str, Member]) -> Sequence[object]:
+def _remaining(change: RoomChange, everybody: Sequence[object], members: Mapping[str, Member]) -> Sequence[object]:
     left = set(change.left)
-    went = {member.account for member in members.values() if member.id in left}
-    came = [membership.account for membership in change.joined]
-    return [one for one in everybody if type(one) is not str or one not in went] + came
+    removed = {member.account for member in members.values() if member.id in left}
+    joined = [membership.account for membership in change.joined]
+    return [account for account in everybody if type(account) is not str or account not in removed] + joined

@@ -25,6 +25,7 @@ from store.leases.lease import Lease
 from store.reads.members import pages
 from worker.broker.connection import Broker
 from worker.broker.fanout import CHUNK_BYTES, Fanout
+from worker.limits import Limits
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger, where
 
@@ -32,17 +33,21 @@ REQUEST_ID: Final = "X-Request-ID"
 TRUNCATED: Final = "Room-Worker-Truncated"
 _LETTERS_AT_ONCE: Final = 32
 
-log = logger("courier")
+log = logger("publisher")
 
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """Publishes notices, keys, dead letters and results."""
+    """Publishes notices, keys, dead letters and results, in the order that subscribers rely on.
+
+    It confirms nothing but dead letters: the caller puts a barrier around its calls.
+    """
 
     broker: Broker
     database: Database
     fanout: Fanout
     site: str
+    limits: Limits
 
     async def publish_notices(self, owed: Sequence[OutboxEntry]) -> None:
         """Send the notices, then the dead letters."""
@@ -65,12 +70,19 @@ class Publisher:
         """
         payloads = _payloads(keys, now_ms)
         await self.fanout.send(payloads, {room_id: known[room_id] for room_id in payloads if room_id in known})
-        async with aclosing(pages(self.database, lease, payloads.keys() - known.keys())) as found:
+        members = pages(
+            self.database,
+            lease,
+            payloads.keys() - known.keys(),
+            first=self.limits.first_page_accounts,
+            most=self.limits.page_accounts,
+        )
+        async with aclosing(members) as found:
             async for page in found:
                 await self.fanout.send(payloads, page)
 
-    async def publish_results(self, owed: Sequence[OutboxEntry]) -> None:
-        """Send the results."""
+    async def publish_results(self, owed: Iterable[OutboxEntry]) -> None:
+        """Publish the results, in stream order."""
         results = map(result, in_stream_order(owed))
         await self._publish(answer for answer in results if answer is not None)
 

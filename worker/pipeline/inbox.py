@@ -1,4 +1,4 @@
-"""A partition's inbox: the events that wait to be batched."""
+"""A partition's inbox: the events that wait to be batched, and where the partition stands in the stream."""
 
 import asyncio
 from collections import deque
@@ -8,71 +8,99 @@ from typing import Final
 from roomkeys.errors import TransientError
 from roomkeys.events.event import AnyEvent
 from roomkeys.events.position import StreamPosition
-
-INBOX_EVENTS: Final = 1_024
-INBOX_BYTES: Final = 8 * 1024 * 1024
+from worker.limits import Limits
 
 TURNS: Final = 4
 """Turns of the event loop that a message takes from the socket to an inbox."""
 
 
 class Inbox:
-    """A partition's events that wait to be batched, in stream order; bounded."""
+    """A partition's events in stream order; bounded.
 
-    def __init__(self, partition: int, place: StreamPosition, moved: asyncio.Event) -> None:
+    The feed fills it and the partition empties it. It is *attached* while the shared feed fills it, and *detached*
+    while it catches up with a consumer of its own; a *failed* one gets nothing more. `position` is the
+    last message of the stream that was looked at for it.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        position: StreamPosition,
+        limits: Limits,
+        *,
+        wakeup: asyncio.Event,
+        space: asyncio.Event,
+    ) -> None:
         self.partition = partition
-        self.place = place
-        self.attached = False
+        self.position = position
         self.failure: TransientError | None = None
+        self.is_attached = False
+        self._limits = limits
         self._events: deque[AnyEvent] = deque()
         self._bytes = 0
-        self._arrived = asyncio.Event()
-        self._moved = moved
+        self._wakeup = wakeup
+        self._space = space
 
     def __len__(self) -> int:
         return len(self._events)
 
     @property
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         """Tell whether the next event has to wait."""
-        return len(self._events) >= INBOX_EVENTS or self._bytes >= INBOX_BYTES
+        return len(self._events) >= self._limits.inbox_events or self._bytes >= self._limits.inbox_bytes
 
-    def put(self, event: AnyEvent) -> None:
-        """Append an event."""
-        self._events.append(event)
-        self._bytes += len(event.origin.body)
-        self._arrived.set()
+    # The feed's side
+
+    def attach(self) -> None:
+        """Let the shared feed fill the inbox from `position` on."""
+        self.is_attached = True
+
+    def detach(self, position: StreamPosition) -> None:
+        """Let the inbox catch up from `position`, or from its own if that is later."""
+        if position.sequence > self.position.sequence:
+            self.position = position
+        self.is_attached = False
 
     def fail(self, error: TransientError) -> None:
-        """Let the reader of this inbox find the error instead of events."""
+        """Take no more events; the partition finds the error in place of them."""
         self.failure = error
-        self._arrived.set()
-        self._moved.set()
+        self._wakeup.set()
+        self._space.set()
 
-    def wake(self) -> None:
-        """Let the reader of this inbox look around."""
-        self._arrived.set()
+    def offer(self, event: AnyEvent, position: StreamPosition) -> bool:
+        """Append the event at this position; False, and nothing changes, if the inbox is full."""
+        if self.is_full:
+            return False
+        self._events.append(event)
+        self._bytes += len(event.origin.body)
+        self.position = position
+        self._wakeup.set()
+        return True
 
-    async def until_room(self) -> None:
-        """Wait until there is room for an event."""
-        while self.full and self.failure is None:
-            self._moved.clear()
-            await self._moved.wait()
+    def pass_over(self, position: StreamPosition) -> None:
+        """Note a message that is another partition's, or no event."""
+        self.position = position
 
-    def clear_wakeup(self) -> None:
-        """Forget what has waked the reader so far: it looks around now, and what comes after wakes it again."""
-        self._arrived.clear()
+    async def wait_for_space(self) -> None:
+        """Wait until the inbox is no longer full, or has failed."""
+        while self.is_full and self.failure is None:
+            self._space.clear()
+            await self._space.wait()
+
+    # The partition's side
 
     async def wait(self, seconds: float) -> bool:
-        """Wait for an event for so long; True: there is one. Raises what the feed failed with."""
+        """Wait for an event for at most `seconds`; True if there is one. Raise the error of a failed inbox."""
         if not self._events and self.failure is None:
-            try:
-                await asyncio.wait_for(self._arrived.wait(), seconds)
-            except TimeoutError:
-                return False
+            await self.wait_for_wakeup(seconds)
         if self.failure is not None:
             raise self.failure
         return bool(self._events)
+
+    async def wait_for_wakeup(self, seconds: float) -> None:
+        """Wait for at most `seconds` until something arrives or wakes the partition."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wakeup.wait(), seconds)
 
     async def drain_ready(self) -> None:
         """Let in what has arrived at the socket: one batch of it costs less than two."""
@@ -83,7 +111,7 @@ class Inbox:
             quiet = quiet + 1 if len(self._events) == before else 0
 
     def take(self, most_events: int, most_accounts: int) -> list[AnyEvent]:
-        """Return the first events, within the limits but at least one; they stay until `forget`."""
+        """Return the first events within the limits, at least one; they stay until `discard_through`."""
         batch: list[AnyEvent] = []
         accounts = 0
         for event in self._events:
@@ -94,12 +122,7 @@ class Inbox:
         return batch
 
     def discard_through(self, applied: int) -> None:
-        """Forget the events up to a stream sequence: they have been applied."""
+        """Drop the events up to this stream sequence: they have been applied."""
         while self._events and self._events[0].origin.sequence <= applied:
             self._bytes -= len(self._events.popleft().origin.body)
-            self._moved.set()
-
-    async def wait_for_wakeup(self, seconds: float) -> None:
-        """Wait for so long, or until something arrives or wakes the reader of this inbox."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._arrived.wait(), seconds)
+            self._space.set()

@@ -1,16 +1,15 @@
-"""Drainers: a big room's staged key goes to its members page by page, beside the loop, which goes on meanwhile.
+"""Large rooms: a rollout brings the staged key to a room's members page by page, while the loop goes on.
 
-A drainer reads, sends and confirms, and writes nothing: the loop stays the only writer and settles the room
-between two batches once the pass is over. What a batch owes to joiners the loop sends in that batch.
-(design.md, "Big rooms")
+A rollout reads, sends and confirms, and writes nothing. The loop stays the only writer: it settles the room
+between two batches once the rollout is over. The loop also sends joiners their keys, in the batch that adds them.
+(docs/design.md, "Large rooms")
 """
 
 import asyncio
-from collections.abc import Callable, Container, Iterable, KeysView, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, KeysView, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from time import time_ns
-from typing import Any, Final
+from typing import Any, TypeVar
 
 from roomkeys.errors import TransientError, Unexpected
 from roomkeys.keys import KeyRecord, RoomKey
@@ -19,180 +18,175 @@ from store.database import Database
 from store.leases.lease import Lease
 from store.reads.members import START, pages
 from store.reads.snapshot import load_rooms
-from worker.broker.backoff import jittered_backoff
 from worker.broker.cancellation import cancel_and_wait
 from worker.broker.connection import Broker
 from worker.broker.fanout import Fanout
+from worker.clock import Clock
+from worker.limits import Limits
+from worker.pipeline.batch_sizer import conflict_backoff
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger
 
-BIG_ROOM: Final = 50_000
-"""Members from which a room is big: more than a few pages of survivors."""
-
-CONCURRENT_PASSES: Final = 4
-"""The most passes of a replica at once: each holds two pages of accounts in memory."""
-
-WINDOW: Final = 16_384
-"""Accounts that are sent before the broker confirms them: what others' messages wait behind is bounded."""
-
-log = logger("drainers")
+log = logger("large_rooms")
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
 class Rollout:
-    """A room whose staged key is on its way: its keys as the loop knows them, and the pass.
+    """A large room whose staged key is on its way: the room's keys as the loop knows them, and the task.
 
-    `newcomers` have been written and not yet been told of their membership: the loop sends them the key, after
-    that notice.
+    `excluded` are joiners whose notice is not confirmed yet: they get the key from the loop, after the notice.
     """
 
     record: KeyRecord
-    newcomers: set[str]
+    excluded: set[str]
     task: asyncio.Task[None]
 
 
 @dataclass(frozen=True, slots=True)
 class PassContext:
-    """What a pass works with; `slots` bounds how many there are."""
+    """What every pass of a replica works with; `slots` bounds how many passes run at once."""
 
     broker: Broker
     database: Database
     fanout: Fanout
     slots: asyncio.Semaphore
+    limits: Limits
+    clock: Clock
 
 
 class LargeRooms:
-    """The rooms of one partition that are drained; `wake` is called when a pass is over."""
+    """The rollouts of one partition; `wake` is called when one is over."""
 
-    def __init__(self, passes: PassContext, lease: Lease) -> None:
-        self.wake: Callable[[], None] = lambda: None
-        self._passes = passes
+    def __init__(self, context: PassContext, lease: Lease, wake: Callable[[], None]) -> None:
+        self._context = context
         self._lease = lease
-        self._drains: dict[str, Rollout] = {}
+        self._wake = wake
+        self._rollouts: dict[str, Rollout] = {}
 
     def __contains__(self, room_id: object) -> bool:
-        return room_id in self._drains
+        return room_id in self._rollouts
 
     @property
-    def rooms(self) -> KeysView[str]:
-        """Return the rooms that are drained."""
-        return self._drains.keys()
+    def room_ids(self) -> KeysView[str]:
+        """Return the rooms in rollout."""
+        return self._rollouts.keys()
 
     def begin(self, room_id: str, record: KeyRecord) -> None:
-        """Begin a pass for the staged key of the record; without one there is nothing to do."""
+        """Begin a rollout of the record's staged key; do nothing if there is none."""
         if record.staged is not None:
-            newcomers = set[str]()
-            task = asyncio.create_task(self._pass(room_id, record.staged, newcomers))
-            task.add_done_callback(lambda _: self.wake())
-            self._drains[room_id] = Rollout(record, newcomers, task)
+            excluded = set[str]()
+            task = asyncio.create_task(self._roll_out(room_id, record.staged, excluded))
+            task.add_done_callback(lambda _: self._wake())
+            self._rollouts[room_id] = Rollout(record, excluded, task)
 
     async def update(self, room_id: str, record: KeyRecord) -> bool:
-        """Take note of a drained room's keys as the batch in hand leaves them.
+        """Take over a room's keys as the batch in hand leaves them.
 
-        False: the room was made anew, has another key staged or none, and is drained no longer.
+        False: the room was re-created, has another staged key or none, and its rollout has ended.
         """
-        drain = self._drains[room_id]
-        if drain.record.staged == record.staged:
-            drain.record = record
+        rollout = self._rollouts[room_id]
+        if rollout.record.staged == record.staged:
+            rollout.record = record
             return True
-        await cancel_and_wait(self._drains.pop(room_id).task)
+        await cancel_and_wait(self._rollouts.pop(room_id).task)
         return False
 
-    def staged(self, room_ids: Iterable[str]) -> dict[str, RoomKey]:
-        """Return the keys that are on their way to these rooms."""
-        drains = ((room_id, self._drains.get(room_id)) for room_id in room_ids)
+    def staged_keys(self, room_ids: Iterable[str]) -> dict[str, RoomKey]:
+        """Return the keys that are on their way to those of these rooms that are in rollout."""
+        rollouts = ((room_id, self._rollouts.get(room_id)) for room_id in room_ids)
         return {
-            room_id: drain.record.staged
-            for room_id, drain in drains
-            if drain is not None and drain.record.staged is not None
+            room_id: rollout.record.staged
+            for room_id, rollout in rollouts
+            if rollout is not None and rollout.record.staged is not None
         }
 
     def exclude(self, room_id: str, accounts: Iterable[str]) -> None:
-        """Leave newcomers of a drained room to the loop until `told`."""
-        self._drains[room_id].newcomers.update(accounts)
+        """Leave the joiners of a room in rollout to the loop until `joiners_notified`."""
+        self._rollouts[room_id].excluded.update(accounts)
 
-    def newcomers_notified(self) -> None:
-        """Note that everybody has been told of their membership."""
-        for drain in self._drains.values():
-            drain.newcomers.clear()
+    def joiners_notified(self) -> None:
+        """Note that the notice of every joiner is confirmed: rollouts may send them keys."""
+        for rollout in self._rollouts.values():
+            rollout.excluded.clear()
 
     def pop_finished(self) -> dict[str, KeyRecord]:
-        """Return, and drain no longer, the rooms whose pass is over; raises what a pass has failed with."""
-        over = {room_id: drain for room_id, drain in self._drains.items() if drain.task.done()}
-        for room_id, drain in over.items():
-            drain.task.result()
-            del self._drains[room_id]
-        return {room_id: drain.record for room_id, drain in over.items()}
+        """Return the rooms whose rollout is over, and forget them; raise the error of a rollout that failed."""
+        finished = {room_id: rollout for room_id, rollout in self._rollouts.items() if rollout.task.done()}
+        for room_id, rollout in finished.items():
+            rollout.task.result()
+            del self._rollouts[room_id]
+        return {room_id: rollout.record for room_id, rollout in finished.items()}
 
-    async def end(self) -> None:
-        """End all passes; whoever has the partition next begins them anew."""
-        for drain in self._drains.values():
-            await cancel_and_wait(drain.task)
-        self._drains.clear()
+    async def close(self) -> None:
+        """End all rollouts; the next owner of the partition begins them again."""
+        for rollout in self._rollouts.values():
+            await cancel_and_wait(rollout.task)
+        self._rollouts.clear()
 
-    async def _pass(self, room_id: str, key: RoomKey, newcomers: Container[str]) -> None:
-        """Send the staged key to every member, however often servers are away meanwhile."""
-        async with self._passes.slots:
-            log.info("pass begins", room=room_id, version=key.version)
-            session = await self._patiently(self._passes.database.start_session)
+    async def _roll_out(self, room_id: str, key: RoomKey, excluded: Container[str]) -> None:
+        """Send the staged key to every member, through any number of outages."""
+        async with self._context.slots:
+            log.info("rollout begins", room=room_id, version=key.version)
+            session = await self._retry(self._context.database.start_session)
             try:
-                one_pass = FanoutPass(self._passes, self._lease, room_id, key, newcomers)
-                await self._patiently(lambda: one_pass.go_on(session))
+                fanout_pass = FanoutPass(self._context, self._lease, room_id, key, excluded)
+                await self._retry(lambda: fanout_pass.run(session))
             finally:
                 await session.end_session()
-            log.info("pass is over", room=room_id, version=key.version)
+            log.info("rollout is over", room=room_id, version=key.version)
 
-    async def _patiently(self, step: Callable[[], Any]) -> Any:
-        attempt = 0
+    async def _retry(self, step: Callable[[], Awaitable[_T]]) -> _T:
+        backoff = conflict_backoff()
         while True:
             try:
                 return await step()
             except (TransientError, Unexpected) as error:
-                attempt += 1
                 metrics.RETRIES.labels("pass").inc()
-                log.warning("pass interrupted", cause=str(error))
-            await self._passes.broker.until_connected()
-            await asyncio.sleep(jittered_backoff(attempt))
+                log.warning("rollout interrupted", cause=str(error))
+            await self._context.broker.until_connected()
+            await asyncio.sleep(backoff.next())
 
 
 class FanoutPass:
-    """One pass through a room's members: where it is."""
+    """One pass over a room's members; it knows the last account that the broker has confirmed."""
 
     def __init__(
-        self, passes: PassContext, lease: Lease, room_id: str, key: RoomKey, newcomers: Container[str]
+        self, context: PassContext, lease: Lease, room_id: str, key: RoomKey, excluded: Container[str]
     ) -> None:
-        self._passes = passes
+        self._context = context
         self._lease = lease
         self._room_id = room_id
-        self._newcomers = newcomers
         self._key = key
-        self._payload = marshal(RoomKeyEvent(room_id, key), _now_ms())
+        self._excluded = excluded
+        self._payload = marshal(RoomKeyEvent(room_id, key), context.clock())
         self._after: Any = START
 
-    async def go_on(self, session: Any) -> None:
-        """Send the payload to all members after the last one confirmed; `TransientError`: call again."""
-        database = self._passes.database
-        # The key is read before the members, in the members' session: whoever left before it was staged is gone.
+    async def run(self, session: Any) -> None:
+        """Send the payload to all members after the last confirmed one; after a `TransientError` call it again."""
+        database, limits = self._context.database, self._context.limits
+        # The key is read before the members, in one session: accounts that left before it was staged are gone.
         rooms = await load_rooms(database, [self._room_id], session)
         if self._room_id not in rooms or rooms[self._room_id].keys.staged != self._key:
-            raise LookupError("the key that was staged is gone")
-        members = pages(database, self._lease, [self._room_id], session=session, after=self._after)
+            raise LookupError("the staged key of a room in rollout is gone")
+        members = pages(
+            database,
+            self._lease,
+            [self._room_id],
+            session=session,
+            first=limits.first_page_accounts,
+            most=limits.page_accounts,
+            after=self._after,
+        )
         async with aclosing(members) as found:
             async for page in found:
                 accounts = page[self._room_id]
-                for start in range(0, len(accounts), WINDOW):
-                    await self._send(accounts[start : start + WINDOW])
+                for start in range(0, len(accounts), limits.window_accounts):
+                    await self._send(accounts[start : start + limits.window_accounts])
 
     async def _send(self, accounts: Sequence[Any]) -> None:
-        """Send to accounts as they come from the database, and have it confirmed."""
-        passes = self._passes
-        mark = passes.broker.breaks
-        recipients = [one for one in accounts if type(one) is not str or one not in self._newcomers]
-        await passes.fanout.send({self._room_id: self._payload}, {self._room_id: recipients})
-        if not await passes.broker.confirm(mark):
-            raise TransientError("the broker did not confirm what was sent")
+        """Send to accounts as they come from the database, and wait for the confirmation."""
+        recipients = [one for one in accounts if type(one) is not str or one not in self._excluded]
+        async with self._context.broker.barrier():
+            await self._context.fanout.send({self._room_id: self._payload}, {self._room_id: recipients})
         self._after = accounts[-1]
-
-
-def _now_ms() -> int:
-    return time_ns() // 1_000_000

@@ -1,54 +1,50 @@
-"""Debts: what has been delivered and waits for a room's key to settle, and what has been paid."""
+"""Results that wait for a key: entries that were delivered, whose rooms have not settled yet."""
 
 from collections.abc import Container, Iterable
 from dataclasses import replace
 from itertools import takewhile
-from typing import Final
 
 from store.writes.outbox import StoredEntry
 
-MOST_HELD: Final = 20_000
-"""Results that may wait for drained rooms; beyond that the loop waits too. (design.md, invariant 8)"""
-
 
 class PendingResults:
-    """The outbox entries of one partition that have been delivered."""
+    """The delivered outbox entries of one partition whose results wait for their room to settle."""
 
-    def __init__(self) -> None:
-        self.finished_ids: list[str] = []
-        self._held: dict[str, list[StoredEntry]] = {}
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._waiting: dict[str, list[StoredEntry]] = {}
 
     @property
     def is_full(self) -> bool:
-        """Tell whether no more should be added before some are paid."""
-        held = (entry for of_room in self._held.values() for entry in of_room)
-        return sum(len(entry.owed.outcomes) for entry in held) > MOST_HELD
+        """Tell whether the partition should take no further batch before some results are published."""
+        waiting = (entry for of_room in self._waiting.values() for entry in of_room)
+        return sum(len(entry.owed.outcomes) for entry in waiting) > self._most
 
-    def defer(self, entries: Iterable[StoredEntry], drained: Container[str]) -> list[StoredEntry]:
-        """Keep the entries of drained rooms, whose results have to wait, and return the others.
+    def defer(self, entries: Iterable[StoredEntry], unsettled: Container[str]) -> list[StoredEntry]:
+        """Keep the entries of unsettled rooms and return the others.
 
-        All of them, in order: an entry that went before an older one of its room would leave recovery with what
-        is no longer so to tell last.
+        All entries of an unsettled room wait, in order. Otherwise recovery could replay an older entry after a
+        newer one and publish stale notices last.
         """
         due: list[StoredEntry] = []
         for entry in entries:
             room_id = entry.owed.room_id
-            if room_id is not None and room_id in drained:
-                self._held.setdefault(room_id, []).append(without_members(entry))
+            if room_id is not None and room_id in unsettled:
+                self._waiting.setdefault(room_id, []).append(without_members(entry))
             else:
                 due.append(entry)
         return due
 
     def release(self, room_id: str, settled: float) -> list[StoredEntry]:
-        """Return, and keep no longer, the entries of a room that waited for a version up to this one."""
-        held = self._held.pop(room_id, [])
-        due = list(takewhile(lambda entry: entry.owed.high is None or entry.owed.high <= settled, held))
-        if len(due) < len(held):
-            self._held[room_id] = held[len(due) :]
+        """Return, and keep no longer, the room's entries that wait for a version of at most `settled`."""
+        waiting = self._waiting.pop(room_id, [])
+        due = list(takewhile(lambda entry: entry.owed.high is None or entry.owed.high <= settled, waiting))
+        if len(due) < len(waiting):
+            self._waiting[room_id] = waiting[len(due) :]
         return due
 
 
 def without_members(entry: StoredEntry) -> StoredEntry:
-    """Return an entry with no more than its results need."""
+    """Return the entry with only what its results need: its notices and joiners' keys are out already."""
     outcomes = (replace(one, added=(), removed=(), notice=None, letter=None) for one in entry.owed.outcomes)
     return StoredEntry(entry.id, replace(entry.owed, joiners=(), outcomes=tuple(outcomes)))

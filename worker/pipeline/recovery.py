@@ -16,9 +16,9 @@ from worker.pipeline.applied import AppliedBatch
 from worker.pipeline.deliver import joiners_by_room
 
 
-async def unfinished(database: Database, lease: Lease) -> AsyncIterator[AppliedBatch]:
+async def unfinished(database: Database, lease: Lease, page: int) -> AsyncIterator[AppliedBatch]:
     """Yield what is owed, some entries at a time: keys first, members after; who has left since is no joiner."""
-    async for entries in outbox.unfinished(database, lease):
+    async for entries in outbox.unfinished(database, lease, page):
         room_ids = {entry.owed.room_id for entry in entries if entry.owed.room_id is not None}
         rooms = await load_rooms(database, room_ids, lease.session)
         members = await still_members(database, joiners_by_room(entry.owed for entry in entries), lease.session)

@@ -1,59 +1,76 @@
 """A replica: shows that it is alive and owns its fair share of the partitions.
 
-Who is alive is the database's clock's word. A partition without an owner, or whose owner has been silent for
-longer than a lease, is free to take; nobody's clock decides whether its former owner may still write, the
-fence does. (design.md, "Partitions")
+The database's clock decides which replicas are alive. A partition is free to take if it has no owner, or if its
+owner was silent for longer than a lease. No clock decides whether the previous owner may still write: the fence
+does. (docs/design.md, "Partitions")
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from socket import gethostname
 from time import monotonic
 from typing import Final
 from uuid import uuid4
 
 from roomkeys.errors import TransientError, Unexpected
+from roomkeys.events.position import StreamPosition
 from roomkeys.subjects import events_stream
 from store.database import Database, Document
-from store.leases import heartbeats, lease
+from store.leases import heartbeats
+from store.leases import lease as leases
 from store.leases.heartbeats import Replica
+from store.leases.lease import Lease
 from worker.broker.cancellation import cancel_and_wait
 from worker.broker.connection import Broker
 from worker.broker.fanout import Fanout
+from worker.clock import Clock
+from worker.limits import Limits
+from worker.pipeline.batch_sizer import BatchSizer
 from worker.pipeline.deliver import Publisher
-from worker.pipeline.large_rooms import CONCURRENT_PASSES, PassContext
-from worker.pipeline.tools import Tools
+from worker.pipeline.large_rooms import LargeRooms, PassContext
+from worker.pipeline.loop import Loop
+from worker.pipeline.pending_results import PendingResults
+from worker.pipeline.state import PartitionState
+from worker.pipeline.writer import Writer
 from worker.replica.feed import Feed
-from worker.replica.partition import Partition
+from worker.replica.partition import OpenLoop, Partition
 from worker.settings import Settings
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger
 
-LEASE_MS: Final = 5_000
-"""How long a replica may be silent, in milliseconds, until its partitions are free to take."""
-
-LOOK_SECONDS: Final = 0.5
-"""How often a replica gives a sign of life and looks at the partitions."""
-
-_FORGET_MS: Final = 3_600_000
+_PRUNE_AFTER_MS: Final = 3_600_000
+"""Milliseconds of silence after which the heartbeat document of a dead replica is deleted."""
 
 log = logger("replica")
 
 
 class Partitions:
-    """The partitions of this replica, each in a task of its own."""
+    """The partitions that this replica, `me`, owns of a site. Each one runs in a separate task."""
 
-    def __init__(self, tools: Tools, tasks: asyncio.TaskGroup) -> None:
-        self._tools = tools
+    def __init__(
+        self,
+        site: str,
+        me: str,
+        database: Database,
+        open_partition: Callable[[int], Partition],
+        tasks: asyncio.TaskGroup,
+        lease_ms: int,
+    ) -> None:
+        self._site = site
+        self._me = me
+        self._database = database
+        self._open_partition = open_partition
         self._tasks = tasks
+        self._lease_ms = lease_ms
         self._running: dict[int, tuple[Partition, asyncio.Task[None]]] = {}
 
     async def rebalance(self) -> None:
-        """Give a sign of life, take what is free while below the fair share, hand over what is above it."""
-        database, site, me = self._tools.database, self._tools.site, self._tools.owner
+        """Send a heartbeat; take free partitions up to the fair share, and release those above it."""
+        database, site, me = self._database, self._site, self._me
         await heartbeats.heartbeat(database, site, me)
-        alive = alive_ids(await heartbeats.replicas(database, site))
-        documents = await lease.cursors(database, site)
+        alive = alive_ids(await heartbeats.replicas(database, site), self._lease_ms)
+        documents = await leases.cursors(database, site)
         self._forget_finished()
         share = fair_share(alive, me, len(documents))
         idle = [document for document in documents if document["partition"] not in self._running]
@@ -61,21 +78,21 @@ class Partitions:
         for document in available[:room]:
             self._start(document)
         for document in available[room:]:
-            if document["owner"] == me:  # interrupted while it was to be handed over
-                await lease.give_up(database, document)
+            if document["owner"] == me:  # an error interrupted its release
+                await leases.give_up(database, document)
         for partition, _ in list(self._running.values())[share:]:
             partition.stop()
         metrics.PARTITIONS.set(len(self._running))
 
     def step_down(self) -> None:
-        """Stop every partition and give no sign of life: who cannot reach the broker leaves them to others."""
+        """Stop every partition and send no heartbeat, so that other replicas take the partitions."""
         for partition, _ in self._running.values():
             partition.stop()
         self._forget_finished()
         metrics.PARTITIONS.set(len(self._running))
 
-    async def hand_over(self) -> None:
-        """Finish the batches in hand and hand every partition over."""
+    async def release_all(self) -> None:
+        """Finish the batches in hand and release every partition."""
         for partition, _ in self._running.values():
             partition.stop()
         if self._running:
@@ -84,70 +101,88 @@ class Partitions:
         metrics.PARTITIONS.set(0)
 
     async def end(self) -> None:
-        """Let nothing of this replica go on; what was not handed over is for others to take."""
+        """Cancel what still runs; other replicas take the partitions that were not released."""
         for partition, task in self._running.values():
             partition.stop()
             await cancel_and_wait(task)
 
     def _start(self, document: Document) -> None:
-        partition = Partition(document["partition"], self._tools)
+        partition = self._open_partition(document["partition"])
         self._running[partition.number] = (partition, self._tasks.create_task(partition.run(document)))
 
     def _forget_finished(self) -> None:
         self._running = {number: running for number, running in self._running.items() if not running[1].done()}
 
 
-async def serve(settings: Settings, database: Database, broker: Broker, stop: asyncio.Event) -> None:
-    """Own partitions until `stop` is set, then hand them over."""
-    me = f"{gethostname()}-{uuid4().hex[:8]}"
+async def serve(
+    settings: Settings, database: Database, broker: Broker, stop: asyncio.Event, limits: Limits, clock: Clock
+) -> None:
+    """Own partitions until `stop` is set, then release them."""
+    site, me = settings.site_id, f"{gethostname()}-{uuid4().hex[:8]}"
+    open_loop = _loops(settings, database, broker, limits, clock)
     async with asyncio.TaskGroup() as tasks:
-        feed = Feed(broker, events_stream(settings.site_id), settings.partitions, tasks)
-        courier = Publisher(broker, database, Fanout(broker, settings.key_fanout_workers), settings.site_id)
-        passes = PassContext(broker, database, courier.fanout, asyncio.Semaphore(CONCURRENT_PASSES))
-        tools = Tools(settings, database, broker, feed, courier, passes, me)
+        feed = Feed(broker, events_stream(site), settings.partitions, tasks, limits)
+
+        def open_partition(number: int) -> Partition:
+            return Partition(number, site, me, database, feed, open_loop, limits)
+
         feeding = tasks.create_task(feed.run())
-        partitions = Partitions(tools, tasks)
+        partitions = Partitions(site, me, database, open_partition, tasks, limits.lease_ms)
         try:
-            await _own_partitions(partitions, broker, stop)
+            await _own_partitions(partitions, broker, stop, limits)
         finally:
             await partitions.end()
             await feed.close()
             await cancel_and_wait(feeding)
     try:
         await heartbeats.leave(database, me)
-        await heartbeats.prune(database, settings.site_id, _FORGET_MS)
+        await heartbeats.prune(database, site, _PRUNE_AFTER_MS)
     except (TransientError, Unexpected) as error:
-        log.warning("left without a word", cause=str(error))
+        log.warning("could not delete this replica's heartbeat", cause=str(error))
 
 
-async def _own_partitions(partitions: Partitions, broker: Broker, stop: asyncio.Event) -> None:
-    reached = monotonic()
+def _loops(settings: Settings, database: Database, broker: Broker, limits: Limits, clock: Clock) -> OpenLoop:
+    """Return what makes the loop of a new lease; the fan-out and its bounds are shared by all partitions."""
+    fanout = Fanout(broker, settings.key_fanout_workers)
+    publisher = Publisher(broker, database, fanout, settings.site_id, limits)
+    slots = asyncio.Semaphore(limits.concurrent_passes)
+    context = PassContext(broker, database, fanout, slots, limits, clock)
+
+    def open_loop(lease: Lease, position: StreamPosition, wakeup: asyncio.Event) -> Loop:
+        large_rooms = LargeRooms(context, lease, wakeup.set)
+        state = PartitionState(lease, position, large_rooms, PendingResults(limits.deferred_results))
+        writer = Writer(state, database, limits, clock, settings.site_id, settings.grace_ms)
+        sizer = BatchSizer(settings.max_batch_events, limits)
+        return Loop(state, writer, publisher, broker, database, sizer, limits, clock)
+
+    return open_loop
+
+
+async def _own_partitions(partitions: Partitions, broker: Broker, stop: asyncio.Event, limits: Limits) -> None:
+    connected_at = monotonic()
     while not stop.is_set():
-        if broker.client.is_closed:  # which the client may not live to tell
-            broker.closed.set()
+        if broker.is_closed:
             return
         if broker.connected:
-            reached = monotonic()
+            connected_at = monotonic()
         try:
-            if monotonic() - reached > LEASE_MS / 1_000:
+            if monotonic() - connected_at > limits.lease_ms / 1_000:
                 partitions.step_down()
             else:
                 await partitions.rebalance()
         except (TransientError, Unexpected) as error:
-            log.warning("database out of reach", cause=str(error))
-        try:
-            await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
-        except TimeoutError:
-            continue
-    await partitions.hand_over()
+            log.warning("cannot reach MongoDB", cause=str(error))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), limits.heartbeat_s)
+    await partitions.release_all()
 
 
-def alive_ids(known: Sequence[Replica]) -> list[str]:
+def alive_ids(known: Sequence[Replica], lease_ms: int) -> list[str]:
     """Return the ids of the replicas that are alive, in order.
 
     A sign of life from the future is a former primary's clock's: whoever lives gives another one at once.
     """
-    return sorted(replica.id for replica in known if abs(replica.silent_ms) < LEASE_MS)
+    return sorted(replica.id for replica in known if abs(replica.silent_ms) < lease_ms)
 
 
 def fair_share(alive: Sequence[str], me: str, partitions: int) -> int:

@@ -1,8 +1,8 @@
 """The feed: one reading of the stream for all partitions of a replica.
 
-It hands each event to its partition's inbox. A full inbox holds the feed up only while no other partition
-goes hungry; then it falls off and catches up by a reader of its own, until it meets the feed again. So one
-slow partition delays no other, and nothing is buffered without bound. (design.md, "Partitions")
+It hands each event to its partition's inbox. A full inbox blocks the feed only as long as no other inbox is empty;
+then it is detached and catches up with a consumer of its partition's, until it meets the feed again. So a slow
+partition delays no other, and memory stays bounded. (docs/design.md, "Partitions")
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from worker.broker.cancellation import cancel_and_wait
 from worker.broker.connection import Broker
 from worker.broker.consumer import Consumer, FeedBroken
 from worker.broker.stream import expired, resume_after
+from worker.limits import Limits
 from worker.pipeline.inbox import Inbox
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger
@@ -27,138 +28,148 @@ log = logger("feed")
 
 
 class StreamChanged(TransientError):
-    """The stream is not the one that was read so far: every partition has to find its place in it anew."""
+    """The stream is not the one that was read so far: every partition has to find its position in it again."""
 
 
 class Feed:
-    """Reads the stream once and fills the inboxes of the partitions that joined."""
+    """Reads the stream once and fills the inboxes of the partitions that joined.
 
-    def __init__(self, broker: Broker, stream: str, partitions: int, tasks: asyncio.TaskGroup) -> None:
+    `position` is the last message that the feed has read, None before the first partition joins.
+    """
+
+    def __init__(
+        self, broker: Broker, stream: str, partitions: int, tasks: asyncio.TaskGroup, limits: Limits
+    ) -> None:
         self._broker = broker
         self._tasks = tasks
         self._stream = stream
         self._partitions = partitions
+        self._limits = limits
         self._inboxes: dict[int, Inbox] = {}
         self._catching_up: dict[int, asyncio.Task[None]] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._joined = asyncio.Event()
-        self._moved = asyncio.Event()
-        self.place: StreamPosition | None = None
+        self._space = asyncio.Event()
+        self.position: StreamPosition | None = None
 
-    def join(self, partition: int, place: StreamPosition) -> Inbox:
-        """Return an inbox that gets the partition's events after `place`."""
-        inbox = Inbox(partition, place, self._moved)
+    async def find_position(self, position: StreamPosition) -> StreamPosition:
+        """Return where a partition at `position` reads on: the same, unless the stream has changed since."""
+        return await resume_after(self._broker, self._stream, position)
+
+    def join(self, partition: int, position: StreamPosition, wakeup: asyncio.Event) -> Inbox:
+        """Return an inbox that gets the partition's events after `position`, and sets `wakeup` for each."""
+        inbox = Inbox(partition, position, self._limits, wakeup=wakeup, space=self._space)
         self._inboxes[partition] = inbox
-        if self.place is None:
-            self.place = place
-        if place.created_ns != self.place.created_ns:
-            inbox.fail(StreamChanged("made anew since this place was found"))
-        elif place.sequence >= self.place.sequence:
-            inbox.attached = True
+        if self.position is None:
+            self.position = position
+        if position.created_ns != self.position.created_ns:
+            inbox.fail(StreamChanged("the stream was re-created after this position was found"))
+        elif position.sequence >= self.position.sequence:
+            inbox.attach()
         else:
             self._start_catching_up(inbox)
         self._joined.set()
-        self._moved.set()  # somebody may be hungry now
+        self._space.set()  # the new inbox is empty, so a full one no longer blocks the feed
         return inbox
 
     def leave(self, partition: int) -> None:
         """Stop feeding the partition."""
         inbox = self._inboxes.pop(partition, None)
         if inbox is not None:
-            inbox.fail(FeedBroken("left"))
+            inbox.fail(FeedBroken("the partition has left the feed"))
         self._end_catching_up(partition)
 
     async def close(self) -> None:
-        """Stop feeding anybody."""
+        """Stop feeding all partitions."""
         for partition in list(self._inboxes):
             self.leave(partition)
         for task in self._ending:
             await cancel_and_wait(task)
 
-    def seen(self, inbox: Inbox) -> StreamPosition:
-        """Return how far the stream has been read for this partition."""
-        if inbox.attached and self.place is not None and self.place.sequence > inbox.place.sequence:
-            return self.place
-        return inbox.place
+    def position_of(self, inbox: Inbox) -> StreamPosition:
+        """Return how far the stream has been read for the inbox's partition."""
+        if inbox.is_attached and self.position is not None and self.position.sequence > inbox.position.sequence:
+            return self.position
+        return inbox.position
 
     async def run(self) -> None:
-        """Read the stream until cancelled, over and over from the last message really seen."""
+        """Read the stream until cancelled; after each failure again from the last message that arrived."""
         while True:
             await self._joined.wait()
             try:
                 await self._read()
             except FeedBroken as error:
-                log.warning(
-                    "feed broken, starting over", cause=str(error), after=self.place and self.place.sequence
-                )
+                after = self.position and self.position.sequence
+                log.warning("feed interrupted, reading again", cause=str(error), after=after)
             except StreamChanged as error:
                 self._start_over(error)
             except TransientError as error:
-                log.warning("stream out of reach", cause=str(error))
+                log.warning("cannot read the events stream", cause=str(error))
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _read(self) -> None:
         await self._broker.until_connected()
-        place = self.place
-        if place is None:
+        position = self.position
+        if position is None:
             self._joined.clear()
             return
-        if await resume_after(self._broker, self._stream, place) != place:
-            raise StreamChanged("re-made or shortened")
-        await self._note_expired(place)
-        async with Consumer(self._broker, self._stream, place.sequence + 1) as reader:
+        if await self.find_position(position) != position:
+            raise StreamChanged("the stream was re-created or shortened")
+        await self._report_expired(position)
+        async with self._consumer(position) as consumer:
             while True:
-                for message in await reader.read():
-                    await self._route(message, place.created_ns)
+                for message in await consumer.read():
+                    await self._route(message, position.created_ns)
 
-    async def _note_expired(self, place: StreamPosition) -> None:
-        """Say what the stream's limits took while nothing was read: the reader sees no gap where it begins."""
-        if lost := await expired(self._broker, self._stream, place):
+    def _consumer(self, position: StreamPosition) -> Consumer:
+        return Consumer(self._broker, self._stream, position.sequence + 1, self._limits)
+
+    async def _report_expired(self, position: StreamPosition) -> None:
+        """Report events that the stream's limits removed before they were read: a consumer sees no gap there."""
+        if lost := await expired(self._broker, self._stream, position):
             metrics.STREAM_FAULTS.inc()
-            log.error("events expired before they were read", after=place.sequence, events=lost)
+            log.error("events expired before they were read", after=position.sequence, events=lost)
 
     def _start_over(self, error: StreamChanged) -> None:
-        log.error("the stream is not the one that was read so far", cause=str(error))
-        self.place = None
+        log.error("the events stream has changed, all partitions look for their position", cause=str(error))
+        self.position = None
         self._joined.clear()
         for inbox in self._inboxes.values():
             inbox.fail(error)
 
     async def _route(self, message: StreamMessage, created_ns: int) -> None:
-        """Hand a message to its partition; those that fall behind catch up by themselves."""
-        event = self._decode(message)
-        if event is not None:
-            inbox = self._inboxes.get(partition_of(event.room_id, self._partitions))
-            if inbox is not None and inbox.attached and message.sequence > inbox.place.sequence:
-                await self._until_room_or_hunger(inbox)
-                if inbox.failure is None and inbox.full:
+        """Offer a message to its partition's inbox; an inbox that stays full catches up by itself."""
+        position = StreamPosition(message.sequence, message.time_ns, created_ns)
+        routed = self._decode(message)
+        if routed is not None:
+            inbox, event = routed
+            if inbox.is_attached and message.sequence > inbox.position.sequence:
+                await self._wait_for_space(inbox)
+                if inbox.failure is None and not inbox.offer(event, position):
                     self._detach(inbox)
-                elif inbox.failure is None:
-                    inbox.put(event)
-                    inbox.place = StreamPosition(message.sequence, message.time_ns, created_ns)
-        self.place = StreamPosition(message.sequence, message.time_ns, created_ns)
+        self.position = position
 
-    def _decode(self, message: StreamMessage) -> AnyEvent | None:
+    def _decode(self, message: StreamMessage) -> tuple[Inbox, AnyEvent] | None:
+        """Return the event and its partition's inbox; None for other services' events and other partitions."""
         if operation_of(message.subject) is None:
             metrics.SKIPPED.inc()
             return None
         document = parse(message.body)
-        if partition_of(room_of(document), self._partitions) not in self._inboxes:
-            return None
-        return decode(message, document)
+        inbox = self._inboxes.get(partition_of(room_of(document), self._partitions))
+        event = None if inbox is None else decode(message, document)
+        return None if inbox is None or event is None else (inbox, event)
 
-    async def _until_room_or_hunger(self, inbox: Inbox) -> None:
-        while inbox.full and inbox.failure is None and not self._anybody_hungry():
-            self._moved.clear()
-            await self._moved.wait()
+    async def _wait_for_space(self, inbox: Inbox) -> None:
+        """Wait while the inbox is full, unless another inbox is empty."""
+        while inbox.is_full and inbox.failure is None and not self._any_inbox_empty():
+            self._space.clear()
+            await self._space.wait()
 
-    def _anybody_hungry(self) -> bool:
-        return any(inbox.attached and not len(inbox) for inbox in self._inboxes.values())
+    def _any_inbox_empty(self) -> bool:
+        return any(inbox.is_attached and not len(inbox) for inbox in self._inboxes.values())
 
     def _detach(self, inbox: Inbox) -> None:
-        if self.place is not None and self.place.sequence > inbox.place.sequence:
-            inbox.place = self.place
-        inbox.attached = False
+        inbox.detach(self.position or inbox.position)
         self._start_catching_up(inbox)
 
     def _start_catching_up(self, inbox: Inbox) -> None:
@@ -179,26 +190,34 @@ class Feed:
                 if await self._catch_up_once(inbox):
                     return
             except TransientError as error:
-                log.warning("catching up, starting over", partition=inbox.partition, cause=str(error))
+                log.warning("catch-up interrupted, reading again", partition=inbox.partition, cause=str(error))
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _catch_up_once(self, inbox: Inbox) -> bool:
+        """Tell whether the inbox is attached again or has failed."""
         await self._broker.until_connected()
-        created_ns = inbox.place.created_ns
-        if await resume_after(self._broker, self._stream, inbox.place) != inbox.place:
-            inbox.fail(StreamChanged("re-made or shortened"))
+        if await self.find_position(inbox.position) != inbox.position:
+            inbox.fail(StreamChanged("the stream was re-created or shortened"))
             return True
-        await self._note_expired(inbox.place)
-        async with Consumer(self._broker, self._stream, inbox.place.sequence + 1) as reader:
+        await self._report_expired(inbox.position)
+        async with self._consumer(inbox.position) as consumer:
             while True:
-                for message in await reader.read():
-                    event = self._decode(message)
-                    if event is not None and partition_of(event.room_id, self._partitions) == inbox.partition:
-                        await inbox.until_room()
-                        if inbox.failure is not None:
-                            return True
-                        inbox.put(event)
-                    inbox.place = StreamPosition(message.sequence, message.time_ns, created_ns)
-                    if self.place is not None and inbox.place.sequence >= self.place.sequence:
-                        inbox.attached = True
+                for message in await consumer.read():
+                    if await self._catch_up_with(inbox, message):
                         return True
+
+    async def _catch_up_with(self, inbox: Inbox, message: StreamMessage) -> bool:
+        """Put one message into the inbox; tell whether that ends the catch-up."""
+        position = StreamPosition(message.sequence, message.time_ns, inbox.position.created_ns)
+        routed = self._decode(message)
+        if routed is not None and routed[0] is inbox:
+            await inbox.wait_for_space()
+            if inbox.failure is not None:
+                return True
+            inbox.offer(routed[1], position)
+        else:
+            inbox.pass_over(position)
+        if self.position is not None and position.sequence >= self.position.sequence:
+            inbox.attach()
+            return True
+        return False

@@ -1,172 +1,190 @@
-"""A partition while this replica owns it: taken, recovered, served, handed over.
+"""A partition while this replica owns it: taken, recovered, served, released.
 
-Every passing failure ends the lease and begins another one, a little later each time; only somebody else's
-lease ends the partition here. (design.md, rule c)
+After a transient error the partition ends its lease and takes the next one, with a growing pause between. Only
+another replica's lease ends the partition here. (docs/design.md, rule c)
 """
 
 import asyncio
 import time
-from random import uniform
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any
 
+from roomkeys.backoff import Backoff
 from roomkeys.errors import LeaseLost, TransientError, Unexpected
 from roomkeys.events.position import StreamPosition
-from roomkeys.subjects import events_stream
-from store.database import Document
-from store.leases import lease as cursors
-from worker.broker.stream import resume_after
-from worker.pipeline.batch_limits import BatchSizer
+from store.database import Database, Document
+from store.leases import lease as leases
+from store.leases.lease import Lease
+from worker.broker.connection import Unconfirmed
+from worker.limits import Limits
 from worker.pipeline.inbox import Inbox
 from worker.pipeline.loop import Loop
-from worker.pipeline.tools import Tools
+from worker.replica.feed import Feed
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger, where
 
-FOLLOW_SECONDS: Final = 5.0
-"""How often an idle partition's cursor follows the feed."""
-
-_TIDY_SECONDS: Final = 1.0
-_SHORTEST_BACKOFF: Final = 0.1
-_LONGEST_BACKOFF: Final = 5.0
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 5.0
 
 log = logger("partition")
 
+OpenLoop = Callable[[Lease, StreamPosition, asyncio.Event], Loop]
+"""Makes the loop of a new lease, from its cursor's position and the partition's wake-up."""
+
 
 class Partition:
-    """One partition of this replica; `number` is its place among the site's partitions."""
+    """One partition of this replica. `number` counts the site's partitions from 0, `owner` is the replica's id."""
 
-    def __init__(self, number: int, tools: Tools) -> None:
+    def __init__(
+        self,
+        number: int,
+        site: str,
+        owner: str,
+        database: Database,
+        feed: Feed,
+        open_loop: OpenLoop,
+        limits: Limits,
+    ) -> None:
         self.number = number
-        self._tools = tools
+        self._site = site
+        self._owner = owner
+        self._database = database
+        self._feed = feed
+        self._open_loop = open_loop
+        self._limits = limits
+        self._wakeup = asyncio.Event()
         self._former_sessions: list[Any] = []
         self._stopping = False
-        self._inbox: Inbox | None = None
 
     def stop(self) -> None:
-        """Finish the batch in hand, hand the partition over and return from `run`."""
+        """Let `run` finish the batch in hand, release the partition and return."""
         self._stopping = True
-        if self._inbox is not None:
-            self._inbox.wake()
+        self._wakeup.set()
 
     async def run(self, seen: Document) -> None:
         """Take the partition as its cursor document was `seen`, and serve it until stopped or fenced off."""
         document: Document | None = seen
-        backoff = _SHORTEST_BACKOFF
+        backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         try:
             while document is not None and not self._stopping:
                 since = time.monotonic()
-                if await self._hold(document):
+                if await self._serve_one_lease(document):
                     return
-                lasted = time.monotonic() - since
-                backoff = _SHORTEST_BACKOFF if lasted > _LONGEST_BACKOFF else min(backoff * 2, _LONGEST_BACKOFF)
-                document = await self._own_document(backoff)
+                if time.monotonic() - since > _LONGEST_PAUSE_S:
+                    backoff.reset()
+                document = await self._own_document(backoff.next())
         finally:
             await self._end_former_sessions()
 
-    async def _hold(self, document: Document) -> bool:
-        """Serve the partition under one lease; True: it is over, False: it was interrupted."""
+    async def _serve_one_lease(self, document: Document) -> bool:
+        """Serve the partition under one lease; False if an error ended it and the next lease should follow."""
         try:
             await self._serve_under_lease(document)
         except LeaseLost:
-            log.info("partition is another replica's", partition=self.number)
+            log.info("lease lost to another replica", partition=self.number)
         except TransientError as error:
-            log.warning("interrupted", partition=self.number, cause=str(error))
+            if isinstance(error, Unconfirmed):
+                metrics.RETRIES.labels("unconfirmed").inc()
+            log.warning("partition interrupted", partition=self.number, cause=str(error))
             return False
-        except Exception as error:  # noqa: BLE001 - one partition's trouble is not the others'
-            log.warning("failed", partition=self.number, error=where(error))
+        except Exception as error:  # noqa: BLE001 - one partition's failure must not stop the others
+            log.warning("partition failed", partition=self.number, error=where(error))
             return False
         return True
 
-    async def _own_document(self, backoff: float) -> Document | None:
+    async def _own_document(self, pause: float) -> Document | None:
         """Return, after a pause, the cursor document if it still names this replica as its owner."""
         while not self._stopping:
-            await asyncio.sleep(uniform(backoff / 2, backoff))  # noqa: S311 - jitter, not a secret
+            await asyncio.sleep(pause)
             try:
-                documents = await cursors.cursors(self._tools.database, self._tools.site)
+                documents = await leases.cursors(self._database, self._site)
             except (TransientError, Unexpected) as error:
-                log.warning("database out of reach", partition=self.number, cause=str(error))
+                log.warning("cannot reach MongoDB", partition=self.number, cause=str(error))
                 continue
             mine = (item for item in documents if item["partition"] == self.number)
-            return next((item for item in mine if item["owner"] == self._tools.owner), None)
+            return next((item for item in mine if item["owner"] == self._owner), None)
         return None
 
     async def _serve_under_lease(self, document: Document) -> None:
-        tools = self._tools
-        lease, place = await cursors.take(tools.database, document, tools.owner)
+        lease, position = await leases.take(self._database, document, self._owner)
         await self._end_former_sessions()
-        log.info("partition taken", partition=self.number, epoch=lease.epoch, after=place.sequence)
-        loop = Loop(tools, lease, place, BatchSizer(tools.settings.max_batch_events))
+        log.info("partition taken", partition=self.number, epoch=lease.epoch, after=position.sequence)
+        loop = self._open_loop(lease, position, self._wakeup)
         try:
             await loop.recover()
-            await self._go_on(loop)
+            await self._finish_slices(loop)
             if not self._stopping:
-                await self._find_place(loop)
+                await self._find_position(loop)
                 await self._serve(loop)
             await loop.delete_finished()
             await loop.close()
-            await cursors.release(tools.database, lease)
-            log.info("partition handed over", partition=self.number)
+            await leases.release(self._database, lease)
+            log.info("partition released", partition=self.number)
         finally:
-            self._inbox = None
             metrics.LAG.labels(str(self.number)).set(0)
-            tools.feed.leave(self.number)
+            self._feed.leave(self.number)
             await loop.close()
             self._former_sessions.append(lease.session)
 
     async def _end_former_sessions(self) -> None:
-        """End the sessions of former leases, late: an ended session's id goes to whoever needs one next.
+        """End the sessions of former leases, only now: the driver reuses the id of an ended session.
 
-        While the cursor document names it, the next `take` kills it, and with it somebody else's transaction.
+        As long as the cursor document names a session, the next `take` kills it, and with it the transaction of
+        whatever reuses its id.
         """
         while self._former_sessions:
             await self._former_sessions.pop().end_session()
 
-    async def _find_place(self, loop: Loop) -> None:
-        """Find where to read on; a stream that is not what it was moves the cursor to where it goes on."""
-        tools, stream, place = self._tools, events_stream(self._tools.site), loop.place
-        found = await resume_after(tools.broker, stream, place)
-        if found != place:
+    async def _find_position(self, loop: Loop) -> None:
+        """Find where to read on; if the stream has changed, move the cursor to where it goes on."""
+        position = loop.state.position
+        found = await self._feed.find_position(position)
+        if found != position:
             metrics.STREAM_FAULTS.inc()
             log.error(
-                "stream re-made or shortened", partition=self.number, applied=place.sequence, on=found.sequence
+                "the events stream was re-created or shortened, events may be lost",
+                partition=self.number,
+                applied=position.sequence,
+                resumes_after=found.sequence,
             )
             await self._move(loop, found)
 
     async def _serve(self, loop: Loop) -> None:
-        inbox = self._inbox = self._tools.feed.join(self.number, loop.place)
-        loop.wake(inbox)
+        """Run batches while there are events; settle, tidy and follow the feed while there are none."""
+        state, limits = loop.state, self._limits
+        inbox = self._feed.join(self.number, state.position, self._wakeup)
         while not self._stopping:
-            inbox.clear_wakeup()
-            await loop.settle_drained()
-            if loop.has_to_wait:
-                await inbox.wait_for_wakeup(FOLLOW_SECONDS)
-            elif await inbox.wait(_TIDY_SECONDS if loop.paid else FOLLOW_SECONDS):
-                metrics.LAG.labels(str(self.number)).set(len(inbox))
-                await inbox.drain_ready()
-                work = await loop.begin(inbox)
-                if work is not None:
-                    await loop.finish(work)
-                await self._go_on(loop)
-                inbox.discard_through(loop.place.sequence)
-                metrics.LAG.labels(str(self.number)).set(len(inbox))
-            elif loop.paid:
+            self._wakeup.clear()
+            await loop.settle_rollouts()
+            if state.pending.is_full:
+                await inbox.wait_for_wakeup(limits.follow_s)
+            elif await inbox.wait(limits.tidy_s if state.finished_ids else limits.follow_s):
+                await self._serve_batch(loop, inbox)
+            elif state.finished_ids:
                 await loop.delete_finished()
             else:
                 await self._follow(loop, inbox)
 
-    async def _go_on(self, loop: Loop) -> None:
-        """Apply an event that has been applied in part to its end."""
-        while loop.in_part and not self._stopping:
-            work = await loop.go_on()
-            if work is not None:
-                await loop.finish(work)
+    async def _serve_batch(self, loop: Loop, inbox: Inbox) -> None:
+        waiting = metrics.LAG.labels(str(self.number))
+        waiting.set(len(inbox))
+        await inbox.drain_ready()
+        await loop.run_batch(inbox)
+        await self._finish_slices(loop)
+        inbox.discard_through(loop.state.position.sequence)
+        waiting.set(len(inbox))
+
+    async def _finish_slices(self, loop: Loop) -> None:
+        """Apply an event that has been applied in part to its end: it goes before everything else."""
+        while loop.state.partial is not None and not self._stopping:
+            await loop.run_slice()
 
     async def _follow(self, loop: Loop, inbox: Inbox) -> None:
         """Move an idle partition's cursor to where the feed is."""
-        seen = self._tools.feed.seen(inbox)
-        if not len(inbox) and seen.sequence > loop.place.sequence:
-            await self._move(loop, seen)
+        position = self._feed.position_of(inbox)
+        if not len(inbox) and position.sequence > loop.state.position.sequence:
+            await self._move(loop, position)
 
-    async def _move(self, loop: Loop, place: StreamPosition) -> None:
-        await cursors.move(self._tools.database, loop.lease, loop.place, place)
-        loop.writer.place = place
+    async def _move(self, loop: Loop, position: StreamPosition) -> None:
+        await leases.move(self._database, loop.state.lease, loop.state.position, position)
+        loop.state.advance(position)

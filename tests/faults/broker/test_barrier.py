@@ -12,6 +12,7 @@ from tests.faults.machinery.wire import Place, Stall, Swallow
 from tests.harness.proxy import Chunk, Cut, Proxy, proxied
 from tests.harness.site import Rig
 from worker.broker import connection as brokers
+from worker.broker.connection import Unconfirmed
 from worker.settings import read_settings
 
 CREATE = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
@@ -94,14 +95,21 @@ async def test_the_key_is_not_in_use_while_the_broker_has_not_confirmed_it(site_
 async def test_a_barrier_across_a_disconnect_does_not_hold(nats_url: str) -> None:
     async with proxied(nats_url) as proxy:
         broker = await brokers.connect(read_settings(nats_url=proxy.url), "test")
-        mark = broker.breaks
+        async with broker.barrier():
+            await broker.write(b"PUB a 2\r\nhi\r\n")
+        with pytest.raises(Unconfirmed):
+            await write_and_cut(proxy, broker)
+        async with broker.barrier():
+            pass
+        await broker.close()
+
+
+async def write_and_cut(proxy: Proxy, broker: brokers.Broker) -> None:
+    """Write behind a barrier and let the connection break, and be back, before it ends."""
+    async with broker.barrier():
         await broker.write(b"PUB a 2\r\nhi\r\n")
-        assert await broker.confirm(mark)
         await cut(proxy, broker)
         await asyncio.wait_for(broker.until_connected(), 10)
-        assert not await broker.confirm(mark)
-        assert await broker.confirm(broker.breaks)
-        await broker.close()
 
 
 async def cut(proxy: Proxy, broker: brokers.Broker) -> None:
@@ -118,7 +126,9 @@ async def test_writing_without_a_connection_says_that_the_broker_is_away(nats_ur
         await cut(proxy, broker)
         with pytest.raises(TransientError, match="away"):
             await broker.write(b"PUB a 2\r\nhi\r\n")
-        assert not await broker.confirm(broker.breaks)
+        with pytest.raises(Unconfirmed):
+            async with broker.barrier():
+                pass
         proxy.accepting = True
         await asyncio.wait_for(broker.until_connected(), 10)
         await broker.close()
@@ -144,12 +154,12 @@ async def test_a_connection_that_was_given_up_in_silence_breaks_the_barrier(
     """While reconnecting, the library may use a connection, give it up and begin another, and tell nobody."""
     async with proxied(nats_url) as proxy:
         broker = await brokers.connect(read_settings(nats_url=proxy.url), "test")
-        marks: list[int] = []
+        epochs: list[int] = []
         flush = broker.client.flush
 
         async def given_up(timeout: int = 10) -> None:  # noqa: ASYNC109 - the library's own signature
-            if not marks:
-                marks.append(broker.breaks)
+            if not epochs:
+                epochs.append(broker.connection_epoch)
                 assert broker.connected, "a batch could begin here"
                 raise nats.errors.FlushTimeoutError
             await flush(timeout)
@@ -157,8 +167,9 @@ async def test_a_connection_that_was_given_up_in_silence_breaks_the_barrier(
         monkeypatch.setattr(broker.client, "flush", given_up)
         await cut(proxy, broker)
         await asyncio.wait_for(broker.until_connected(), 20)
-        assert not await broker.confirm(marks[0]), "what was written before was lost"
-        assert await broker.confirm(broker.breaks)
+        assert not await broker._round_trip(epochs[0]), "what was written before was lost"
+        async with broker.barrier():
+            pass
         await broker.close()
     gc.collect()
 
@@ -167,9 +178,9 @@ async def test_our_pings_wait_their_turn_behind_what_was_published(nats_url: str
     async with proxied(nats_url) as proxy:
         broker = await brokers.connect(read_settings(nats_url=proxy.url), "test")
         at = len(proxy.sent)
-        for _ in range(100):
-            await broker.publish("a", b"hi")
-        assert await broker.confirm(broker.breaks)
+        async with broker.barrier():
+            for _ in range(100):
+                await broker.publish("a", b"hi")
         wire = bytes(proxy.sent[at:])
         assert wire.count(b"PUB a ", 0, wire.index(b"PING\r\n")) == 100, wire
         await broker.close()
@@ -180,6 +191,7 @@ async def test_an_answer_that_nobody_waits_for_any_more_does_not_stop_the_client
     forgotten: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     forgotten.cancel()
     await broker.client.ping(forgotten)
-    assert await broker.confirm(broker.breaks)
-    assert await broker.confirm(broker.breaks), "the client still reads"
+    for _ in range(2):  # the client still reads after the first one
+        async with broker.barrier():
+            pass
     await broker.close()

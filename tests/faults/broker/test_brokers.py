@@ -82,11 +82,10 @@ async def test_a_broker_that_is_killed_within_a_moment_of_work_replays_nothing_i
 
 
 async def test_a_broker_that_takes_nothing_any_more_is_waited_for_and_the_crowd_served_after(
-    site_rig: Rig, monkeypatch: pytest.MonkeyPatch
+    site_rig: Rig,
 ) -> None:
     """The client's buffer fills up, the worker sees that, and does not fill it without bound."""
-    monkeypatch.setattr("worker.broker.connection.CONFIRM_TIMEOUT", 0.5)
-    monkeypatch.setattr("worker.broker.connection._PENDING_BYTES", 512 * 1024)
+    site_rig.limit(confirm_s=0.5, write_buffer_bytes=512 * 1024)
     stall = Stall(Place(KEY_OF_ALICE))
     async with story(site_rig) as told, proxied(site_rig.settings.nats_url[0]) as proxy:
         async with site_rig.worker(nats_url=[proxy.url], partitions=1):

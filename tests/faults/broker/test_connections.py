@@ -77,11 +77,9 @@ async def test_a_broker_connection_that_is_cut_anywhere_loses_nothing(site_rig: 
 
 
 @pytest.mark.parametrize("from_client", [True, False], ids=["to the broker", "from the broker"])
-async def test_a_broker_connection_that_stalls_is_waited_for(
-    site_rig: Rig, monkeypatch: pytest.MonkeyPatch, *, from_client: bool
-) -> None:
+async def test_a_broker_connection_that_stalls_is_waited_for(site_rig: Rig, *, from_client: bool) -> None:
     """Longer than a barrier has patience, and then what was held comes through after all."""
-    monkeypatch.setattr("worker.broker.connection.CONFIRM_TIMEOUT", 0.5)
+    site_rig.limit(confirm_s=0.5)
     stall = Stall(Place(KEY_OF_ALICE if from_client else b"PONG\r\n", from_client=from_client))
     async with (
         story(site_rig) as told,
@@ -99,7 +97,7 @@ async def test_a_broker_connection_that_stalls_is_waited_for(
 async def test_a_broker_connection_that_is_half_open_is_given_up(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch, *, from_client: bool
 ) -> None:
-    monkeypatch.setattr("worker.broker.connection.CONFIRM_TIMEOUT", 0.5)
+    site_rig.limit(confirm_s=0.5)
     connect = SteadyClient.connect
 
     async def impatient(client: SteadyClient, **options: Any) -> None:

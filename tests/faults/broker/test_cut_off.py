@@ -2,8 +2,6 @@
 
 from itertools import count
 
-import pytest
-
 from roomkeys import subjects
 from tests.faults.machinery.wire import LEAVES_CONNECTIONS
 from tests.faults.takeover.test_replicas import CREATE, shared, until_owners
@@ -14,10 +12,8 @@ from worker.telemetry import metrics
 pytestmark = LEAVES_CONNECTIONS
 
 
-async def test_a_replica_that_cannot_reach_the_broker_leaves_its_partitions_to_others(
-    site_rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("worker.replica.assignment.LEASE_MS", 2_000)
+async def test_a_replica_that_cannot_reach_the_broker_leaves_its_partitions_to_others(site_rig: Rig) -> None:
+    site_rig.limit(lease_ms=2_000)
     await site_rig.users("alice", "bob", "carol")
     async with (
         proxied(site_rig.settings.nats_url[0]) as proxy,

@@ -138,7 +138,6 @@ async def test_a_doubtful_give_up_is_not_taken_out_on_the_next_event(
     nats_url: str, own_mongo: MongoServer, site: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The commit that gave an event up happened, but its answer was lost: the next event begins anew."""
-    monkeypatch.setattr("worker.pipeline.batch_limits.SECONDS_BEFORE_GIVING_UP", 0.0)
     decided = decide.decide
 
     def stumble(events: Any, *args: Any, **kwargs: Any) -> Any:
@@ -148,6 +147,7 @@ async def test_a_doubtful_give_up_is_not_taken_out_on_the_next_event(
 
     monkeypatch.setattr("worker.pipeline.writer.decide", stumble)
     async with rig(nats_url, own_mongo.uri, "chat", site) as made:
+        made.limit(dead_letter_s=0.0)
         await made.users("alice", "bob", "carol")
         async with made.worker(partitions=1):
             await made.ask("create", CREATE)

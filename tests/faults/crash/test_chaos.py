@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.machinery.numbers import NUMBERS, make_small
+from tests.faults.machinery.limits import SMALL_LIMITS, small_limits
 from tests.harness.processes import child
 from tests.harness.site import Rig, rig
 from tests.verification.oracle.judge import judge
@@ -44,7 +44,7 @@ class Chaos:
         driver = self.chance.choice(["motor", "pymongo"])
         most = self.chance.choice(["256", "3"])
         variables = {"MONGO_DRIVER": driver, "MAX_BATCH_EVENTS": most}
-        variables |= {"CONSTANTS": json.dumps(NUMBERS)} if self.small else {}
+        variables |= {"LIMITS": json.dumps(SMALL_LIMITS)} if self.small else {}
         self.workers.append(await self.stack.enter_async_context(child(self.made, **variables)))
 
     async def end_worker(self) -> None:
@@ -85,12 +85,11 @@ class Chaos:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("small", [False, True], ids=["", "small numbers"])
 async def test_whatever_is_killed_every_invariant_holds(
-    own_nats: NatsServer, own_mongo: MongoServer, site: str, monkeypatch: pytest.MonkeyPatch, *, small: bool
+    own_nats: NatsServer, own_mongo: MongoServer, site: str, *, small: bool
 ) -> None:
-    if small:
-        make_small(monkeypatch.setattr)
     print(f"CHAOS_SEED={SEED} CHAOS_EVENTS={EVENTS}")  # noqa: T201 - shown when it fails
     async with rig(own_nats.url, own_mongo.uri, "chat", site) as made:
+        made.limits = small_limits() if small else made.limits
         await PLAN.settle_in(made)
         async with recorder([own_nats.url], made.db, site) as record:
             async with AsyncExitStack() as stack:

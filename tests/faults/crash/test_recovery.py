@@ -10,6 +10,7 @@ from roomkeys.decisions.decide import decide
 from roomkeys.errors import Unexpected
 from store.leases import heartbeats
 from tests.harness.site import Rig
+from worker.broker.connection import Broker
 from worker.pipeline.deliver import Publisher
 from worker.pipeline.loop import Loop
 
@@ -17,7 +18,7 @@ CREATE = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "request
 STEPS: list[tuple[type, str]] = [
     (Publisher, "publish_notices"),
     (Publisher, "fan_out_keys"),
-    (Loop, "_confirm"),
+    (Broker, "_round_trip"),
     (Loop, "_settle"),
     (Publisher, "publish_results"),
     (Loop, "_announce"),

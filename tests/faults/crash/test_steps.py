@@ -22,7 +22,7 @@ PLACES = [place if place in TELLING else pytest.param(*place, marks=pytest.mark.
 
 async def told_to_two(told: Story, trap: dict[str, str], ending: int, size: str = "small") -> None:
     """Let a worker run into a trap in the midst of the story, and another one finish it."""
-    made, variables = told.made, {"PARTITIONS": "1", "MAX_BATCH_EVENTS": "1", "CONSTANTS": json.dumps(SIZES[size])}
+    made, variables = told.made, {"PARTITIONS": "1", "MAX_BATCH_EVENTS": "1", "LIMITS": json.dumps(SIZES[size])}
     async with made.worker(partitions=1):
         await told.begin()
     async with child(made, **variables, **trap) as doomed:
@@ -35,10 +35,9 @@ async def told_to_two(told: Story, trap: dict[str, str], ending: int, size: str 
 
 @pytest.mark.parametrize(("size", "step", "side"), PLACES)
 async def test_a_worker_that_is_killed_at_a_step_is_finished_for(
-    site_rig: Rig, monkeypatch: pytest.MonkeyPatch, size: str, step: str, side: str
+    site_rig: Rig, size: str, step: str, side: str
 ) -> None:
-    for path, value in SIZES[size].items():
-        monkeypatch.setattr(path, value)
+    site_rig.limit(**SIZES[size])
     async with story(site_rig) as told:
         await told_to_two(told, {"AT_STEP": f"{step}:{side}:1", "DO": "kill"}, -signal.SIGKILL, size)
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from store.reads import members
 from tests.faults.machinery.scenario import ROOM, Story, story
 from tests.harness.site import Rig
 
@@ -98,9 +97,9 @@ async def test_a_failure_on_the_way_back_from_a_failure_is_one_more(hindered: Ri
 
 
 async def test_recipients_whose_second_page_cannot_be_read_are_all_sent_the_key_before_it_is_used(
-    hindered: Rig, monkeypatch: pytest.MonkeyPatch
+    hindered: Rig,
 ) -> None:
-    monkeypatch.setattr(members, "PAGE", 2)
+    hindered.limit(page_accounts=2)
     async with story(hindered) as told, hindered.worker(partitions=1):
         await told.begin()
         await hinder(hindered, {"skip": 1}, {"failCommands": ["aggregate"], "errorCode": 175})

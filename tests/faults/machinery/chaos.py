@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.machinery.numbers import NUMBERS
+from tests.faults.machinery.limits import SMALL_LIMITS
 from tests.harness.processes import PATIENCE, child
 from tests.harness.proxy import Proxy
 from tests.harness.site import Rig
@@ -64,14 +64,11 @@ class Siege:
         return worker
 
     def _settings(self) -> dict[str, str]:
-        constants = {
-            "worker.replica.assignment.LEASE_MS": LEASE_MS,
-            "worker.broker.connection.CONFIRM_TIMEOUT": self.chance.choice([1, 10]),
-        }
+        limits: dict[str, float] = {"lease_ms": LEASE_MS, "confirm_s": self.chance.choice([1, 10])}
         if self.small and self.chance.random() < 0.75:
-            constants |= NUMBERS
+            limits |= SMALL_LIMITS
         settings = {
-            "CONSTANTS": json.dumps(constants),
+            "LIMITS": json.dumps(limits),
             "MONGO_DRIVER": self.chance.choice(["motor", "pymongo"]),
             "MAX_BATCH_EVENTS": self.chance.choice(["1", "3", "256"]),
         }

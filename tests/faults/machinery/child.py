@@ -1,12 +1,11 @@
 """A worker in a process of its own, to be killed, stopped or confused.
 
 `python -m tests.faults.child`, with the worker's own settings in the environment, those of `trap.py` and
-`clock.py`, and in `CONSTANTS` other values for constants, as JSON: `{"worker.replica.LEASE_MS": 1000}`.
+`clock.py`, and in `LIMITS` changes to the worker's limits, as JSON: `{"lease_ms": 1000}`.
 At SIGUSR1 it writes to its log what it is doing.
 """
 
 import asyncio
-import importlib
 import json
 import os
 import signal
@@ -14,14 +13,9 @@ import sys
 
 from tests.faults.machinery import clock, trap
 from worker import app
+from worker.limits import Limits
 from worker.settings import read_settings
 from worker.telemetry import logs
-
-
-def change(constants: dict[str, int]) -> None:
-    for path, value in constants.items():
-        module, _, name = path.rpartition(".")
-        setattr(importlib.import_module(module), name, value)
 
 
 def tell() -> None:
@@ -34,12 +28,12 @@ async def main() -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGUSR1, tell)
-    await app.run(read_settings(), stop)
+    limits = Limits(**json.loads(os.environ.get("LIMITS", "{}")))
+    await app.run(read_settings(), stop, limits=limits)
 
 
 if __name__ == "__main__":
     logs.configure("info", "json", sys.stderr)
-    change(json.loads(os.environ.get("CONSTANTS", "{}")))
     trap.lay(os.environ)
     clock.disturb(os.environ)
     asyncio.run(main())

@@ -42,14 +42,10 @@ KEY_OF_ALICE = b"PUB chat.user.alice.event.room.key "
 
 SIZES: dict[str, dict[str, int]] = {
     "small": {},
-    "big": {
-        "worker.pipeline.loop.BIG_ROOM": 2,
-        "store.reads.members.PAGE": 2,
-        "worker.pipeline.large_rooms.WINDOW": 1,
-    },
-    "sliced": {"worker.pipeline.writer.SLICE": 1},
+    "big": {"large_room_members": 2, "page_accounts": 2, "window_accounts": 1},
+    "sliced": {"batch_accounts": 1},
 }
-"""Constants of the worker by which the story's few people make a small room, a big one, or many slices."""
+"""Limits of the worker by which the story's few people make a small room, a big one, or many slices."""
 
 
 @dataclass

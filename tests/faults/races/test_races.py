@@ -22,8 +22,9 @@ CREW = ["bob", "carol", "dave", "erin", "frank"]
 
 
 @asynccontextmanager
-async def channel(made: Rig, **changes: Any) -> AsyncIterator[None]:
+async def channel(made: Rig, limits: dict[str, float] | None = None, **changes: Any) -> AsyncIterator[None]:
     """Run a worker beside a room r1 of alice and the crew, all of whom hold version 0."""
+    made.limit(**(limits or {}))
     await made.users("alice", "zoe", *CREW)
     async with made.worker(**changes):
         await create(made, "r1")
@@ -121,7 +122,7 @@ async def test_d_when_some_recipients_fail_all_are_served_in_the_end(site_rig: R
 async def test_e_who_is_added_during_a_rotation_ends_on_the_new_key(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.pipeline.loop.BIG_ROOM", 2)
+    site_rig.limit(large_room_members=2)
     async with channel(site_rig):
         passing = Stalled(monkeypatch, "worker.pipeline.large_rooms.pages", "r1")
         asked = [await site_rig.publish(*removal("bob"))]
@@ -169,7 +170,7 @@ async def test_g_members_and_keys_are_read_from_the_primary_as_the_majority_has_
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the URL says."""
-    monkeypatch.setattr("store.reads.members.PAGE", 2)
+    site_rig.limit(page_accounts=2)
     reads = Reads()
     monkeypatch.setattr(app, "connect", lambda *args, **kwargs: connect(*args, **kwargs, listeners=[reads]))
     uri = site_rig.settings.mongo_uri.get_secret_value()
@@ -204,10 +205,10 @@ async def test_h_healthy_events_flow_beside_a_flood_of_poison(site_rig: Rig) -> 
 
 
 async def test_i_recipients_are_the_members_and_a_page_that_fails_fails_the_fan_out(
-    nats_url: str, own_mongo: MongoServer, site: str, monkeypatch: pytest.MonkeyPatch
+    nats_url: str, own_mongo: MongoServer, site: str
 ) -> None:
-    monkeypatch.setattr("store.reads.members.PAGE", 2)
-    async with rig(nats_url, own_mongo.uri, "chat", site) as made, channel(made):
+    small_pages = {"page_accounts": 2.0}
+    async with rig(nats_url, own_mongo.uri, "chat", site) as made, channel(made, small_pages):
         admin = made.db.client.admin
         # One page is skipped; the second one breaks.
         data = {"failCommands": ["aggregate"], "errorCode": 11600, "namespace": "chat.subscriptions"}
@@ -256,11 +257,11 @@ class Stalled:
 
 async def test_k_a_stalled_room_delays_no_other(site_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small room that stalls holds up its partition at most, a big one nobody."""
+    site_rig.limit(large_room_members=2)
     async with channel(site_rig, partitions=4):
         names = [f"other{number}" for number in range(8)]
         for room_id in names:
             await create(site_rig, room_id)
-        monkeypatch.setattr("worker.pipeline.loop.BIG_ROOM", 2)
         stalled = Stalled(monkeypatch, "worker.pipeline.large_rooms.pages", "r1")
         asked = await site_rig.publish(*removal("bob"))
         await asyncio.wait_for(stalled.reached.wait(), 30)
@@ -274,8 +275,8 @@ async def test_k_a_stalled_room_delays_no_other(site_rig: Rig, monkeypatch: pyte
 async def test_l_an_event_whose_broker_is_killed_in_mid_fan_out_is_not_finished(
     own_nats: NatsServer, mongo_uri: str, database: str, site: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("store.reads.members.PAGE", 2)
-    async with rig(own_nats.url, mongo_uri, database, site) as made, channel(made):
+    small_pages = {"page_accounts": 2.0}
+    async with rig(own_nats.url, mongo_uri, database, site) as made, channel(made, small_pages):
         stalled = Stalled(monkeypatch, "worker.pipeline.deliver.pages", "r1")
         asked = await made.publish(*removal("bob"))
         await asyncio.wait_for(stalled.reached.wait(), 30)

@@ -119,13 +119,13 @@ async def test_partitions_that_are_interrupted_while_they_are_to_be_handed_over_
 ) -> None:
     """The broker confirms nothing to the first replica, which is alive and so keeps what bears its name."""
     await site_rig.users("alice", "bob", "carol")
-    impatient = json.dumps({"worker.broker.connection.CONFIRM_TIMEOUT": 1})
+    impatient = json.dumps({"confirm_s": 1})
     stall = Stall(Place(b"PUB chat.user."))
     rooms = [f"r{number}" for number in range(32)]
     assert {partition_of(room_id, 8) for room_id in rooms} == set(range(8))
     async with (
         proxied(site_rig.settings.nats_url[0]) as proxy,
-        child(site_rig, NATS_URL=proxy.url, CONSTANTS=impatient) as first,
+        child(site_rig, NATS_URL=proxy.url, LIMITS=impatient) as first,
     ):
         for room_id in rooms:
             await site_rig.ask("create", {**CREATE, "roomId": room_id})

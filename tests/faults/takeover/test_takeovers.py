@@ -23,11 +23,9 @@ BIG: dict[str, Any] = {"roomId": "big", "name": "Big", "users": MEMBERS, "reques
 
 
 @pytest.fixture(autouse=True)
-def small_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make a room of four big, and pages and slices three accounts long."""
-    monkeypatch.setattr("worker.pipeline.loop.BIG_ROOM", 4)
-    monkeypatch.setattr("store.reads.members.PAGE", 3)
-    monkeypatch.setattr("worker.pipeline.writer.SLICE", 3)
+def small_limits(site_rig: Rig) -> None:
+    """Make a room of five large, and pages and slices three accounts long."""
+    site_rig.limit(large_room_members=4, page_accounts=3, batch_accounts=3)
 
 
 class Held:

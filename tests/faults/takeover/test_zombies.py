@@ -57,11 +57,10 @@ async def until_replicas(made: Rig, count: int) -> None:
 
 @pytest.mark.parametrize(("size", "kind", "place"), BEDS)
 async def test_an_owner_that_wakes_up_in_the_midst_of_its_past_changes_nothing(
-    site_rig: Rig, monkeypatch: pytest.MonkeyPatch, size: str, kind: str, place: str
+    site_rig: Rig, size: str, kind: str, place: str
 ) -> None:
-    for path, value in SIZES[size].items():
-        monkeypatch.setattr(path, value)
-    variables = {"PARTITIONS": "1", "CONSTANTS": json.dumps(SIZES[size]), kind: place, "DO": "stop"}
+    site_rig.limit(**SIZES[size])
+    variables = {"PARTITIONS": "1", "LIMITS": json.dumps(SIZES[size]), kind: place, "DO": "stop"}
     async with story(site_rig) as told:
         async with site_rig.worker(partitions=1):
             await told.begin()

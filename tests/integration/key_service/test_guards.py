@@ -6,6 +6,7 @@ import math
 from base64 import b64encode
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import nats
@@ -121,10 +122,8 @@ async def test_two_thousand_clients_that_catch_up_at_once_cost_few_commands(site
     assert commands.total() <= 150, commands
 
 
-async def test_more_than_one_read_carries_is_read_by_several(
-    site_rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("worker.key_service.service.MOST_PAIRS", 5)
+async def test_more_than_one_read_carries_is_read_by_several(site_rig: Rig) -> None:
+    site_rig.limit(pairs_per_read=5)
     accounts = [f"user-{number:03d}" for number in range(100)]
     async with service(site_rig) as asking:
         await asking.rooms(room("r1", 1), members=accounts)
@@ -135,10 +134,8 @@ async def test_more_than_one_read_carries_is_read_by_several(
     assert asking.commands.take()["find rooms"] >= 20
 
 
-async def test_a_read_looks_for_few_versions_however_many_ask_for_one_of_them(
-    site_rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("worker.key_service.service.MOST_VERSIONS", 5)
+async def test_a_read_looks_for_few_versions_however_many_ask_for_one_of_them(site_rig: Rig) -> None:
+    site_rig.limit(versions_per_read=5)
     accounts = [f"user-{number:03d}" for number in range(100)]
     async with service(site_rig) as asking:
         await asking.rooms(room("r1", 7, past=[6]), members=accounts)
@@ -153,12 +150,19 @@ async def test_a_read_looks_for_few_versions_however_many_ask_for_one_of_them(
     assert together < 20 <= apart
 
 
+@asynccontextmanager
+async def impatient(made: Rig, driver: Driver = "pymongo", **limits: float) -> AsyncIterator[Asking]:
+    """Run the key service with other limits."""
+    made.limit(**limits)
+    async with service(made, driver) as asking:
+        yield asking
+
+
 @pytest.mark.parametrize("driver", ["motor", "pymongo"])
 async def test_while_the_database_is_away_requests_are_answered_unavailable_and_afterwards_again(
-    nats_url: str, own_mongo: MongoServer, site: str, driver: Driver, monkeypatch: pytest.MonkeyPatch
+    nats_url: str, own_mongo: MongoServer, site: str, driver: Driver
 ) -> None:
-    monkeypatch.setattr("store.reads.key_lookups.READ_SECONDS", 0.3)
-    async with rig(nats_url, own_mongo.uri, "chat", site) as made, service(made, driver) as asking:
+    async with rig(nats_url, own_mongo.uri, "chat", site) as made, impatient(made, driver, read_s=0.3) as asking:
         await asking.rooms(room("r1", 7))
         away = {"failCommands": ["find", "aggregate"], "closeConnection": True, "appName": "room-worker"}
         fail = made.db.client.admin.command
@@ -171,16 +175,16 @@ async def test_while_the_database_is_away_requests_are_answered_unavailable_and_
         ):
             assert (answer["code"], answer["reason"]) == ("unavailable", "database_unavailable")
         await fail("configureFailPoint", "failCommand", mode="off")
-        monkeypatch.setattr("store.reads.key_lookups.READ_SECONDS", PATIENCE)
-        assert (await asking.get("bob", "r1"))["version"] == 7
+        while (answer := await asking.get("bob", "r1")).get("reason") == "database_unavailable":
+            pass  # the driver reconnects
+        assert answer["version"] == 7
 
 
 async def test_a_database_that_never_answers_keeps_nobody_waiting(
-    nats_url: str, own_mongo: MongoServer, site: str, monkeypatch: pytest.MonkeyPatch
+    nats_url: str, own_mongo: MongoServer, site: str
 ) -> None:
     """Also where the driver itself would wait on, its threads being taken."""
-    monkeypatch.setattr("worker.key_service.service.ANSWER_SECONDS", 0.3)
-    async with rig(nats_url, own_mongo.uri, "chat", site) as made, service(made) as asking:
+    async with rig(nats_url, own_mongo.uri, "chat", site) as made, impatient(made, reply_s=0.3) as asking:
         slow = {"failCommands": ["find"], "blockConnection": True, "blockTimeMS": 1_500, "appName": "room-worker"}
         await made.db.client.admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=slow)
         assert (await asking.get("bob", "r1"))["reason"] == "database_unavailable"
@@ -205,15 +209,13 @@ async def test_what_nobody_foresaw_is_internal_and_says_no_more(
     assert key not in f"{answer} {reply.headers} {stats} {log.getvalue()}"
 
 
-async def test_more_than_can_be_in_hand_is_refused_at_once(
-    asking: Asking, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("worker.key_service.service.MOST_IN_HAND", 0)
-    assert (await asking.get("bob", "r1"))["reason"] == "overloaded"
-    monkeypatch.undo()
-    monkeypatch.setattr("worker.key_service.service.MOST_BYTES", 10)
-    assert (await asking.get("bob", "r1", b" " * 11))["reason"] == "overloaded"
-    assert (await asking.get("bob", "r1", b"{}"))["version"] == 7
+async def test_more_than_can_be_in_hand_is_refused_at_once(site_rig: Rig) -> None:
+    async with impatient(site_rig, requests_in_hand=0) as asking:
+        assert (await asking.get("bob", "r1"))["reason"] == "overloaded"
+    async with impatient(site_rig, requests_in_hand=1, request_bytes=10) as asking:
+        await asking.rooms(room("r1", 7))
+        assert (await asking.get("bob", "r1", b" " * 11))["reason"] == "overloaded"
+        assert (await asking.get("bob", "r1", b"{}"))["version"] == 7
 
 
 async def test_an_answer_that_no_message_holds_is_an_error_and_not_a_silence(

@@ -17,11 +17,9 @@ SMALL: dict[str, Any] = {"roomId": "small", "name": "Small", "users": ["bob"], "
 
 
 @pytest.fixture(autouse=True)
-def small_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a room of five be big: a page has three accounts and a window two."""
-    monkeypatch.setattr("worker.pipeline.loop.BIG_ROOM", 4)
-    monkeypatch.setattr("store.reads.members.PAGE", 3)
-    monkeypatch.setattr("worker.pipeline.large_rooms.WINDOW", 2)
+def small_limits(site_rig: Rig) -> None:
+    """Make a room of five large: a page has three accounts and a window two."""
+    site_rig.limit(large_room_members=4, page_accounts=3, window_accounts=2)
 
 
 class Held:

@@ -17,7 +17,7 @@ from store.writes.outbox import StoredEntry
 from store.writes.settle import settle
 from tests.harness.site import Rig
 from worker.pipeline.large_rooms import LargeRooms
-from worker.pipeline.pending_results import MOST_HELD, PendingResults
+from worker.pipeline.pending_results import PendingResults
 from worker.telemetry import metrics
 
 MEMBERS = [f"m{number}" for number in range(8)]
@@ -32,10 +32,8 @@ def rotate(room_id: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def small_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.pipeline.loop.BIG_ROOM", 4)
-    monkeypatch.setattr("store.reads.members.PAGE", 3)
-    monkeypatch.setattr("worker.pipeline.large_rooms.WINDOW", 2)
+def small_limits(site_rig: Rig) -> None:
+    site_rig.limit(large_room_members=4, page_accounts=3, window_accounts=2)
 
 
 class Held:
@@ -60,9 +58,9 @@ class Held:
             yield page
 
 
-async def test_a_rejected_removal_of_an_org_clears_no_rows(site_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_rejected_removal_of_an_org_clears_no_rows(site_rig: Rig) -> None:
     """The org has nobody, so the rows are cleared before anybody looks whether the requester exists."""
-    monkeypatch.setattr("worker.pipeline.writer.SLICE", 5)
+    site_rig.limit(batch_accounts=5)
     await site_rig.users("alice", *MEMBERS)
     async with site_rig.worker(partitions=1):
         await site_rig.ask("create", room("r1", *MEMBERS))
@@ -74,7 +72,7 @@ async def test_a_rejected_removal_of_an_org_clears_no_rows(site_rig: Rig, monkey
         assert await site_rig.db.room_members.count_documents({"rid": "r1"}) == before
 
 
-@pytest.mark.usefixtures("small_numbers")
+@pytest.mark.usefixtures("small_limits")
 @pytest.mark.parametrize("who", [{}, {"account": None}])
 async def test_a_membership_without_an_account_ends_no_pass(site_rig: Rig, who: dict[str, Any]) -> None:
     async with site_rig.worker(partitions=1):
@@ -86,9 +84,9 @@ async def test_a_membership_without_an_account_ends_no_pass(site_rig: Rig, who: 
 
 
 async def test_a_membership_without_an_account_ends_no_page_of_small_rooms(
-    site_rig: Rig, monkeypatch: pytest.MonkeyPatch
+    site_rig: Rig,
 ) -> None:
-    monkeypatch.setattr("store.reads.members.PAGE", 3)
+    site_rig.limit(page_accounts=3)
     async with site_rig.worker(partitions=1):
         await site_rig.users("alice", *MEMBERS)
         await site_rig.ask("create", room("r1", *MEMBERS))
@@ -97,18 +95,17 @@ async def test_a_membership_without_an_account_ends_no_page_of_small_rooms(
         assert [account for account in ("alice", *MEMBERS) if 1 not in dict(site_rig.keys(account))] == []
 
 
-@pytest.mark.usefixtures("small_numbers")
+@pytest.mark.usefixtures("small_limits")
 async def test_a_pass_that_ends_while_another_room_settles_is_noticed_at_once(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.replica.partition.FOLLOW_SECONDS", 1000.0)
-    monkeypatch.setattr("worker.replica.partition._TIDY_SECONDS", 1000.0)
+    site_rig.limit(follow_s=1000.0, tidy_s=1000.0)
     async with site_rig.worker(partitions=1):
         await site_rig.users("alice", *MEMBERS)
         await site_rig.ask("create", room("one", *MEMBERS))
         await site_rig.ask("create", room("two", *MEMBERS))
         held = Held(monkeypatch, "one", "two")
-        second_over, passing = asyncio.Event(), LargeRooms._pass
+        second_over, passing = asyncio.Event(), LargeRooms._roll_out
 
         async def watched(self: LargeRooms, room_id: str, *args: Any) -> None:
             await passing(self, room_id, *args)
@@ -121,7 +118,7 @@ async def test_a_pass_that_ends_while_another_room_settles_is_noticed_at_once(
             held.released["two"].set()
             await asyncio.wait_for(second_over.wait(), 30)
 
-        monkeypatch.setattr(LargeRooms, "_pass", watched)
+        monkeypatch.setattr(LargeRooms, "_roll_out", watched)
         asked = [await site_rig.publish("key.rotate", rotate(name)) for name in ("one", "two")]
         for reached in held.reached.values():
             await asyncio.wait_for(reached.wait(), 30)
@@ -131,7 +128,7 @@ async def test_a_pass_that_ends_while_another_room_settles_is_noticed_at_once(
         assert (await site_rig.result(asked[1], 20))["status"] == "ok"
 
 
-@pytest.mark.usefixtures("small_numbers")
+@pytest.mark.usefixtures("small_limits")
 async def test_a_stream_made_anew_under_a_pass_gives_nobody_up(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,7 +152,7 @@ async def test_a_stream_made_anew_under_a_pass_gives_nobody_up(
         assert (await site_rig.result(asked))["status"] == "ok"
 
 
-@pytest.mark.usefixtures("small_numbers")
+@pytest.mark.usefixtures("small_limits")
 async def test_a_key_that_somebody_else_put_in_use_during_a_pass_does_not_go_down(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,7 +172,7 @@ async def test_a_key_that_somebody_else_put_in_use_during_a_pass_does_not_go_dow
         assert (await site_rig.room("big"))["encKey"]["ver"] > 50
 
 
-@pytest.mark.usefixtures("small_numbers")
+@pytest.mark.usefixtures("small_limits")
 async def test_a_key_that_somebody_else_put_in_use_during_a_pass_is_followed_by_a_higher_one(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,7 +190,7 @@ async def test_a_key_that_somebody_else_put_in_use_during_a_pass_is_followed_by_
         assert (await site_rig.room("big"))["encKey"]["ver"] > 50
 
 
-@pytest.mark.usefixtures("small_numbers")
+@pytest.mark.usefixtures("small_limits")
 async def test_a_room_made_anew_under_a_pass_uses_no_key_that_nobody_was_sent(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,10 +219,10 @@ async def holds_what_is_in_use(made: Rig) -> None:
     assert [account for account in ("alice", *MEMBERS) if in_use not in made.keys(account)] == []
 
 
-@pytest.mark.usefixtures("small_numbers")
+@pytest.mark.usefixtures("small_limits")
 async def test_recovery_settles_no_room_between_slices(site_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The room was big when its pass began; the first slice makes it small, and a takeover comes after it."""
-    monkeypatch.setattr("worker.pipeline.writer.SLICE", 5)
+    site_rig.limit(batch_accounts=5)
     settled_in_part: list[Any] = []
 
     async def looking(database: Any, lease: Any, records: Any, *args: Any, **kwargs: Any) -> None:
@@ -267,8 +264,8 @@ async def test_recovery_settles_no_room_between_slices(site_rig: Rig, monkeypatc
 async def test_an_event_whose_rows_cannot_be_read_is_given_up_between_slices(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.pipeline.writer.SLICE", 5)
-    monkeypatch.setattr("worker.pipeline.batch_limits.SECONDS_BEFORE_GIVING_UP", 0.1)
+    site_rig.limit(batch_accounts=5)
+    site_rig.limit(dead_letter_s=0.1)
     reads = count()
 
     async def broken(*args: Any) -> list[str]:
@@ -289,9 +286,9 @@ async def test_an_event_whose_rows_cannot_be_read_is_given_up_between_slices(
 def test_results_that_wait_are_counted_not_the_entries_that_hold_them() -> None:
     """A batch of 256 events of one room is one entry."""
     outcome = Outcome(1, Operation.ROTATE, 0, "big", "alice", "x")
-    debts = PendingResults()
+    debts = PendingResults(20_000)
     debts.defer(
-        (StoredEntry(str(at), OutboxEntry("big", (outcome,) * 256, high=1)) for at in range(MOST_HELD // 100)),
+        (StoredEntry(str(at), OutboxEntry("big", (outcome,) * 256, high=1)) for at in range(200)),
         {"big"},
     )
     assert debts.is_full

@@ -15,8 +15,8 @@ GUESTS = [f"g{number:02d}" for number in range(6)]
 
 
 @pytest.fixture(autouse=True)
-def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.pipeline.writer.SLICE", 5)
+def small_slices(site_rig: Rig) -> None:
+    site_rig.limit(batch_accounts=5)
 
 
 class Crash(Exception):
@@ -101,7 +101,6 @@ async def test_a_life_in_slices_comes_to_the_same_wherever_it_is_interrupted(
             steps = crash(monkeypatch, at)
             result = await site_rig.ask(suffix, body)
             monkeypatch.undo()
-            monkeypatch.setattr("worker.pipeline.writer.SLICE", 5)
             assert (result["status"], len(steps) > 3) == ("ok", True), f"{suffix}: {steps}"
             await is_consistent(site_rig, version, *members)
             assert in_rows <= await rows(site_rig)

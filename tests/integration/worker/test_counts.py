@@ -85,22 +85,23 @@ async def counting(
 ) -> AsyncIterator[None]:
     """Run a worker that is held in its first batch until as many events wait, which become its second batch."""
     there, held = asyncio.Event(), asyncio.Event()
-    confirm, put, step = Broker.confirm, Inbox.put, metrics.step
+    confirm, offer, step = Broker._round_trip, Inbox.offer, metrics.step
     arrived = 0
 
-    async def confirmed(broker: Broker, mark: int) -> bool:
+    async def confirmed(broker: Broker, epoch: int) -> bool:
         counts.note("barrier")
         if counts.begun == 1 and not held.is_set():
             held.set()
             await asyncio.wait_for(there.wait(), PATIENCE)
-        return await confirm(broker, mark)
+        return await confirm(broker, epoch)
 
-    def arrives(inbox: Inbox, event: Any) -> None:
+    def arrives(inbox: Inbox, event: Any, position: Any) -> bool:
         nonlocal arrived
-        put(inbox, event)
+        accepted = offer(inbox, event, position)
         arrived += 1
         if arrived == 1 + waiting:
             there.set()
+        return accepted
 
     @contextmanager
     def watched(name: str) -> Iterator[None]:
@@ -110,8 +111,8 @@ async def counting(
         with step(name):
             yield
 
-    monkeypatch.setattr(Broker, "confirm", confirmed)
-    monkeypatch.setattr(Inbox, "put", arrives)
+    monkeypatch.setattr(Broker, "_round_trip", confirmed)
+    monkeypatch.setattr(Inbox, "offer", arrives)
     monkeypatch.setattr(metrics, "step", watched)
     async with made.worker(partitions=1, key_service=False):
         await made.publish("key.rotate", {"roomId": "first", "requester": "alice"})

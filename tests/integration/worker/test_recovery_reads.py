@@ -70,7 +70,7 @@ async def test_whoever_joins_is_told_before_the_key_also_by_recovery(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Entries are read a page at a time, and what two adds owe is cut by the end of a page."""
-    monkeypatch.setattr("store.writes.outbox.PAGE", 1)
+    site_rig.limit(outbox_page=1)
     crowds = [[f"{letter}{number:04}" for number in range(CROWD)] for letter in "ab"]
     await site_rig.users("alice", *crowds[0], *crowds[1])
     async with site_rig.worker(partitions=1):
@@ -79,11 +79,11 @@ async def test_whoever_joins_is_told_before_the_key_also_by_recovery(
     asked = [await site_rig.publish("member.add", body) for body in adds]
     deliver, interrupted = Loop._deliver, list[int]()
 
-    async def interrupting(self: Loop, work: AppliedBatch, small: Any) -> None:
+    async def interrupting(self: Loop, applied: AppliedBatch, plan: Any) -> None:
         if not interrupted:
-            interrupted.append(len(work.entries))
+            interrupted.append(len(applied.entries))
             raise TransientError("the broker is away for a moment")
-        await deliver(self, work, small)
+        await deliver(self, applied, plan)
 
     monkeypatch.setattr(Loop, "_deliver", interrupting)
     async with site_rig.worker(partitions=1):

@@ -5,7 +5,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig
 
 from roomkeys import subjects
 from tests.harness.site import Rig
-from worker.app import FORMER_CONSUMER, check_streams
+from worker.broker.bootstrap import FORMER_CONSUMER, check_streams
 from worker.broker.connection import connect
 
 ROOMS = ["r1", "r2", "r3", "r4"]

@@ -114,7 +114,7 @@ async def test_nobody_reads_when_a_pass_is_over(*, sending: bool) -> None:
     database = Pages(Held())
 
     async def one_pass() -> None:
-        async with aclosing(members.pages(database, LEASE, ["r1"], most=1)) as found:  # type: ignore[arg-type]
+        async with aclosing(members.pages(database, LEASE, ["r1"], first=1, most=1)) as found:  # type: ignore[arg-type]
             async for _ in found:
                 if sending:
                     await asyncio.Event().wait()

@@ -17,7 +17,7 @@ from tests.unit.builders import NOW, SITE
 from tests.unit.decisions.scripts import USERS, Initial, Step, rooms_before, streams
 from tests.unit.decisions.test_decide_model import batches
 from tests.unit.decisions.world import World
-from worker.pipeline.applied import survivors_after
+from worker.pipeline.applied import remaining_members
 
 
 @settings(max_examples=500)
@@ -39,7 +39,7 @@ def test_survivors_are_the_members_after_the_batch(
             new_id = lambda: f"new-{next(numbers)}"  # noqa: E731 - one more number each time
             decision = decide(rest, snapshot, site=SITE, now_ms=NOW, new_id=new_id, most_accounts=most)
             world.apply(decision)
-            for room_id, accounts in survivors_after(decision, snapshot).items():
+            for room_id, accounts in remaining_members(decision, snapshot).items():
                 assert sorted(map(str, accounts)) == sorted(world.rooms[room_id].accounts())
             rest = rest[decision.taken :]
         if settles:
@@ -55,4 +55,4 @@ def test_what_is_no_account_stays_for_the_frame_to_refuse(strange: object) -> No
         everybody={"r1": ["alice", "bob", strange]},
     )
     decision = Decision(1, (RoomChange(room, left=("m1",), high=1, stage=1),), ())
-    assert survivors_after(decision, snapshot) == {"r1": ["alice", strange]}
+    assert remaining_members(decision, snapshot) == {"r1": ["alice", strange]}

@@ -11,6 +11,7 @@ from roomkeys.keys import RoomKey
 from roomkeys.messages.frame import frame
 from roomkeys.messages.room_key import RoomKeyEvent, marshal
 from worker.broker.fanout import CHUNK_ACCOUNTS, CHUNK_BYTES, Fanout, chunks
+from worker.limits import Limits
 from worker.pipeline.deliver import Publisher
 from worker.telemetry import metrics
 
@@ -37,7 +38,7 @@ class Wire:
 
 
 def courier(wire: Any) -> Publisher:
-    return Publisher(wire, None, Fanout(wire, 4), "site-a")  # type: ignore[arg-type]  # no database is asked
+    return Publisher(wire, None, Fanout(wire, 4), "site-a", Limits())  # type: ignore[arg-type]  # no database is asked
 
 
 def page_of(count: int) -> dict[str, list[str]]:
@@ -57,7 +58,9 @@ async def test_one_fanout_serialises_once_and_frames_one_payload_object(monkeypa
         payloads.append(payload)
         return frame(accounts, payload)
 
-    async def pages(_database: object, _lease: object, room_ids: Iterable[str]) -> AsyncIterator[Any]:
+    async def pages(
+        _database: object, _lease: object, room_ids: Iterable[str], **_sizes: int
+    ) -> AsyncIterator[Any]:
         assert list(room_ids) == ["r1"]
         yield page
 

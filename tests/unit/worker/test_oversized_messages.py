@@ -22,10 +22,10 @@ FORGED = "x 0\r\n\r\nPUB chat.user.mallory.event.room.key"
 async def test_what_would_forge_a_line_is_left_out(
     subject: str, headers: dict[str, str], *, left_out: bool
 ) -> None:
-    assert Broker(SteadyClient()).rejects(subject, b"{}", headers) is left_out
+    assert Broker(SteadyClient(), 10.0).rejects(subject, b"{}", headers) is left_out
 
 
 async def test_what_is_larger_than_the_broker_takes_is_left_out() -> None:
-    broker = Broker(SteadyClient())
+    broker = Broker(SteadyClient(), 10.0)
     assert not broker.rejects("a.b", bytes(broker.room_for_body({"X": "1"})), {"X": "1"})
     assert broker.rejects("a.b", bytes(broker.room_for_body({"X": "1"}) + 1), {"X": "1"})

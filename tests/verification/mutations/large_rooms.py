@@ -16,8 +16,7 @@ class HeldPass:
     def __init__(self, town: Town) -> None:
         self.armed, self.reached, self.released = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._pages = members._one_by_one
-        town.monkeypatch.setattr("worker.pipeline.loop.BIG_ROOM", 2)
-        town.monkeypatch.setattr("store.reads.members.PAGE", 2)
+        town.made.limit(large_room_members=2, page_accounts=2)
         town.monkeypatch.setattr("store.reads.members._one_by_one", self.pages)
 
     async def pages(self, *args: Any) -> AsyncIterator[Any]:

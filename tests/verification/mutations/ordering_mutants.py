@@ -12,6 +12,7 @@ from roomkeys.errors import LeaseLost
 from store.leases.lease import CURSORS
 from store.transaction import Bulk
 from tests.verification.oracle.verdict import CLOCK_MS
+from worker.pipeline.applied import plan_fanout
 
 LOOP = "worker.pipeline.loop:Loop"
 
@@ -80,11 +81,11 @@ class DecidesAgain:
         async def back(loop: Any) -> None:
             if self.before is None:
                 return
-            database, where = loop._tools.database, self.before
+            database, position = loop.database, self.before
             await database["room_worker_outbox"].delete_many({})
-            moved = {"applied": where.sequence, "appliedNs": where.time_ns}
-            await database[CURSORS].update_one({"_id": loop.lease.id}, {"$set": moved})
-            loop.writer.place = where
+            moved = {"applied": position.sequence, "appliedNs": position.time_ns}
+            await database[CURSORS].update_one({"_id": loop.state.lease.id}, {"$set": moved})
+            loop.state.advance(position)
 
         return back
 
@@ -97,7 +98,7 @@ def deciding_again() -> Mapping[str, Any]:
 def flushing(_confirm: Any) -> Callable[..., Any]:
     """Take a flush of nats-py for a barrier."""
 
-    async def flushed(self: Any, _mark: int) -> bool:
+    async def flushed(self: Any, _epoch: int) -> bool:
         await self.client.flush()
         return True
 
@@ -118,24 +119,26 @@ def leaving_to_the_buffer(_write: Any) -> Callable[..., Any]:
     return buffered
 
 
-def announcing_first(_complete: Any) -> Callable[..., Any]:
-    """Say that it is done, and then do it."""
+def announcing_first(_finish: Any) -> Callable[..., Any]:
+    """Announce results before the keys that they wait for have settled."""
 
-    async def completed(self: Any, entries: Any, rooms: Any) -> None:
-        await self._announce(self._debts.defer(entries, self._drainers))
+    async def finished(self: Any, applied: Any) -> None:
+        plan = plan_fanout(applied.rooms, self.state.large_rooms, self.limits, settles=True)
+        await self._deliver(applied, plan)
+        await self._announce(self.state.pending.defer(applied.entries, self.state.large_rooms))
         await asyncio.sleep(CLOCK_MS * 4 / 1000)  # a slow database
-        await self._settle({room_id: rooms[room_id].keys for room_id in self._small(rooms)})
+        await self._settle(plan.inline)
 
-    return completed
+    return finished
 
 
 def settling_first(deliver: Any) -> Callable[..., Any]:
     """Put a key to use, and then send it."""
 
-    async def delivered(self: Any, work: Any, small: Any) -> None:
-        await self._settle({room_id: work.rooms[room_id].keys for room_id in small})
+    async def delivered(self: Any, applied: Any, plan: Any) -> None:
+        await self._settle(plan.inline)
         await asyncio.sleep(0.5)  # a slow broker
-        await deliver(self, work, small)
+        await deliver(self, applied, plan)
 
     return delivered
 
@@ -158,10 +161,10 @@ def unfinished_too(_take_finished: Any) -> Callable[..., Any]:
     """Take every pass for finished."""
 
     def taken(self: Any) -> Any:
-        drains = dict(self._drains)
-        self._drains.clear()
-        for drain in drains.values():
-            drain.task.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return {room_id: drain.record for room_id, drain in drains.items()}
+        rollouts = dict(self._rollouts)
+        self._rollouts.clear()
+        for rollout in rollouts.values():
+            rollout.task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return {room_id: rollout.record for room_id, rollout in rollouts.items()}
 
     return taken

@@ -37,7 +37,7 @@ async def one_batch(town: Town) -> AsyncIterator[None]:
 @asynccontextmanager
 async def several_pages(town: Town) -> AsyncIterator[None]:
     """Let a room have more members than a page."""
-    town.monkeypatch.setattr("store.reads.members.PAGE", 2)
+    town.made.limit(page_accounts=2)
     async with a_day(town):
         yield
 
@@ -86,7 +86,7 @@ async def a_zombie(town: Town) -> AsyncIterator[None]:
             await beat(database, site, owner)
 
     armed = asyncio.Event()
-    town.monkeypatch.setattr("worker.replica.assignment.LEASE_MS", 1_500)
+    town.made.limit(lease_ms=1_500)
     town.monkeypatch.setattr("store.writes.apply.commit", hold)
     town.monkeypatch.setattr("store.leases.heartbeats.heartbeat", die)
     async with town.worker():

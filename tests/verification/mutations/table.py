@@ -10,7 +10,7 @@ LOOP = "worker.pipeline.loop:Loop"
 MUTATIONS = (
     Mutation(
         "a key is settled before it is confirmed",
-        {f"{LOOP}._confirm": ordering_mutants.nothing},
+        {"worker.broker.connection:Broker._round_trip": ordering_mutants.yes},
         wires.keys_held_up,
         Invariant.HOLD,
     ),
@@ -28,13 +28,13 @@ MUTATIONS = (
     ),
     Mutation(
         "survivors are read before apply",
-        {"worker.pipeline.writer:survivors_after": key_mutants.those_of_before},
+        {"worker.pipeline.writer:remaining_members": key_mutants.those_of_before},
         scenarios.a_day,
         Invariant.EXCLUSION,
     ),
     Mutation(
         "newcomers are read before apply",
-        {"worker.pipeline.writer:survivors_after": key_mutants.those_of_before},
+        {"worker.pipeline.writer:remaining_members": key_mutants.those_of_before},
         scenarios.one_batch,
         Invariant.HOLD,
     ),
@@ -88,14 +88,14 @@ MUTATIONS = (
     ),
     Mutation(
         "a flush is the barrier",
-        {"worker.broker.connection:Broker.confirm": ordering_mutants.flushing},
+        {"worker.broker.connection:Broker._round_trip": ordering_mutants.flushing},
         wires.cut_before_the_barrier,
         Invariant.HOLD,
     ),
     Mutation(
         "a ping overtakes what it confirms",
         {
-            "worker.broker.connection:Broker.confirm": ordering_mutants.flushing,
+            "worker.broker.connection:Broker._round_trip": ordering_mutants.flushing,
             "worker.broker.client:SteadyClient._send_ping": ordering_mutants.pinging_as_nats_py,
             "worker.broker.client:SteadyClient.write": ordering_mutants.leaving_to_the_buffer,
         },
@@ -104,7 +104,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a result comes before its key",
-        {f"{LOOP}._complete": ordering_mutants.announcing_first},
+        {f"{LOOP}._finish": ordering_mutants.announcing_first},
         scenarios.a_day,
         Invariant.EXCLUSION,
     ),
@@ -134,13 +134,13 @@ MUTATIONS = (
     ),
     Mutation(
         "a big room's pass confirms nothing",
-        {"worker.broker.connection:Broker.confirm": ordering_mutants.yes},
+        {"worker.broker.connection:Broker._round_trip": ordering_mutants.yes},
         wires.a_big_rooms_keys_held_up,
         Invariant.HOLD,
     ),
     Mutation(
         "a big room's newcomer is not handed the key on its way",
-        {"worker.pipeline.large_rooms:LargeRooms.staged": lambda _: lambda _self, _rooms: {}},
+        {"worker.pipeline.large_rooms:LargeRooms.staged_keys": lambda _: lambda _self, _rooms: {}},
         large_rooms.a_newcomer_behind_the_pass,
         Invariant.HOLD,
     ),

@@ -36,7 +36,7 @@ async def keys_held_up(town: Town) -> AsyncIterator[None]:
 @asynccontextmanager
 async def a_big_rooms_keys_held_up(town: Town) -> AsyncIterator[None]:
     """Let a big room's new key be lost on its way to the broker."""
-    town.monkeypatch.setattr("worker.pipeline.loop.BIG_ROOM", 2)
+    town.made.limit(large_room_members=2)
     async with keys_held_up(town):
         yield
 
@@ -51,13 +51,13 @@ async def cut_before_the_barrier(town: Town) -> AsyncIterator[None]:
             await fan_out(self, keys, *args)
             return
         cut.set()
-        mark, town.proxy.fault = self.broker.breaks, nothing
+        epoch, town.proxy.fault = self.broker.connection_epoch, nothing
         await fan_out(self, keys, *args)
         broke = asyncio.Event()
         self.broker.on_break.add(broke.set)
         town.proxy.cut()
         town.proxy.fault = None
-        if self.broker.breaks == mark:
+        if self.broker.connection_epoch == epoch:
             await asyncio.wait_for(broke.wait(), PATIENCE)
         await asyncio.wait_for(self.broker.until_connected(), PATIENCE)
 

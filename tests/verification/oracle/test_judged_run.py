@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from tests.faults.machinery.numbers import make_small
+from tests.faults.machinery.limits import small_limits
 from tests.harness.site import Rig
 from tests.verification.oracle.judge import judge
 from tests.verification.oracle.plan import Plan, publish
@@ -17,11 +17,9 @@ PLAN = Plan(tuple(f"r{number}" for number in range(6)), tuple(f"u{number}" for n
 
 
 @pytest.mark.parametrize("small", [False, True], ids=["", "small numbers"])
-async def test_a_run_of_many_kinds_of_events_keeps_every_invariant(
-    site_rig: Rig, monkeypatch: pytest.MonkeyPatch, *, small: bool
-) -> None:
+async def test_a_run_of_many_kinds_of_events_keeps_every_invariant(site_rig: Rig, *, small: bool) -> None:
     if small:
-        make_small(monkeypatch.setattr)
+        site_rig.limits = small_limits()
     print(f"JUDGED_SEED={SEED} JUDGED_EVENTS={EVENTS}")  # noqa: T201 - shown when it fails
     chance = random.Random(SEED)  # noqa: S311 - a plan
     await PLAN.settle_in(site_rig)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from worker import app
+from worker.broker.bootstrap import bootstrap_streams
 from worker.cli.terminal.connections import database_connection, nats_connection
 from worker.local.ports import HOST
 from worker.local.servers import MongoServer, NatsServer
@@ -39,7 +40,7 @@ def local_settings(nats: NatsServer, mongo: MongoServer, http_port: int) -> dict
 async def prepare(settings: Settings, accounts: Sequence[str]) -> None:
     """Make the streams, so that events can be published before the worker is up, and users where missing."""
     async with nats_connection(settings) as broker:
-        await app.bootstrap_streams(broker, settings.site_id)
+        await bootstrap_streams(broker, settings.site_id)
     async with database_connection(settings) as database:
         for account in accounts:
             user = {"account": account, "siteId": settings.site_id, "engName": _NAMES.get(account, account)}

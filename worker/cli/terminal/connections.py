@@ -15,6 +15,7 @@ from worker.broker.client import SteadyClient
 from worker.broker.connection import Broker
 from worker.broker.credentials import credentials
 from worker.cli.terminal.process import Failed
+from worker.limits import Limits
 from worker.settings import Settings
 from worker.telemetry.logs import server_of
 
@@ -59,7 +60,7 @@ async def _connect(settings: Settings, on_change: Callable[[str], None] | None) 
             )
     except (nats.errors.Error, OSError, ValueError) as error:
         raise Failed(nats_complaint(watch.first or error, settings)) from None
-    return Broker(client)
+    return Broker(client, Limits().confirm_s)
 
 
 class _Watch:

@@ -1,0 +1,12 @@
+"""The one clock of the worker. Whatever needs the time is given a `Clock`, so that tests can give another one."""
+
+import time
+from collections.abc import Callable
+
+Clock = Callable[[], int]
+"""Returns the time in epoch milliseconds."""
+
+
+def now_ms() -> int:
+    """Return the time in epoch milliseconds."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,88 @@
+"""The limits that bound the worker's memory, transactions and waiting. (docs/design.md, invariants 7 and 8)
+
+They are no settings: operators have no reason to change them. `worker.app.run` passes them to everything that it
+builds, so that tests and fault injection can run the same code with small numbers.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Every limit, by what it bounds. Each docstring says what happens at the limit."""
+
+    # Batches
+    batch_accounts: int = 5_000
+    """Most accounts that one transaction touches. A batch ends before it; a larger event is applied in slices."""
+    inbox_events: int = 1_024
+    """Most events that wait in a partition's inbox. A full inbox stops the feed, or catches up by itself."""
+    inbox_bytes: int = 8 * 1024 * 1024
+    """Most bytes of events that wait in a partition's inbox."""
+    conflicts_before_halving: int = 3
+    """Write conflicts in a row after which the next batch has half as many events."""
+    failures_before_dead_letter: int = 3
+    """Failures of an event alone, for a cause that is not known to pass, before it becomes a dead letter."""
+    dead_letter_s: float = 5.0
+    """Shortest time in seconds for which such an event is tried: what looks unknown may pass, as elections do."""
+
+    # Fan-out
+    large_room_members: int = 50_000
+    """Members above which a room is large: its keys go out beside the loop."""
+    inline_recipients: int = 200_000
+    """Most recipients that the loop itself serves for one batch; the largest rooms beyond it count as large."""
+    page_accounts: int = 16_384
+    """Accounts in one page of members."""
+    first_page_accounts: int = 2_048
+    """Accounts in the first page; each next page is twice as large, so that sending begins early."""
+    window_accounts: int = 16_384
+    """Recipients of a large room between two barriers: bounds what the messages of other rooms wait behind."""
+    concurrent_passes: int = 4
+    """Most passes over large rooms at once in a replica. Each holds two pages of accounts."""
+
+    # Results and the outbox
+    results_per_barrier: int = 256
+    """Outbox entries whose results share one barrier."""
+    deferred_results: int = 20_000
+    """Most results that wait for large rooms to settle. Beyond it the partition takes no further batch."""
+    outbox_page: int = 32
+    """Outbox entries read at once in recovery. Each may hold dead letters of 6 MiB."""
+
+    # Partitions
+    lease_ms: int = 5_000
+    """Milliseconds of silence after which other replicas may take a replica's partitions."""
+    heartbeat_s: float = 0.5
+    """Seconds between two heartbeats of a replica, each with a look at the partitions."""
+    follow_s: float = 5.0
+    """Seconds between two moves of an idle partition's cursor to where the feed is."""
+    tidy_s: float = 1.0
+    """Seconds without events after which a partition deletes its finished outbox entries."""
+
+    # The broker
+    confirm_s: float = 10.0
+    """Seconds after which a barrier without an answer, or a write without progress, fails."""
+    write_buffer_bytes: int = 8 * 1024 * 1024
+    """Bytes that the NATS client buffers before a publish waits."""
+    pull_messages: int = 512
+    """Messages of the stream per pull request. At most two requests are open."""
+    pull_bytes: int = 8 * 1024 * 1024
+    """Bytes of messages per pull request, or twice the server's `max_payload` if that is more."""
+
+    # The key service
+    requests_in_hand: int = 16_384
+    """Requests that wait for their replies at once. Further ones are answered `overloaded`."""
+    request_bytes: int = 64 * 1024 * 1024
+    """Bytes of request bodies that wait at once."""
+    pairs_per_read: int = 10_000
+    """Pairs of account and room that one read looks up."""
+    versions_per_read: int = 1_000
+    """Different versions in one read. MongoDB looks for each among the replaced keys of every room in the read."""
+    listings_per_read: int = 100
+    """Accounts whose rooms one read lists."""
+    rooms_per_listing: int = 2_000
+    """Rooms of an account that one page of `keys.sync` looks at."""
+    read_s: float = 3.0
+    """Seconds that MongoDB may take for a read."""
+    reply_s: float = 4.0
+    """Seconds after which a request is answered `database_unavailable`."""
+    stop_s: float = 5.0
+    """Seconds that the requests in hand may take when the service stops."""
