@@ -1,8 +1,8 @@
-"""An asker: asks the key service with plain NATS requests, as a program in any language can.
+"""Sends the key service plain NATS requests, as a program in any language can.
 
     NATS_URL=nats://localhost:4222 SITE_ID=site-local python examples/asker.py alice
 
-It lists the rooms of an account with the versions of their keys, then how each room stands.
+It lists the rooms of an account, each with its key version and its number of people.
 """
 
 import asyncio
@@ -17,42 +17,42 @@ from nats.aio.client import Client
 SITE = os.environ.get("SITE_ID", "site-local")
 
 
-async def ask(nc: Client, account: str, what: str, question: dict[str, Any]) -> dict[str, Any]:
-    """Ask and return the answer; an error is an answer with a code."""
-    subject = f"chat.user.{account}.request.rooms.{SITE}.{what}"
-    reply = await nc.request(subject, orjson.dumps(question), timeout=5)
+async def request(nc: Client, account: str, endpoint: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Send a request and return the reply. A reply with a code is an error."""
+    subject = f"chat.user.{account}.request.rooms.{SITE}.{endpoint}"
+    reply = await nc.request(subject, orjson.dumps(body), timeout=5)
     answer: dict[str, Any] = orjson.loads(reply.data)
-    if isinstance(answer.get("code"), str):  # a room's id may be "code", too
-        raise SystemExit(f"{what}: {answer['code']} / {answer.get('reason')}")
+    if isinstance(answer.get("code"), str):  # not a string: the status of a room whose id is "code"
+        raise SystemExit(f"{endpoint}: {answer['code']} / {answer.get('reason')}")
     return answer
 
 
 async def current_versions(nc: Client, account: str) -> dict[str, int]:
-    """Ask page by page for every key that is not held yet: here all of them."""
+    """Fetch page by page every key that is newer than those in `have`: here all of them."""
     versions: dict[str, int] = {}
-    question: dict[str, Any] = {"have": {}}
+    body: dict[str, Any] = {"have": {}}
     while True:
-        page = await ask(nc, account, "keys.sync", question)
+        page = await request(nc, account, "keys.sync", body)
         versions |= {result["roomId"]: result["version"] for result in page["results"]}
         if "cursor" not in page:
             return versions
-        question["cursor"] = page["cursor"]
+        body["cursor"] = page["cursor"]
 
 
 async def main(account: str) -> None:
-    """Ask for everything there is to know."""
+    """Print the account's rooms."""
     nc = await nats.connect(os.environ.get("NATS_URL", "nats://localhost:4222"))
     try:
         versions = await current_versions(nc, account)
         print(f"{account} has {len(versions)} rooms with a key")
         rooms = list(versions)
-        for start in range(0, len(rooms), 100):  # the most that one request may name
-            some = rooms[start : start + 100]
-            batch = await ask(nc, account, "keys.batch", {"requests": [{"roomId": room} for room in some]})
-            status = await ask(nc, account, "status.batch", {"roomIds": some})
+        for start in range(0, len(rooms), 100):  # the most that one request may contain
+            chunk = rooms[start : start + 100]
+            batch = await request(nc, account, "keys.batch", {"requests": [{"roomId": room} for room in chunk]})
+            status = await request(nc, account, "status.batch", {"roomIds": chunk})
             for result in batch["results"]:
                 room = result["roomId"]
-                # The answer has the key as `privateKey`; it is never printed.
+                # The result has the key as `privateKey`. Never print it.
                 print(f"room {room}: key {result.get('version')}, {status[room].get('userCount')} people")
     finally:
         await nc.close()

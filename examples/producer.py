@@ -1,4 +1,4 @@
-"""A producer: creates a room with two people, removes one of them, and waits for both results.
+"""A producer: creates a room with two members, removes one of them, and waits for both results.
 
 NATS_URL=nats://localhost:4222 SITE_ID=site-local python examples/producer.py alice bob
 """
@@ -21,7 +21,7 @@ async def ask(nc: Client, operation: str, requester: str, event: dict[str, Any])
     """Publish an event on the site's stream and return the worker's result."""
     request_id = str(uuid.uuid4())
     results = await nc.subscribe(f"chat.user.{requester}.response.{request_id}")
-    await nc.flush()  # listen first, ask then
+    await nc.flush()  # subscribe before publishing, so that no result is missed
 
     event["timestamp"] = time.time_ns() // 1_000_000
     await nc.jetstream().publish(
@@ -37,7 +37,7 @@ async def ask(nc: Client, operation: str, requester: str, event: dict[str, Any])
 
 
 async def main(owner: str, member: str) -> None:
-    """Create a room of the two, then remove the second."""
+    """Create a room with both accounts, then remove the second."""
     nc = await nats.connect(os.environ.get("NATS_URL", "nats://localhost:4222"))
     try:
         room_id = uuid.uuid4().hex

@@ -1,8 +1,8 @@
-"""A subscriber: holds the room keys of an account and reads messages sealed with them.
+"""A subscriber: keeps the room keys of an account and opens messages sealed with them.
 
     NATS_URL=nats://localhost:4222 SITE_ID=site-local python examples/subscriber.py alice
 
-Messages are other services' business. Here they come on `example.room.{roomId}.message`.
+Other services send the messages. This example expects them on `example.room.{roomId}.message`.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ async def main(account: str) -> None:
             room_id = message.subject.split(".")[2]
             try:
                 text = await keys.open(room_id, message.data)
-            except RoomKeysError as error:  # it says which key is missing, and why
+            except RoomKeysError as error:  # the text names the missing key and the reason
                 print(error, flush=True)
             else:
                 print(f"room {room_id}: {text.decode()}", flush=True)
@@ -37,7 +37,7 @@ async def main(account: str) -> None:
         await nc.flush()
         print(f"listening as {account}", flush=True)
         async for held in changes:
-            print(f"key {held.version} of room {held.room_id}", flush=True)  # never the key itself
+            print(f"key {held.version} of room {held.room_id}", flush=True)  # never print the key itself
 
 
 if __name__ == "__main__":
