@@ -90,3 +90,8 @@ async def test_logs_and_repr_show_no_key_bytes(asking: Asking, caplog: pytest.Lo
 def test_an_account_or_site_must_be_a_token(nc: Client, account: str, at: str) -> None:
     with pytest.raises(ValueError, match="tokens"):
         RoomKeys(nc, account, at)
+
+
+async def test_a_client_that_is_not_entered_waits_for_no_key(nc: Client, site: str) -> None:
+    with pytest.raises(RuntimeError, match="async with"):
+        await RoomKeys(nc, "bob", site).key("r1")
