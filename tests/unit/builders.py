@@ -1,4 +1,4 @@
-"""Small builders: events as a producer publishes them, and what the database holds."""
+"""Builders: events as a producer publishes them, and snapshots of the database."""
 
 from collections.abc import Iterable, Mapping
 from itertools import count
@@ -17,9 +17,9 @@ SITE = "site-a"
 AT = 1_747_000_000_000
 """When the producer accepted an event, unless a test says otherwise (epoch milliseconds)."""
 STREAM_MS = AT + 7
-"""When the broker took it."""
+"""When the broker stored the event."""
 NOW = AT + 1_000
-"""When it is decided."""
+"""When the event is decided."""
 REQUEST = "0197a000-0000-7000-8000-000000000001"
 ALICE = "alice"
 
@@ -29,7 +29,7 @@ BODIES: dict[str, dict[str, object]] = {
     "member.remove": {"roomId": "r1", "accounts": ["bob"], "requester": ALICE, "timestamp": AT},
     "key.rotate": {"roomId": "r1", "requester": ALICE, "timestamp": AT},
 }
-"""A good body of each operation, by the suffix of its subject."""
+"""A valid body of each operation, by the suffix of its subject."""
 
 
 def incoming(
@@ -52,7 +52,7 @@ def event(suffix: str, /, **fields: object) -> AnyEvent:
 
 
 def changed(suffix: str, **fields: object) -> AnyEvent | None:
-    """Decode a good body in which these fields are different."""
+    """Decode a valid body in which these fields are different."""
     return decode_body(suffix, orjson.dumps(BODIES[suffix] | fields))
 
 
@@ -86,7 +86,7 @@ def settled(version: int) -> KeyRecord:
 
 
 def room(kind: str = Kind.CHANNEL, *orgs: str, site: str = SITE, keys: KeyRecord | None = None) -> Room:
-    """Return the room `r1`, a channel called Team at key version 3 unless said otherwise."""
+    """Return the room `r1`: by default a channel called Team at key version 3."""
     keys = settled(3) if keys is None and kind == Kind.CHANNEL else keys or KeyRecord()
     return Room("r1", "Team" if kind == Kind.CHANNEL else "", kind, site, frozenset(orgs), keys)
 
@@ -100,7 +100,7 @@ def snapshot(
     individuals: Iterable[str] = (),
     apps: Mapping[str, str] | None = None,
 ) -> Snapshot:
-    """Return what the database holds of one room and these users; members and rows are accounts."""
+    """Return the snapshot of one room and these users. Members, owners and individuals are given as accounts."""
     everyone = tuple(users)
     org_ids = {org for person in everyone for org in person.orgs}
     roles = dict.fromkeys(members, MEMBER_ROLES) | dict.fromkeys(owners, OWNER_ROLES)
@@ -118,31 +118,31 @@ def member(account: str, roles: tuple[str, ...] | None = MEMBER_ROLES) -> Member
     return Member(f"s-{account}", f"u-{account}", account, roles)
 
 
-def decided(held: Snapshot, *batch: AnyEvent, most_accounts: int = 5_000) -> Decision:
+def decided(before: Snapshot, *batch: AnyEvent, most_accounts: int = 5_000) -> Decision:
     """Decide the batch with ids new-1, new-2, …"""
     numbers = count(1)
 
     def new_id() -> str:
         return f"new-{next(numbers)}"
 
-    return decide(batch, held, site=SITE, now_ms=NOW, new_id=new_id, most_accounts=most_accounts)
+    return decide(batch, before, site=SITE, now_ms=NOW, new_id=new_id, most_accounts=most_accounts)
 
 
-def outcome(decision: Decision) -> Outcome:
+def only_outcome(decision: Decision) -> Outcome:
     """Return the outcome of the only event."""
-    ((only,),) = (owed.outcomes for owed in decision.owed)
+    ((only,),) = (entry.outcomes for entry in decision.owed)
     return only
 
 
-def change(decision: Decision) -> RoomChange:
+def only_change(decision: Decision) -> RoomChange:
     """Return the change of the only room."""
     (only,) = decision.changes
     return only
 
 
 def refusal(decision: Decision) -> tuple[str, str]:
-    """Return code and reason of the only event, of which nothing must have been written."""
-    error = outcome(decision).error
+    """Return code and reason of the only event, and assert that nothing is written."""
+    error = only_outcome(decision).error
     assert error is not None
     assert decision.changes == ()
     return error.code, error.reason
@@ -150,9 +150,9 @@ def refusal(decision: Decision) -> tuple[str, str]:
 
 def joined(decision: Decision) -> list[str]:
     """Return the accounts whose membership the batch writes."""
-    return [membership.account for membership in change(decision).joined]
+    return [membership.account for membership in only_change(decision).joined]
 
 
 def reasons(decision: Decision) -> set[tuple[str, str]]:
     """Return the membership reasons that the batch writes: (type, account or org)."""
-    return {(reason.type, reason.account or reason.id) for reason in change(decision).reasons}
+    return {(reason.type, reason.account or reason.id) for reason in only_change(decision).reasons}

@@ -1,4 +1,4 @@
-"""Imports point inward, and the rules read no clock: design.md, "Where things live"."""
+"""Imports point inward, and the domain reads no clock. (docs/design.md, Where things live)"""
 
 import ast
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ CLOCKS = ("time", "sched", "uuid", "uuid_utils")
 CLOCK_CALLS = ("now", "utcnow", "today", "time_ns", "monotonic", "perf_counter", "open", "input")
 PURE = (*OUTSIDE, *INPUT_AND_OUTPUT, *CLOCKS, "roomkeys.client")
 CLIENT = ROOT / "roomkeys" / "client"
-"""The one folder of `roomkeys` that may wait for something and talk to NATS."""
+"""The only folder of `roomkeys` that may use asyncio and NATS."""
 
 
 def imports(source: str) -> Iterator[str]:
-    """Yield every module, and every name within one, that the source imports, wherever it does."""
+    """Yield every module, and every name in one, that the source imports anywhere."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Import(names=names):
@@ -28,7 +28,7 @@ def imports(source: str) -> Iterator[str]:
 
 
 def forbidden(source: str, roots: tuple[str, ...]) -> set[str]:
-    """Return the imports that lie at or below one of the roots."""
+    """Return the imports that are one of the roots or below one."""
     return {name for name in imports(source) if f"{name}.".startswith(tuple(f"{root}." for root in roots))}
 
 
@@ -52,26 +52,26 @@ def named(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", pure_modules(), ids=named)
-def test_the_domain_imports_no_server_and_reads_no_clock(path: Path) -> None:
+def test_domain_imports_no_server_and_reads_no_clock(path: Path) -> None:
     source = path.read_text()
     assert forbidden(source, PURE) == set()
     assert clock_calls(source) == set()
 
 
 @pytest.mark.parametrize("path", modules("roomkeys/client"), ids=named)
-def test_the_client_library_imports_no_worker_and_no_database(path: Path) -> None:
+def test_client_library_imports_no_worker_and_no_database(path: Path) -> None:
     source = path.read_text()
     assert forbidden(source, tuple(root for root in OUTSIDE if root != "nats")) == set()
     assert clock_calls(source) == set()
 
 
 @pytest.mark.parametrize("path", modules("store"), ids=named)
-def test_the_store_knows_neither_the_worker_nor_the_broker(path: Path) -> None:
+def test_store_imports_neither_worker_nor_broker(path: Path) -> None:
     assert forbidden(path.read_text(), ("worker", "nats", "roomkeys.client")) == set()
 
 
 @pytest.mark.parametrize("package", ["roomkeys", "store"])
-def test_the_packages_are_where_this_test_looks(package: str) -> None:
+def test_packages_are_where_this_test_looks(package: str) -> None:
     assert ROOT / package / "__init__.py" in modules(package)
 
 
@@ -90,17 +90,17 @@ def test_the_packages_are_where_this_test_looks(package: str) -> None:
         "from roomkeys import client",
     ],
 )
-def test_a_planted_import_is_found(planted: str) -> None:
+def test_planted_import_is_found(planted: str) -> None:
     assert forbidden(planted, PURE) != set()
 
 
 @pytest.mark.parametrize("planted", ["stamp = datetime.now(UTC)", "x = date.today()", "open('x')"])
-def test_a_planted_clock_is_found(planted: str) -> None:
+def test_planted_clock_is_found(planted: str) -> None:
     assert clock_calls(planted) != set()
 
 
 @pytest.mark.parametrize(
     "allowed", ["import orjson", "from roomkeys.keys import RoomKey", "import natsort", "from . import errors"]
 )
-def test_an_innocent_import_is_let_through(allowed: str) -> None:
+def test_allowed_import_is_accepted(allowed: str) -> None:
     assert forbidden(allowed, PURE) == set()

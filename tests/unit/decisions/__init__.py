@@ -1,1 +1,1 @@
-"""The decision core, held against examples and an independent model."""
+"""Decisions, compared with examples and with an independent model."""

@@ -1,8 +1,8 @@
-"""A second opinion on section 1 of the contract: one event at a time, on plain dictionaries.
+"""An independent model of docs/contract.md, section 1: one event at a time, on plain dictionaries.
 
-Written from contract.md alone and sharing no code with the rules. Where the contract is silent it follows
-what was settled: a dm has no key; the room is looked up before the people; for a removal or rotation a
-member whose user is gone is still known.
+It was written from the contract alone and shares no code with the rules. The contract leaves three things open: a
+dm has no key; the room is looked up before the users; in a removal or rotation, a member whose user is gone is
+still known.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,13 +24,13 @@ class ModelRoom:
     members: dict[str, str | None] = field(default_factory=dict)  # account -> owner, member; None in a dm
     orgs: set[str] = field(default_factory=set)
     individuals: set[str] = field(default_factory=set)
-    version: int | None = None  # the highest that anybody ever used
+    version: int | None = None  # the highest ever used
     has_key: bool = False
 
 
 @dataclass(frozen=True)
-class Told:
-    """What one event came to, as far as anybody is told."""
+class ModelOutcome:
+    """The outcome of one event, as far as notices and results report it."""
 
     error: tuple[str, str] | None = None
     added: frozenset[str] = frozenset()
@@ -57,14 +57,14 @@ class Model:
     def __init__(self, rooms: dict[str, ModelRoom], people: Mapping[str, frozenset[str]], site: str) -> None:
         self.rooms, self.people, self.site = rooms, people, site
 
-    def apply(self, suffix: str, body: Body, stream_ms: int) -> Told:
+    def apply(self, suffix: str, body: Body, stream_ms: int) -> ModelOutcome:
         steps = {"create": self._create, "member.add": self._add, "member.remove": self._remove}
         try:
             return steps.get(suffix, self._rotate)(body, stream_ms)
         except RefusedError as refused:
-            return Told(error=(refused.args[0], refused.args[1]))
+            return ModelOutcome(error=(refused.args[0], refused.args[1]))
 
-    def _create(self, body: Body, stream_ms: int) -> Told:
+    def _create(self, body: Body, stream_ms: int) -> ModelOutcome:
         room_id, requester = str(body["roomId"]), str(body["requesterAccount"])
         users, orgs = texts(body, "users"), texts(body, "orgs")
         kind = "channel"
@@ -90,9 +90,9 @@ class Model:
         if requester in added and kind == "channel":
             room.members[requester] = "owner"
         self._must_have_key(room, stream_ms)
-        return Told(added=added)
+        return ModelOutcome(added=added)
 
-    def _add(self, body: Body, stream_ms: int) -> Told:
+    def _add(self, body: Body, stream_ms: int) -> ModelOutcome:
         room = self._channel(body)
         named = [one for one in texts(body, "users") if not is_bot(one)]
         self._must_exist([str(body["requesterAccount"]), *named])
@@ -102,9 +102,9 @@ class Model:
         room.members |= dict.fromkeys(added, "member")
         if added:
             self._must_have_key(room, stream_ms)
-        return Told(added=added, notice="member_added" if added or new_orgs else None)
+        return ModelOutcome(added=added, notice="member_added" if added or new_orgs else None)
 
-    def _remove(self, body: Body, stream_ms: int) -> Told:
+    def _remove(self, body: Body, stream_ms: int) -> ModelOutcome:
         room, requester = self._channel(body), str(body["requester"])
         one = [str(body["account"])] if body.get("account") else []
         accounts = list(dict.fromkeys([*one, *texts(body, "accounts")]))
@@ -112,16 +112,16 @@ class Model:
         org = body.get("orgId")
         gone = self._leave_org(room, org) if isinstance(org, str) else self._leave(room, accounts)
         if not gone:
-            return Told()
+            return ModelOutcome()
         self._rotate_key(room, stream_ms)
         alone = org is None and list(gone) == [requester]
-        return Told(removed=gone, notice="member_left" if alone else "member_removed")
+        return ModelOutcome(removed=gone, notice="member_left" if alone else "member_removed")
 
-    def _rotate(self, body: Body, stream_ms: int) -> Told:
+    def _rotate(self, body: Body, stream_ms: int) -> ModelOutcome:
         room = self._channel(body)
         self._must_exist([str(body["requester"])], or_in=room)
         self._rotate_key(room, stream_ms)
-        return Told()
+        return ModelOutcome()
 
     def _admit(self, room: ModelRoom, named: list[str], orgs: list[str]) -> frozenset[str]:
         if orgs and not room.orgs:
@@ -173,7 +173,7 @@ class Model:
 
     @staticmethod
     def _must_have_key(room: ModelRoom, stream_ms: int) -> None:
-        """Somebody is to be sent the current key; a lost or foreign one gives way to the next version."""
+        """Rotate a channel that has lost its key, or has a foreign one, because a joiner has to be sent a key."""
         if room.kind == "channel" and not room.has_key:
             Model._rotate_key(room, stream_ms)
 

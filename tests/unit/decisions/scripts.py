@@ -1,4 +1,4 @@
-"""Hypothesis strategies: rooms as they may be found, and streams of events about them."""
+"""Hypothesis strategies: rooms in any state, and streams of events about them."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -30,7 +30,7 @@ BAD_ACCOUNT = ("bad_request", "invalid_account")
 
 @dataclass(frozen=True)
 class Initial:
-    """A room as it is before the first event; `key` is ours, lost, none (not even `high`) or foreign."""
+    """A room before the first event. `key` is `ours`, `lost`, `foreign`, or `none`: then `high` is missing too."""
 
     id: str
     kind: str
@@ -47,7 +47,7 @@ class Initial:
         return {account: role if self.kind == "channel" else None for account, role in roles.items()}
 
     def kept(self) -> frozenset[str]:
-        """Return the individual rows: a room without orgs has none."""
+        """Return the individual reasons: a room without orgs has none."""
         return self.individuals & self.roles().keys() if self.orgs else frozenset()
 
     def for_model(self) -> ModelRoom:
@@ -70,12 +70,12 @@ class Initial:
         if self.key in ("ours", "foreign"):
             stored.enc_is_ours = self.key == "ours"
             stored.enc_version = self.version + (0 if stored.enc_is_ours else 5)
-            stored.held = {account: {stored.enc_version} for account in self.roles()}
+            stored.sent = {account: {stored.enc_version} for account in self.roles()}
         return stored
 
 
 class Command(NamedTuple):
-    """One message of the stream; `refusal` is what becomes of one that is wrong in itself."""
+    """One message of the stream. `refusal` is the error of a message that is invalid in itself."""
 
     suffix: str
     body: Body
@@ -110,7 +110,7 @@ def _some(values: list[str], most: int = 3) -> st.SearchStrategy[list[str]]:
 
 
 def _messages(suffix: str, **fields: st.SearchStrategy[object]) -> st.SearchStrategy[Command]:
-    """Return messages with these fields; null ones stand for absent ones."""
+    """Return a strategy for messages with these fields; null counts as absent."""
     return st.fixed_dictionaries({"roomId": st.sampled_from(["r1"] * 6 + ["r2", "r3"]), **fields}).map(
         lambda body: Command(suffix, body)
     )
@@ -151,7 +151,7 @@ removes = _messages(
 leaves = _removers.flatmap(lambda who: _messages("member.remove", requester=st.just(who), account=st.just(who)))
 org_removes = _messages("member.remove", requester=_removers, orgId=st.sampled_from(ORGS), timestamp=_times)
 rotates = _messages("key.rotate", requester=_removers, timestamp=_times)
-poison = st.sampled_from(
+invalid_events = st.sampled_from(
     [
         Command("create", {"users": ["bob"], "requesterAccount": "alice"}, BAD_SHAPE),
         Command("member.add", {"roomId": "r2", "requesterAccount": "alice", "users": 5}, BAD_SHAPE),
@@ -160,7 +160,7 @@ poison = st.sampled_from(
 )
 
 _changes = [adds, removes, leaves, org_removes]
-commands = st.one_of(creates, dms, rotates, poison, *_changes * 3)
+commands = st.one_of(creates, dms, rotates, invalid_events, *_changes * 3)
 _cuts = st.sampled_from([False, False, False, True])
 streams = st.lists(st.builds(Step, commands, _cuts, st.booleans()), max_size=14)
 rooms_before = st.tuples(room_before("r1"), room_before("r2"))

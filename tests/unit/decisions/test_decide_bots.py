@@ -1,14 +1,14 @@
-"""Contract, section 1: bots hold memberships, are counted as apps, and no org stands for them."""
+"""Bots can be members, are counted as apps, and do not belong to orgs. (docs/contract.md, section 1)"""
 
 import pytest
 
 from tests.unit.builders import (
     add,
-    change,
     create,
     decided,
     joined,
-    outcome,
+    only_change,
+    only_outcome,
     refusal,
     remove,
     room,
@@ -19,27 +19,27 @@ from tests.unit.builders import (
 PEOPLE = [user("alice"), user("bob", "eng"), user("helper.bot", "eng"), user("p_app", "eng")]
 
 
-def test_bots_named_in_a_new_channel_are_left_out() -> None:
+def test_create_of_a_channel_ignores_bots() -> None:
     decision = decided(snapshot(PEOPLE), create(name="Team", users=["bob", "helper.bot", "p_app"]))
     assert joined(decision) == ["alice", "bob"]
 
 
-def test_bots_named_in_an_add_are_left_out() -> None:
+def test_add_ignores_bots() -> None:
     assert joined(decided(snapshot(PEOPLE, room(), ["alice"]), add("bob", "helper.bot", "p_app"))) == ["bob"]
 
 
-def test_adding_bots_only_is_nothing_to_do() -> None:
+def test_add_of_bots_only_has_nothing_to_do() -> None:
     decision = decided(snapshot(PEOPLE, room(), ["alice"]), add("helper.bot"))
     assert decision.changes == ()
-    assert outcome(decision).notice is None
+    assert only_outcome(decision).notice is None
 
 
-def test_an_org_does_not_stand_for_its_bots() -> None:
+def test_org_does_not_make_its_bots_members() -> None:
     assert joined(decided(snapshot(PEOPLE, room(), ["alice"]), add(orgs=["eng"]))) == ["bob"]
 
 
-def test_a_bot_that_creates_a_channel_owns_it_and_counts_as_an_app() -> None:
-    written = change(decided(snapshot(PEOPLE), create(name="Team", users=["bob"], requesterAccount="p_app")))
+def test_bot_that_creates_a_channel_owns_it_and_counts_as_an_app() -> None:
+    written = only_change(decided(snapshot(PEOPLE), create(name="Team", users=["bob"], requesterAccount="p_app")))
     assert [(new.account, new.roles, new.is_bot) for new in written.joined] == [
         ("p_app", ("owner",), True),
         ("bob", ("member",), False),
@@ -48,33 +48,33 @@ def test_a_bot_that_creates_a_channel_owns_it_and_counts_as_an_app() -> None:
 
 
 @pytest.mark.parametrize("bot", ["helper.bot", "p_app"])
-def test_a_bot_that_is_a_member_can_be_removed(bot: str) -> None:
-    written = change(decided(snapshot(PEOPLE, room(), ["alice", bot]), remove(bot)))
+def test_bot_that_is_a_member_can_be_removed(bot: str) -> None:
+    written = only_change(decided(snapshot(PEOPLE, room(), ["alice", bot]), remove(bot)))
     assert written.left == (f"s-{bot}",)
     assert (written.users_delta, written.apps_delta) == (0, -1)
 
 
 @pytest.mark.parametrize("bot", ["helper.bot", "p_app"])
-def test_an_org_of_the_room_does_not_keep_a_bot_of_that_org(bot: str) -> None:
-    """An org stands for every user whose section or department is its id, *except bots*."""
-    held = snapshot(PEOPLE, room("channel", "eng"), ["alice", "bob", bot], individuals=["alice", bot])
-    assert change(decided(held, remove(bot))).left == (f"s-{bot}",)
+def test_org_does_not_keep_its_bots_in_the_room(bot: str) -> None:
+    """The users of an org are those whose section or department is its id, *except bots*."""
+    before = snapshot(PEOPLE, room("channel", "eng"), ["alice", "bob", bot], individuals=["alice", bot])
+    assert only_change(decided(before, remove(bot))).left == (f"s-{bot}",)
 
 
-def test_a_channel_with_one_bot_and_no_name_is_a_conversation_with_it() -> None:
-    written = change(decided(snapshot(PEOPLE), create(users=["helper.bot"])))
+def test_create_with_one_bot_and_no_name_is_a_bot_dm() -> None:
+    written = only_change(decided(snapshot(PEOPLE), create(users=["helper.bot"])))
     assert written.room.kind == "botDM"
 
 
-def test_a_bot_that_does_not_exist_is_not_available() -> None:
+def test_bot_that_does_not_exist_is_not_available() -> None:
     assert refusal(decided(snapshot(PEOPLE), create(users=["no.bot"]))) == ("not_found", "bot_not_available")
 
 
-def test_a_dm_with_oneself_is_refused() -> None:
+def test_dm_with_oneself_is_refused() -> None:
     assert refusal(decided(snapshot(PEOPLE), create(users=["alice"]))) == ("bad_request", "self_dm")
 
 
 @pytest.mark.parametrize("bot", ["helper.bot", "p_app"])
-def test_a_dm_of_a_bot_with_itself_is_refused(bot: str) -> None:
+def test_dm_of_a_bot_with_itself_is_refused(bot: str) -> None:
     decision = decided(snapshot(PEOPLE), create(users=[bot], requesterAccount=bot))
     assert refusal(decision) == ("bad_request", "self_dm")

@@ -1,4 +1,4 @@
-"""However a log is cut into batches, it comes to what its events come to one at a time."""
+"""Wherever a stream is cut into batches, it comes to what its events come to one at a time."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -11,25 +11,25 @@ from roomkeys.decisions.decide import decide
 from roomkeys.decisions.decision import Outcome
 from roomkeys.events.event import AnyEvent
 from tests.unit.builders import NOW, SITE, STREAM_MS, decode_body
-from tests.unit.decisions.model import Model, ModelRoom, Told
+from tests.unit.decisions.model import Model, ModelOutcome, ModelRoom
 from tests.unit.decisions.scripts import BOTS, USERS, Command, Initial, Step, rooms_before, streams
 from tests.unit.decisions.world import StoredRoom, World
 
 
 @settings(max_examples=1_500, deadline=None, derandomize=False, print_blob=True)
 @given(rooms_before, streams, st.sampled_from([5_000, 5_000, 5_000, 4, 1]))
-def test_any_cutting_comes_to_what_the_contract_says_of_one_event_at_a_time(
+def test_batches_come_to_what_the_model_says_however_the_stream_is_cut(
     before: tuple[Initial | None, ...], stream: list[Step], most_accounts: int
 ) -> None:
-    """`World` asserts on the way: versions rise, ids are unique, joiners are members in the end."""
+    """`World` also asserts that versions rise, ids are unique and joiners are members after the batch."""
     existing = [room for room in before if room is not None]
     world = World([room.for_world() for room in existing], USERS)
     model = Model({room.id: room.for_model() for room in existing}, people(), SITE)
 
-    expected = [answer(model, step.command) for step in stream]
+    expected = [expected_outcome(model, step.command) for step in stream]
     outcomes = list(play(world, stream, most_accounts))
 
-    assert [told(outcome) for outcome in outcomes] == expected
+    assert [model_outcome(outcome) for outcome in outcomes] == expected
     assert {room_id: as_model(stored) for room_id, stored in world.rooms.items()} == model.rooms
     for stored in world.rooms.values():
         assert_counts_are_right(stored)
@@ -40,9 +40,9 @@ def people() -> dict[str, frozenset[str]]:
     return {user.account: user.orgs for user in USERS}
 
 
-def answer(model: Model, command: Command) -> Told:
+def expected_outcome(model: Model, command: Command) -> ModelOutcome:
     if command.refusal is not None:
-        return Told(error=command.refusal)
+        return ModelOutcome(error=command.refusal)
     return model.apply(command.suffix, command.body, STREAM_MS)
 
 
@@ -62,7 +62,7 @@ def play(world: World, stream: list[Step], most_accounts: int) -> Iterator[Outco
             )
             assert 1 <= decision.taken <= len(rest)
             world.apply(decision)
-            outcomes = [outcome for owed in decision.owed for outcome in owed.outcomes]
+            outcomes = [outcome for entry in decision.owed for outcome in entry.outcomes]
             assert len(outcomes) == decision.taken
             yield from sorted(outcomes, key=lambda outcome: outcome.sequence)
             rest = rest[decision.taken :]
@@ -73,7 +73,7 @@ def play(world: World, stream: list[Step], most_accounts: int) -> Iterator[Outco
 
 
 def batches(stream: list[Step]) -> Iterator[tuple[list[AnyEvent], bool]]:
-    """Yield batches, and whether staged keys settle after each of their parts."""
+    """Yield batches, and whether staged keys settle after each decision about them."""
     batch: list[AnyEvent] = []
     for sequence, step in enumerate(stream):
         if step.cut:
@@ -85,8 +85,8 @@ def batches(stream: list[Step]) -> Iterator[tuple[list[AnyEvent], bool]]:
     yield batch, True
 
 
-def told(outcome: Outcome) -> Told:
-    return Told(
+def model_outcome(outcome: Outcome) -> ModelOutcome:
+    return ModelOutcome(
         error=(outcome.error.code, outcome.error.reason) if outcome.error else None,
         added=frozenset(membership.account for membership in outcome.added),
         removed=frozenset(member.account for member in outcome.removed),
@@ -95,7 +95,7 @@ def told(outcome: Outcome) -> Told:
 
 
 def as_model(stored: StoredRoom) -> ModelRoom:
-    """Put what is stored in the model's words: rows by account, roles as one word."""
+    """Return a stored room as the model has it: reasons by account, and a role as one word."""
     members = stored.accounts()
     return ModelRoom(
         kind=stored.room.kind,
@@ -117,4 +117,4 @@ def assert_members_hold_the_current_key(stored: StoredRoom) -> None:
     current = stored.keys().current
     if current is not None:
         for account in stored.accounts():
-            assert current.version in stored.held.get(account, set()), account
+            assert current.version in stored.sent.get(account, set()), account

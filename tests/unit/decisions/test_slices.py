@@ -1,4 +1,4 @@
-"""An event that is applied in slices comes to what it would have come to at once."""
+"""An event that is applied in slices comes to what it comes to when it is applied at once."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -22,7 +22,7 @@ from tests.unit.decisions.test_decide_model import (
     as_model,
     assert_counts_are_right,
     assert_members_hold_the_current_key,
-    told,
+    model_outcome,
 )
 from tests.unit.decisions.world import World
 
@@ -55,7 +55,7 @@ def test_slices_come_to_what_the_event_comes_to_at_once(
     assert notices(outcomes) == notices([decision.owed[0].outcomes[0]])
     for room_id, stored in whole.rooms.items():
         assert as_model(sliced.rooms[room_id]) == as_model(stored)
-        assert sliced.rooms[room_id].held == stored.held, "nobody is sent more, or less"
+        assert sliced.rooms[room_id].sent == stored.sent, "the same accounts are sent the same versions"
         assert_counts_are_right(sliced.rooms[room_id])
         assert_members_hold_the_current_key(sliced.rooms[room_id])
     assert sliced.rooms.keys() == whole.rooms.keys()
@@ -68,7 +68,7 @@ def sliceable(event: AnyEvent | None) -> Sliceable | None:
 
 
 def play(world: World, event: Sliceable, most: int) -> list[Outcome]:
-    """Apply the event slice by slice and return what each came to."""
+    """Apply the event slice by slice and return the outcomes."""
     outcomes: list[Outcome] = []
     state: SliceProgress | None = SliceProgress()
     known = everybody_is_known(world, event)
@@ -77,7 +77,7 @@ def play(world: World, event: Sliceable, most: int) -> list[Outcome]:
         more = len(accounts) > most
         some = accounts[:most]
         decided = one_slice(world, event, some, state, last=not more, known=known)
-        outcomes += [outcome for owed in decided.decision.owed for outcome in owed.outcomes]
+        outcomes += [outcome for entry in decided.decision.owed for outcome in entry.outcomes]
         assert decided.next is None or (decided.next.number, decided.next.after) == (state.number + 1, some[-1])
         state = decided.next
     return outcomes
@@ -95,7 +95,7 @@ def one_slice(
 
 
 def touched(world: World, event: Sliceable, after: str) -> list[str]:
-    """Return the accounts that the event touches and that come after another one, in order."""
+    """Return, in order, the accounts after `after` that the event touches."""
     orgs = {event.org} if isinstance(event, Remove) else set(event.orgs)
     accounts = set(event.accounts) | {user.account for user in world.users.values() if user.orgs & orgs}
     stored = world.rooms.get(event.room_id)
@@ -113,12 +113,12 @@ def everybody_is_known(world: World, event: Sliceable) -> bool:
 
 
 def merged(outcomes: list[Outcome]) -> object:
-    """Put together what the slices came to."""
-    end = told(outcomes[-1])
+    """Return the outcomes of all slices as one."""
+    end = model_outcome(outcomes[-1])
     return replace(
         end,
-        added=frozenset[str]().union(*(told(outcome).added for outcome in outcomes)),
-        removed=frozenset[str]().union(*(told(outcome).removed for outcome in outcomes)),
+        added=frozenset[str]().union(*(model_outcome(outcome).added for outcome in outcomes)),
+        removed=frozenset[str]().union(*(model_outcome(outcome).removed for outcome in outcomes)),
         notice=next((kind_of_notice(outcome.notice) for outcome in outcomes if outcome.notice), None),
     )
 
@@ -128,11 +128,11 @@ def notices(outcomes: list[Outcome]) -> set[tuple[str, str | None]]:
 
 
 def kind_of_notice(notice: MembersNotice) -> str:
-    """Take `member_left` for `member_removed`: a slice does not know whether others really leave as well."""
+    """Return the type of a notice, with `member_left` as `member_removed`: a slice cannot see other leavers."""
     return MEMBER_REMOVED if notice.type == MEMBER_LEFT else notice.type
 
 
-def test_an_event_that_is_given_up_in_part_still_takes_the_key_from_whom_it_removed() -> None:
+def test_event_given_up_after_a_removing_slice_still_rotates() -> None:
     world = World([room_of("alice", "bob", "carol").for_world()], USERS)
     event = sliceable(remove("bob", "carol"))
     assert event is not None
@@ -147,7 +147,7 @@ def test_an_event_that_is_given_up_in_part_still_takes_the_key_from_whom_it_remo
     assert error_of(end.decision) == "internal"
 
 
-def test_somebody_unknown_in_a_later_slice_fails_the_event_before_anything_is_written() -> None:
+def test_unknown_account_of_a_later_slice_fails_the_first_slice() -> None:
     world = World([room_of("alice").for_world()], USERS)
     event = sliceable(add("bob", "nobody"))
     assert event is not None
@@ -161,7 +161,7 @@ def room_of(*members: str) -> Initial:
 
 
 def error_of(decision: Decision) -> str | None:
-    (owed,) = decision.owed
-    (outcome,) = owed.outcomes
+    (entry,) = decision.owed
+    (outcome,) = entry.outcomes
     assert outcome.final
     return None if outcome.error is None else outcome.error.code

@@ -1,4 +1,4 @@
-"""A database in memory: gives `decide` its snapshots and does what it decides, strictly."""
+"""A database in memory: returns snapshots for `decide` and applies decisions, with strict checks."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -22,10 +22,10 @@ class StoredRoom:
     staged: int | None = None
     enc_version: int | None = None  # what `rooms.encKey` says
     enc_is_ours: bool = True
-    held: dict[str, set[int]] = field(default_factory=dict)  # account -> versions it was ever sent
+    sent: dict[str, set[int]] = field(default_factory=dict)  # account -> versions it was ever sent
 
     def keys(self) -> KeyRecord:
-        seen = [v for v in (self.high, self.enc_version, self.staged) if v is not None]
+        versions = [version for version in (self.high, self.enc_version, self.staged) if version is not None]
         enc = None if self.enc_version is None else RoomKey(self.enc_version, b"k" * 32)
         return KeyRecord(
             high=self.high,
@@ -33,7 +33,7 @@ class StoredRoom:
             current=enc if self.enc_is_ours else None,
             staged=None if self.staged is None else RoomKey(self.staged, b"s" * 32),
             replaced=() if enc is None or self.enc_is_ours else (enc,),
-            highest_seen=max(seen, default=None),
+            highest_seen=max(versions, default=None),
         )
 
     def accounts(self) -> dict[str, Member]:
@@ -44,7 +44,7 @@ class StoredRoom:
 
 
 def touched_by(batch: Iterable[AnyEvent]) -> tuple[set[str], set[str], set[str], set[str]]:
-    """Return the accounts and orgs named, and the rooms to which orgs come and from which they go."""
+    """Return the named accounts and orgs, the rooms that orgs join, and the rooms that orgs leave."""
     accounts, orgs, gains, loses = set[str](), set[str](), set[str](), set[str]()
     for event in batch:
         if isinstance(event, InvalidEvent):
@@ -68,7 +68,7 @@ class World:
         self.used_ids = {id_ for stored in self.rooms.values() for id_ in stored.members}
 
     def snapshot(self, batch: Iterable[AnyEvent]) -> Snapshot:
-        """Return no more than `Snapshot` promises of what the batch touches."""
+        """Return what `Snapshot` promises about what the batch touches, and nothing else."""
         named, orgs, gains, loses = touched_by(batch)
         of_orgs = {org: tuple(self._of(org)) for org in orgs}
         touched = named | {user.account for users in of_orgs.values() for user in users}
@@ -88,12 +88,12 @@ class World:
         return [user for user in self.users.values() if org in user.orgs and not user.is_bot]
 
     def apply(self, decision: Decision) -> None:
-        """Write the changes, then send joiners the current and the staged key and members a new one."""
+        """Write the changes. Then send joiners the current and the staged key, and members a newly staged one."""
         current = {room_id: stored.keys().current for room_id, stored in self.rooms.items()}
         for change in decision.changes:
             self._write(change)
-        for owed in decision.owed:
-            self._send(owed, current.get(owed.room_id or ""))
+        for entry in decision.owed:
+            self._send(entry, current.get(entry.room_id or ""))
         for change in decision.changes:
             if change.stage is not None:
                 self._pass(self.rooms[change.room.id])
@@ -104,7 +104,7 @@ class World:
             self.rooms[change.room.id] = StoredRoom(replace(change.room, orgs=frozenset(), keys=KeyRecord()))
         stored = self.rooms[change.room.id]
         if change.reasons_cleared:
-            stored.reasons = {row for row in stored.reasons if row[0] != "individual"}
+            stored.reasons = {reason for reason in stored.reasons if reason[0] != "individual"}
         stored.reasons -= set(change.removed_reasons)
         for reason in change.reasons:
             assert (reason.type, reason.id) not in stored.reasons, "room_members is unique"
@@ -122,28 +122,27 @@ class World:
         stored.people += change.users_delta
         stored.bots += change.apps_delta
         if change.high is not None:
-            assert change.high > (UNUSED if (seen := stored.keys().highest_seen) is None else seen), (
-                "versions rise"
-            )
+            highest = stored.keys().highest_seen
+            assert change.high > (UNUSED if highest is None else highest), "versions rise"
             stored.high = change.high
         if change.stage is not None:
             assert stored.staged is None, "a staged key settles before the next one is staged"
             assert change.stage == stored.high
             stored.staged = change.stage
 
-    def _send(self, owed: OutboxEntry, current: RoomKey | None) -> None:
-        """Send joiners what they are owed. The members of a pass under way may have been read before."""
-        stored = self.rooms.get(owed.room_id or "")
-        assert stored is not None or not owed.joiners
-        for account in owed.joiners:
+    def _send(self, entry: OutboxEntry, current: RoomKey | None) -> None:
+        """Send joiners the keys that they are owed: a pass may have read the members before they joined."""
+        stored = self.rooms.get(entry.room_id or "")
+        assert stored is not None or not entry.joiners
+        for account in entry.joiners:
             assert stored is not None
-            assert account in stored.accounts(), "joiners are members in the end"
+            assert account in stored.accounts(), "joiners are members after the batch"
             versions = {current.version if current else None, stored.staged} - {None}
-            stored.held.setdefault(account, set()).update(v for v in versions if v is not None)
-        assert len(set(owed.joiners)) == len(owed.joiners)
+            stored.sent.setdefault(account, set()).update(v for v in versions if v is not None)
+        assert len(set(entry.joiners)) == len(entry.joiners)
 
     def settle(self) -> None:
-        """Make staged keys current; where the highest version is above that, stage it and pass again."""
+        """Make staged keys current. A room whose highest version is above that gets the next key staged."""
         for stored in self.rooms.values():
             if stored.staged is None or stored.high is None:
                 continue
@@ -157,4 +156,4 @@ class World:
     def _pass(stored: StoredRoom) -> None:
         assert stored.staged is not None
         for account in stored.accounts():
-            stored.held.setdefault(account, set()).add(stored.staged)
+            stored.sent.setdefault(account, set()).add(stored.staged)

@@ -1,4 +1,4 @@
-"""Contract, section 1: what a message asks for."""
+"""What a message of the events stream asks for. (docs/contract.md, section 1)"""
 
 import orjson
 import pytest
@@ -56,7 +56,7 @@ def test_unknown_fields_are_ignored(suffix: str) -> None:
     assert (with_more.room_id, with_more.requester) == (known.room_id, known.requester)
 
 
-def test_channels_of_an_add_are_ignored() -> None:
+def test_add_ignores_channels() -> None:
     assert isinstance(add("bob", channels=[{"roomId": "r2", "siteId": SITE}]), Add)
 
 
@@ -67,13 +67,13 @@ def test_accounts_named_twice_count_once() -> None:
     assert (joining.accounts, joining.orgs, leaving.accounts) == (("bob", "carol"), ("eng",), ("bob",))
 
 
-def test_resolved_users_and_orgs_stand_for_users_and_orgs() -> None:
+def test_resolved_users_and_orgs_replace_users_and_orgs() -> None:
     decoded = create(users=["bob"], orgs=["eng"], resolvedUsers=["carol"], resolvedOrgs=["ops"])
     assert isinstance(decoded, Create)
     assert (decoded.accounts, decoded.orgs) == (("carol",), ("ops",))
 
 
-def test_the_stream_time_stands_in_for_a_timestamp_of_zero() -> None:
+def test_event_with_timestamp_zero_gets_the_stream_time() -> None:
     assert isinstance(moment := rotate(timestamp=0), Rotate)
     assert moment.at_ms == STREAM_MS
 
@@ -93,20 +93,20 @@ def test_every_token_is_an_account(account: str) -> None:
     ],
 )
 @pytest.mark.parametrize("between", ["", "r1.", "some.thing."])
-def test_the_suffix_names_the_operation(suffix: str, operation: Operation, between: str) -> None:
+def test_subject_suffix_names_the_operation(suffix: str, operation: Operation, between: str) -> None:
     decoded = decode_body(f"{between}{suffix}", orjson.dumps(BODIES[suffix]))
     assert decoded is not None
     assert decoded.operation is operation
 
 
 @pytest.mark.parametrize("between", ["", "r1."])
-def test_a_removal_is_the_same_with_and_without_a_room_in_its_subject(between: str) -> None:
+def test_removal_is_decoded_with_and_without_a_room_in_its_subject(between: str) -> None:
     decoded = event(f"{between}member.remove", **BODIES["member.remove"])
     assert isinstance(decoded, Remove)
     assert (decoded.room_id, decoded.accounts) == ("r1", ("bob",))
 
 
-def test_the_removal_of_an_org_is_an_operation_of_its_own() -> None:
+def test_removal_of_an_org_is_a_separate_operation() -> None:
     decoded = remove(orgId="eng", accounts=None)
     assert isinstance(decoded, Remove)
     assert (decoded.operation, decoded.org) == (Operation.REMOVE_ORG, "eng")
@@ -114,11 +114,11 @@ def test_the_removal_of_an_org_is_an_operation_of_its_own() -> None:
 
 @pytest.mark.parametrize("suffix", ["rename", "member", "member.added", "key.rotated", "created", "xcreate"])
 @pytest.mark.parametrize("body", [b"{}", b"not JSON"])
-def test_somebody_elses_event_is_nothing_to_us(suffix: str, body: bytes) -> None:
+def test_event_of_another_service_is_ignored(suffix: str, body: bytes) -> None:
     assert decode_body(suffix, body) is None
 
 
-def test_an_event_keeps_the_message_it_came_from() -> None:
+def test_event_keeps_its_stream_message() -> None:
     message = incoming("key.rotate", orjson.dumps(BODIES["key.rotate"]), sequence=42, request_id="x")
     decoded = decode_event(message, parse(message.body))
     assert decoded is not None
@@ -126,15 +126,15 @@ def test_an_event_keeps_the_message_it_came_from() -> None:
 
 
 @pytest.mark.parametrize("body", [b"not JSON", b"[]", b"{}", b'{"roomId":5}', b'{"roomId":"a b"}'])
-def test_what_names_no_possible_room_belongs_to_partition_0(body: bytes) -> None:
+def test_event_without_a_valid_room_belongs_to_partition_0(body: bytes) -> None:
     assert partition_of(room_of(parse(body)), 8) == 0
 
 
-def test_a_room_stays_in_its_partition() -> None:
+def test_room_always_has_the_same_partition() -> None:
     assert {partition_of("r1", 8) for _ in range(3)} == {1}
 
 
 @pytest.mark.parametrize("value", ["", "x", "0" * 32, "0197a000-0000-7000-8000-00000000000g", None, 5])
-def test_only_a_hyphenated_uuid_names_a_request(value: object) -> None:
+def test_only_a_hyphenated_uuid_is_a_request_id(value: object) -> None:
     assert not is_request_id(value)
     assert is_request_id("0197A000-0000-7000-8000-00000000000f")

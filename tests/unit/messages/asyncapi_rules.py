@@ -1,4 +1,4 @@
-"""What AsyncAPI 3.0 asks of a document, as far as this project's document goes."""
+"""The rules of AsyncAPI 3.0, as far as docs/asyncapi.yaml uses them."""
 
 import re
 from collections.abc import Iterator
@@ -41,14 +41,14 @@ FIELDS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "components": (set(), {"schemas", "messages", "parameters"}),
 }
-"""The fields that an object must have, and may have."""
+"""The fields that each kind of object must have, and may have."""
 
 KEYWORDS = {
     "type", "enum", "const", "pattern", "minLength", "maxLength", "minimum", "maximum", "exclusiveMaximum",
     "minItems", "maxItems", "minProperties", "maxProperties", "required", "properties", "additionalProperties",
     "items", "oneOf", "anyOf", "allOf", "not", "if", "then", "else", "description", "$ref",
 }  # fmt: skip
-"""The keywords of JSON Schema that the document uses; another one is a misspelling."""
+"""The keywords of JSON Schema that the document uses; any other is a misspelling."""
 
 _NAME = re.compile(r"[\w.-]+")
 
@@ -58,7 +58,7 @@ def broken_rules(document: Node) -> list[str]:
     references = list(_references(document))
     missing = [reference for reference in references if not _is_there(document, reference)]
     if missing:
-        return [f"{reference} is not there" for reference in missing]
+        return [f"{reference} does not exist" for reference in missing]
     return [
         *_head(document),
         *_channels(document),
@@ -81,7 +81,7 @@ def _head(document: Node) -> Iterator[str]:
     for name, server in document["servers"].items():
         yield from _fields("server", name, server)
     if document["asyncapi"] != "3.0.0":
-        yield "another version of AsyncAPI"
+        yield "the document is for another version of AsyncAPI"
 
 
 def _channels(document: Node) -> Iterator[str]:
@@ -112,10 +112,10 @@ def _operations(document: Node) -> Iterator[str]:
 
 
 def _ends(name: str, node: Node) -> Iterator[str]:
-    """Tell whether an operation or reply refers to a channel, and to messages of that channel only."""
+    """Check that an operation or reply refers to a channel, and only to messages of that channel."""
     channel = node["channel"].get("$ref", "")
     if not re.fullmatch("#/channels/[^/]+", channel):
-        yield f"operation {name} refers to no channel"
+        yield f"operation {name} does not refer to a channel"
     for message in node.get("messages", []):
         if not message["$ref"].startswith(f"{channel}/messages/"):
             yield f"operation {name} has a message of another channel"
@@ -127,16 +127,16 @@ def _components(document: Node) -> Iterator[str]:
         schemas |= {f"{name}/{part}": message[part] for part in ("payload", "headers") if part in message}
         headers = resolve(document, message.get("headers", {"type": "object"}))
         if headers.get("type") != "object":
-            yield f"message {name} has headers that are no object"
+            yield f"message {name} has headers that are not an object"
     for name, schema in schemas.items():
         try:
             Draft7Validator.check_schema(schema)
         except SchemaError as error:
-            yield f"schema {name} is none: {error.json_path}"
+            yield f"schema {name} is invalid: {error.json_path}"
         else:
             yield from (f"schema {name} {fault}" for fault in _schema(schema))
     for kind, nodes in document["components"].items():
-        yield from (f"{kind} {name} is no name" for name in nodes if not _NAME.fullmatch(name))
+        yield from (f"{kind} {name} is not a valid name" for name in nodes if not _NAME.fullmatch(name))
 
 
 def _schema(schema: Any) -> Iterator[str]:
@@ -175,4 +175,4 @@ def _unused(document: Node, references: list[str]) -> Iterator[str]:
     names = [f"#/channels/{name}" for name in document["channels"]]
     for kind, nodes in document["components"].items():
         names += [f"#/components/{kind}/{name}" for name in nodes]
-    yield from (f"{name} is used nowhere" for name in names if name not in used)
+    yield from (f"{name} is not used" for name in names if name not in used)

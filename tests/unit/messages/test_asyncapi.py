@@ -1,4 +1,4 @@
-"""docs/asyncapi.yaml: it is what it says it is, and finds fault with what the worker finds fault with."""
+"""docs/asyncapi.yaml is valid AsyncAPI, and accepts and refuses the same messages as the worker."""
 
 from collections.abc import Callable
 from importlib.metadata import version
@@ -29,12 +29,12 @@ from tests.verification.oracle.test_shape import ANYTHING
 
 KEY = orjson.loads(marshal(RoomKeyEvent("r1", RoomKey.generate(3)), 1_747_000_000_000))
 IN_BYTES = "too long in bytes"
-"""The one rule that JSON Schema, which counts characters, cannot tell."""
+"""The one rule that JSON Schema cannot express: it counts characters, not bytes."""
 
 READ = [(suffix, name) for suffix, fields in WRONG_VALUES.items() for name in fields]
 
 
-def test_the_document_keeps_the_rules() -> None:
+def test_document_follows_the_asyncapi_rules() -> None:
     assert broken_rules(document()) == []
     assert document()["info"]["version"] == version("room-worker")
 
@@ -80,8 +80,8 @@ def _with(value: Any, *path: str) -> Callable[[Node], None]:
         _without("operations", "sendRoomKey"),
     ],
 )
-def test_a_planted_fault_in_the_document_is_found(change: Callable[[Node], None]) -> None:
-    # A copy by way of JSON: what YAML names twice is one object.
+def test_rules_find_a_planted_fault(change: Callable[[Node], None]) -> None:
+    # A copy through JSON: in the document, a YAML anchor that is used twice is one object.
     planted = orjson.loads(orjson.dumps(document()))
     change(planted)
     assert broken_rules(planted) != []
@@ -92,7 +92,7 @@ def key_places(body: dict[str, Any], **headers: str) -> list[str]:
     return [found.message for found in place(sent)[0]]
 
 
-def test_a_message_as_it_should_be_has_its_place() -> None:
+def test_correct_message_is_found_in_the_document() -> None:
     assert key_places(KEY) == ["key"]
 
 
@@ -110,25 +110,25 @@ def test_a_message_as_it_should_be_has_its_place() -> None:
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_a_message_with_one_thing_wrong_has_none(changes: dict[str, Any]) -> None:
+def test_message_with_one_wrong_field_is_not_found(changes: dict[str, Any]) -> None:
     assert key_places(KEY | changes) == []
 
 
-def test_a_field_too_few_another_order_and_a_header_are_wrong() -> None:
+def test_missing_field_wrong_order_and_extra_header_are_not_found() -> None:
     for name in KEY:
         assert key_places({field: value for field, value in KEY.items() if field != name}) == [], name
     assert key_places(dict(reversed(KEY.items()))) == []
     assert key_places(KEY, **{"X-Request-ID": "0197a000-0000-7000-8000-000000000001"}) == []
 
 
-def test_nothing_is_said_of_what_a_message_holds() -> None:
+def test_reasons_never_quote_a_message() -> None:
     wrong = orjson.dumps(KEY | {"privateKey": [KEY["privateKey"]], "extra": KEY["privateKey"]})
     sent = Sent("chat.user.bob.event.room.key", wrong)
     assert KEY["privateKey"] not in repr((sent, place(sent)))
 
 
 def agree(suffix: str, body: bytes) -> None:
-    """Require that the document and the worker find an event's shape right, or both find it wrong."""
+    """Assert that the document and the worker both accept the event, or both refuse it."""
     found, whys = place(Sent(f"chat.room.canonical.{SITE}.{suffix}", body))
     assert bool(found) is not isinstance(decode_body(suffix, body), InvalidEvent), whys
 
@@ -152,12 +152,12 @@ def test_document_and_worker_refuse_what_is_not_a_token() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(commands)
-def test_what_the_rules_are_tried_with(command: Any) -> None:
+def test_document_and_worker_agree_on_generated_events(command: Any) -> None:
     agree(command.suffix, orjson.dumps(command.body))
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(READ), ANYTHING)
-def test_anything_in_any_field_that_is_read(field: tuple[str, str], value: Any) -> None:
+def test_document_and_worker_agree_on_any_value_in_any_field(field: tuple[str, str], value: Any) -> None:
     suffix, name = field
     agree(suffix, orjson.dumps(BODIES[suffix] | {name: value}))

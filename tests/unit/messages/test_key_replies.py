@@ -1,4 +1,4 @@
-"""Answers: exactly the contract's fields, in its order, and nothing for those who are no members."""
+"""Replies have exactly the fields of the contract, in order, and say nothing to accounts that are not members."""
 
 from base64 import b64encode
 from typing import Any
@@ -22,7 +22,7 @@ def text(key: RoomKey) -> str:
     return b64encode(key.secret).decode()
 
 
-def test_a_key_is_exactly_three_fields_in_order() -> None:
+def test_key_reply_has_exactly_three_fields_in_order() -> None:
     in_use = key_replies.get_answer(Item("r1"), {"r1": ROOM})
     assert in_use == f'{{"roomId":"r1","version":4,"privateKey":"{text(NOW)}"}}'.encode()
     replaced = key_replies.get_answer(Item("r1", 3), {"r1": ROOM})
@@ -41,13 +41,13 @@ def test_a_key_is_exactly_three_fields_in_order() -> None:
         (Item("r1", 4), {"r1": RoomView(rotating=True)}, "key_not_available"),
     ],
 )
-def test_membership_is_asked_first_the_shape_next_the_key_last(item: Item, states: Any, reason: str) -> None:
+def test_error_names_membership_first_then_shape_then_key(item: Item, states: Any, reason: str) -> None:
     with pytest.raises(Rejection) as caught:
         key_replies.get_answer(item, states)
     assert caught.value.info.reason == reason
 
 
-def test_a_batch_answers_each_item_in_order_with_its_totals() -> None:
+def test_batch_reply_has_each_item_in_order_and_totals() -> None:
     items = (Item("r1"), Item("r2"), Item("r1", 3), Item("r1", error=WRONG))
     assert (
         key_replies.batch_answer(Batch(items), {"r1": ROOM}, AT)
@@ -66,12 +66,12 @@ def test_a_batch_answers_each_item_in_order_with_its_totals() -> None:
     ("fields", "keys"),
     [(("version",), ["roomId", "status", "version"]), (("privateKey",), ["roomId", "status", "privateKey"])],
 )
-def test_a_batch_tells_only_the_fields_that_were_asked_for(fields: tuple[str, ...], keys: list[str]) -> None:
+def test_batch_reply_has_only_the_requested_fields(fields: tuple[str, ...], keys: list[str]) -> None:
     answer = orjson.loads(key_replies.batch_answer(Batch((Item("r1"),), fields), {"r1": ROOM}, AT))
     assert list(answer["results"][0]) == keys
 
 
-def test_a_status_is_five_fields_for_members_and_one_for_others() -> None:
+def test_status_has_five_fields_for_members_and_one_for_others() -> None:
     answer = key_replies.status_answer(["r2", "r1", "dm"], {"r1": ROOM, "dm": RoomView(users=2)})
     assert answer == (
         b'{"r2":{"member":false},'
@@ -81,19 +81,19 @@ def test_a_status_is_five_fields_for_members_and_one_for_others() -> None:
 
 
 def page(have: dict[str, int], rooms: list[str], *, most: int = 10, more: bool = False) -> tuple[list[str], Any]:
-    """Return the rooms of a page, and the room after which the next one begins."""
+    """Return the room ids of a page, and the room id after which the next page begins."""
     states = {room_id: ROOM for room_id in rooms if room_id != "gone"} | {"keyless": RoomView()}
     items, cursor = key_replies.sync_page("alice", Sync(have), rooms, states, most=most, more=more)
     after = None if cursor is None else key_requests.read_sync("alice", orjson.dumps({"cursor": cursor})).after
     return [item.room_id for item in items], after
 
 
-def test_a_sync_tells_of_what_is_newer_or_absent() -> None:
+def test_sync_returns_keys_that_are_newer_or_missing() -> None:
     rooms = ["absent", "ahead", "gone", "keyless", "older", "same"]
     assert page({"older": 3, "same": 4, "ahead": 5, "elsewhere": 1}, rooms) == (["absent", "older"], None)
 
 
-def test_a_page_that_is_full_ends_with_a_cursor_only_if_there_are_more() -> None:
+def test_page_ends_with_a_cursor_only_if_more_rooms_follow() -> None:
     assert page({}, ["a", "b", "c"], most=2) == (["a", "b"], "b")
     assert page({}, ["a", "b"], most=2) == (["a", "b"], None)
     assert page({"c": 4}, ["a", "b", "c"], most=2) == (["a", "b"], None)
@@ -102,7 +102,7 @@ def test_a_page_that_is_full_ends_with_a_cursor_only_if_there_are_more() -> None
     assert page({}, [], more=False) == ([], None)
 
 
-def test_a_page_of_the_longest_rooms_fits_a_message() -> None:
+def test_page_of_the_longest_room_ids_fits_one_message() -> None:
     rooms = [f"{number:03d}{chr(34) * 252}" for number in range(500)]
     states = dict.fromkeys(rooms, ROOM)
     items, _ = key_replies.sync_page("a" * 255, Sync({}), rooms, states, most=500, more=True)
@@ -112,7 +112,7 @@ def test_a_page_of_the_longest_rooms_fits_a_message() -> None:
     assert len(answer) < 1024 * 1024
 
 
-def test_an_error_is_three_fields_in_order() -> None:
+def test_error_has_three_fields_in_order() -> None:
     assert list(key_replies.error_document(WRONG).items()) == [
         ("error", "wrong"),
         ("code", "bad_request"),

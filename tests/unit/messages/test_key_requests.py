@@ -1,4 +1,4 @@
-"""Requests as clients send them: what is read from a body, and what is refused."""
+"""What is read from the requests of clients, and what is refused."""
 
 from typing import Any
 
@@ -22,24 +22,24 @@ def reason(read: Any, *args: Any) -> str:
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"version":null}', b'{"unknown":1}'])
-def test_a_get_without_a_version_asks_for_the_key_in_use(body: bytes) -> None:
+def test_get_without_a_version_asks_for_the_key_in_use(body: bytes) -> None:
     assert key_requests.read_get("r1", body) == Item("r1")
 
 
 @pytest.mark.parametrize("version", [0, 7, 2**53 - 1])
-def test_a_get_may_name_a_version(version: int) -> None:
+def test_get_can_name_a_version(version: int) -> None:
     assert key_requests.read_get("r1", orjson.dumps({"version": version})) == Item("r1", version)
 
 
 @pytest.mark.parametrize("body", [body for body in WRONG_BODIES if body])
-def test_a_get_with_a_wrong_body_carries_what_is_wrong(body: bytes) -> None:
+def test_get_with_an_invalid_body_carries_the_error(body: bytes) -> None:
     error = key_requests.read_get("r1", body).error
     assert error is not None
     assert (error.code, error.reason) == ("bad_request", "invalid_request")
 
 
 @pytest.mark.parametrize("version", WRONG_VERSIONS)
-def test_a_wrong_version_is_the_items_fault_alone(version: Any) -> None:
+def test_invalid_version_is_the_error_of_its_item_only(version: Any) -> None:
     asked = [{"roomId": "r1", "version": version}, {"roomId": "r2", "version": 2}]
     wrong, right = key_requests.read_batch(orjson.dumps({"requests": asked})).items
     assert (wrong.room_id, wrong.error is None, right) == ("r1", False, Item("r2", 2))
@@ -47,12 +47,12 @@ def test_a_wrong_version_is_the_items_fault_alone(version: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [None, 7, "r1", [], {}, {"roomId": None}, {"roomId": ""}, {"roomId": "x" * 256}])
-def test_an_item_that_names_no_room_carries_what_is_wrong(value: Any) -> None:
+def test_item_without_a_room_carries_the_error(value: Any) -> None:
     wrong, right = key_requests.read_batch(orjson.dumps({"requests": [value, {"roomId": "r2"}]})).items
     assert (wrong.room_id, wrong.error is None, right) == ("", False, Item("r2"))
 
 
-def test_a_batch_keeps_its_order_and_its_repetitions() -> None:
+def test_batch_keeps_order_and_duplicates() -> None:
     asked = [{"roomId": "b"}, {"roomId": "a", "version": 1}, {"roomId": "b"}, {"roomId": "a", "version": 0}]
     batch = key_requests.read_batch(orjson.dumps({"requests": asked}))
     assert batch.items == (Item("b"), Item("a", 1), Item("b"), Item("a", 0))
@@ -68,56 +68,56 @@ def test_a_batch_keeps_its_order_and_its_repetitions() -> None:
         (["privateKey", "version", "version"], ("version", "privateKey")),
     ],
 )
-def test_a_batch_may_name_the_fields_it_wants(fields: Any, read: tuple[str, ...]) -> None:
+def test_batch_can_name_the_fields_it_wants(fields: Any, read: tuple[str, ...]) -> None:
     body = {"requests": [{"roomId": "r1"}], "fields": fields}
     assert key_requests.read_batch(orjson.dumps(body)).fields == read
 
 
 @pytest.mark.parametrize("fields", ["version", {"version": 1}, [1], ["priv"], ["version", None]])
-def test_fields_that_there_are_not_are_refused(fields: Any) -> None:
+def test_unknown_fields_of_a_batch_are_refused(fields: Any) -> None:
     body = orjson.dumps({"requests": [{"roomId": "r1"}], "fields": fields})
     assert reason(key_requests.read_batch, body) == "invalid_request"
 
 
 @pytest.mark.parametrize("items", [None, [], {}, "r1", [{"roomId": "r1"}] * 101])
-def test_a_batch_is_1_to_100_items(items: Any) -> None:
+def test_batch_and_status_have_1_to_100_items(items: Any) -> None:
     assert reason(key_requests.read_batch, orjson.dumps({"requests": items})) == "invalid_request"
     assert reason(key_requests.read_status, orjson.dumps({"roomIds": items})) == "invalid_request"
     assert len(key_requests.read_batch(orjson.dumps({"requests": [{"roomId": "r1"}] * 100})).items) == 100
 
 
 @pytest.mark.parametrize("body", WRONG_BODIES)
-def test_a_batch_with_a_wrong_body_is_refused(body: bytes) -> None:
+def test_batch_and_status_with_an_invalid_body_are_refused(body: bytes) -> None:
     assert reason(key_requests.read_batch, body) == "invalid_request"
     assert reason(key_requests.read_status, body) == "invalid_request"
 
 
-def test_a_status_names_each_room_once_in_order() -> None:
+def test_status_names_each_room_once_in_order() -> None:
     body = orjson.dumps({"roomIds": ["b", "a", "b", "a b"]})
     assert key_requests.read_status(body) == ("b", "a", "a b")
 
 
-def test_a_status_of_what_can_be_no_room_fails_no_other() -> None:
+def test_status_accepts_texts_that_cannot_be_room_ids() -> None:
     assert key_requests.read_status(orjson.dumps({"roomIds": ["r1", "", "x" * 256]})) == ("r1", "", "x" * 256)
 
 
 @pytest.mark.parametrize("room_ids", [[7], [None], ["r1", {}]])
-def test_a_status_of_what_is_no_text_is_refused(room_ids: Any) -> None:
+def test_status_with_a_room_id_that_is_not_text_is_refused(room_ids: Any) -> None:
     assert reason(key_requests.read_status, orjson.dumps({"roomIds": room_ids})) == "invalid_request"
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"have":null}', b'{"have":{},"cursor":null}'])
-def test_a_sync_of_somebody_who_has_nothing_begins_at_the_first_room(body: bytes) -> None:
+def test_sync_without_versions_begins_at_the_first_room(body: bytes) -> None:
     assert key_requests.read_sync("alice", body) == key_requests.Sync({}, "")
 
 
 @pytest.mark.parametrize("have", [[], "x", 7, {"r1": None}, *({"r1": version} for version in WRONG_VERSIONS)])
-def test_a_sync_that_has_no_versions_is_refused(have: Any) -> None:
+def test_sync_with_invalid_versions_is_refused(have: Any) -> None:
     assert reason(key_requests.read_sync, "alice", orjson.dumps({"have": have})) == "invalid_request"
 
 
 @pytest.mark.parametrize("room_id", ["r1", "zoë", "a.b", "x" * 255])
-def test_a_cursor_leads_back_to_its_room(room_id: str) -> None:
+def test_cursor_is_read_back_as_its_room(room_id: str) -> None:
     cursor = key_requests.cursor_after("alice", room_id)
     body = orjson.dumps({"have": {"r0": 3}, "cursor": cursor})
     assert key_requests.read_sync("alice", body) == key_requests.Sync({"r0": 3}, room_id)
@@ -139,12 +139,12 @@ def test_a_cursor_leads_back_to_its_room(room_id: str) -> None:
         "A" * 10_000,
     ],
 )
-def test_a_cursor_that_this_account_was_not_given_is_refused(cursor: Any) -> None:
+def test_cursor_not_issued_to_this_account_is_refused(cursor: Any) -> None:
     assert reason(key_requests.read_sync, "alice", orjson.dumps({"cursor": cursor})) == "invalid_cursor"
 
 
 @pytest.mark.parametrize("address", ["_INBOX.a", "_INBOX.abc.def", "_INBOX.x-y_z.1"])
-def test_an_inbox_may_be_answered(address: str) -> None:
+def test_inbox_is_a_valid_reply_address(address: str) -> None:
     assert is_reply(address, ["_INBOX."])
     assert is_reply(f"app{address}", ["_INBOX.", "app_INBOX."])
 
@@ -168,5 +168,5 @@ def test_an_inbox_may_be_answered(address: str) -> None:
         "_INBOX." + ".".join(["x" * 250] * 5),
     ],
 )
-def test_nothing_else_is_answered(address: str) -> None:
+def test_any_other_address_is_not_a_reply_address(address: str) -> None:
     assert not is_reply(address, ["_INBOX."])

@@ -1,4 +1,4 @@
-"""Contract, section 2: the key message, marshalled once and sent as the same bytes to everybody."""
+"""The payload of a key is serialised once and the same for every account. (docs/contract.md, section 2)"""
 
 from base64 import b64decode
 
@@ -19,7 +19,7 @@ BYTES = (
 
 
 class Wire:
-    """Remembers what was published; its clock goes on by a second a look."""
+    """Records what is published. Its clock advances by a second whenever it is read."""
 
     def __init__(self) -> None:
         self.published: list[tuple[str, bytes]] = []
@@ -39,18 +39,18 @@ def wire() -> Wire:
     return Wire()
 
 
-def test_the_payload_is_these_bytes() -> None:
+def test_payload_has_exact_bytes() -> None:
     assert marshal(EVENT, AT) == BYTES
 
 
-def test_the_key_is_standard_base64_with_padding() -> None:
+def test_key_is_standard_base64_with_padding() -> None:
     event = RoomKeyEvent("r1", RoomKey(0, b"\xfb\xff" * 16))
     text = orjson.loads(marshal(event, AT))["privateKey"]
     assert text == "+//7//v/+//7//v/+//7//v/+//7//v/+//7//v/+/8="
     assert b64decode(text, validate=True) == event.key.secret
 
 
-def test_a_room_id_beyond_ascii_is_utf_8() -> None:
+def test_room_id_outside_ascii_is_utf_8() -> None:
     assert '{"roomId":"房間",'.encode() in marshal(RoomKeyEvent("房間", EVENT.key), AT)
 
 
@@ -68,12 +68,12 @@ def test_marshal_serialises_once(wire: Wire, monkeypatch: pytest.MonkeyPatch) ->
     assert (len(calls), wire.looks) == (1, 1)
 
 
-def test_marshal_leaves_the_event_as_it_is(wire: Wire) -> None:
+def test_marshal_does_not_change_the_event(wire: Wire) -> None:
     wire.sender.marshal(EVENT)
     assert marshal(EVENT, AT) == BYTES
 
 
-async def test_everybody_is_sent_the_same_bytes(wire: Wire) -> None:
+async def test_every_account_is_sent_the_same_bytes(wire: Wire) -> None:
     marshalled = wire.sender.marshal(EVENT)
     for account in ("alice", "陳愛麗", "p_app"):
         await wire.sender.send_data(account, marshalled)
@@ -86,13 +86,13 @@ async def test_everybody_is_sent_the_same_bytes(wire: Wire) -> None:
     assert wire.looks == 1
 
 
-async def test_send_marshals_and_publishes(wire: Wire) -> None:
+async def test_send_serialises_and_publishes(wire: Wire) -> None:
     await wire.sender.send("alice", EVENT)
     assert wire.published == [("chat.user.alice.event.room.key", BYTES)]
 
 
 @pytest.mark.parametrize("account", ["", "a b", "x.y", "*", ">", "a\r\nPUB x 0\r\n", "helper.bot", "a" * 256])
-async def test_an_account_that_is_no_token_is_never_published_to(wire: Wire, account: str) -> None:
+async def test_nothing_is_published_to_an_account_that_is_not_a_token(wire: Wire, account: str) -> None:
     with pytest.raises(Rejection) as refused:
         await wire.sender.send_data(account, BYTES)
     with pytest.raises(Rejection):

@@ -1,4 +1,4 @@
-"""Cancelling: what a thread does with a session has ended when the task that asked for it has."""
+"""When a task is cancelled and has ended, no thread uses its session any more."""
 
 import asyncio
 import gc
@@ -21,8 +21,8 @@ LEASE = Lease("site-a", 0, "me", 1, None)
 PATIENCE = 30
 
 
-class Held:
-    """Stands for what Motor's objects stand for; a write waits in its thread until it is released."""
+class BlockedSession:
+    """Stands in for Motor's objects. A write waits in its thread until it is released."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.delegate = self
@@ -53,47 +53,51 @@ class Held:
         assert self.released.wait(PATIENCE)
 
 
-async def cancelled_again_and_again(task: asyncio.Task[Any], held: Held) -> None:
-    """Cancel a task whose thread is held, more than once; it ends when the thread has."""
-    assert await asyncio.to_thread(held.reached.wait, PATIENCE)
+async def cancel_repeatedly(task: asyncio.Task[Any], session: BlockedSession) -> None:
+    """Cancel a task, whose thread is waiting, several times; assert that it ends only after the thread."""
+    assert await asyncio.to_thread(session.reached.wait, PATIENCE)
     for _ in range(3):
         task.cancel()
         await asyncio.wait({task}, timeout=0)
         await asyncio.sleep(0)
-    assert not task.done(), "the thread goes on with the session"
-    held.released.set()
+    assert not task.done(), "the thread still uses the session"
+    session.released.set()
     await asyncio.wait({task}, timeout=PATIENCE)
     assert task.cancelled()
 
 
-async def test_a_transaction_is_over_when_its_task_is_however_often_it_is_cancelled() -> None:
-    held = Held()
-    await cancelled_again_and_again(asyncio.create_task(commit(Database(None, held, "motor"), held, [BULK])), held)
-    assert held.log == ["start", "write", "commit"]
+async def test_transaction_has_ended_when_its_cancelled_task_ends() -> None:
+    session = BlockedSession()
+    await cancel_repeatedly(
+        asyncio.create_task(commit(Database(None, session, "motor"), session, [BULK])), session
+    )
+    assert session.log == ["start", "write", "commit"]
 
 
-async def test_what_a_cancelled_transaction_failed_with_is_nobodys_news() -> None:
-    """The driver's error quotes the document."""
-    told: list[Any] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
-    held = Held(BulkWriteError({"writeErrors": [{"code": 11000, "op": {"encKey": SECRET}}]}))
-    await cancelled_again_and_again(asyncio.create_task(commit(Database(None, held, "motor"), held, [BULK])), held)
-    assert held.log == ["start", "write", "abort"]
-    held.error = None
+async def test_error_of_a_cancelled_transaction_is_not_logged() -> None:
+    """The driver's error quotes the document, which contains a key."""
+    contexts: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: contexts.append(context))
+    session = BlockedSession(BulkWriteError({"writeErrors": [{"code": 11000, "op": {"encKey": SECRET}}]}))
+    await cancel_repeatedly(
+        asyncio.create_task(commit(Database(None, session, "motor"), session, [BULK])), session
+    )
+    assert session.log == ["start", "write", "abort"]
+    session.error = None
     gc.collect()
     await asyncio.sleep(0)
-    assert [context["message"] for context in told] == []
+    assert [context["message"] for context in contexts] == []
 
 
-def test_a_bulk_shows_no_key() -> None:
+def test_repr_of_a_bulk_shows_no_key() -> None:
     assert repr(SECRET)[2:-1] not in repr(BULK)
 
 
 class Pages:
-    """Stands for a database whose second page waits in its thread until it is released."""
+    """Stands in for a database whose second page waits in its thread until it is released."""
 
-    def __init__(self, held: Held) -> None:
-        self.held = held
+    def __init__(self, session: BlockedSession) -> None:
+        self.session = session
         self.asked = 0
         self.reading = False
 
@@ -105,13 +109,13 @@ class Pages:
 
     def read(self) -> None:
         self.reading = True
-        self.held.wait()
+        self.session.wait()
         self.reading = False
 
 
 @pytest.mark.parametrize("sending", [True, False], ids=["while a page is sent", "while a page is waited for"])
-async def test_nobody_reads_when_a_pass_is_over(*, sending: bool) -> None:
-    database = Pages(Held())
+async def test_no_page_is_being_read_when_a_pass_has_ended(*, sending: bool) -> None:
+    database = Pages(BlockedSession())
 
     async def one_pass() -> None:
         async with aclosing(members.pages(database, LEASE, ["r1"], first=1, most=1)) as found:  # type: ignore[arg-type]
@@ -119,5 +123,5 @@ async def test_nobody_reads_when_a_pass_is_over(*, sending: bool) -> None:
                 if sending:
                     await asyncio.Event().wait()
 
-    await cancelled_again_and_again(asyncio.create_task(one_pass()), database.held)
+    await cancel_repeatedly(asyncio.create_task(one_pass()), database.session)
     assert not database.reading

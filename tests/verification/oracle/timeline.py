@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
 
-from tests.unit.decisions.model import Model, ModelRoom, Told
+from tests.unit.decisions.model import Model, ModelOutcome, ModelRoom
 from tests.verification.oracle.recording import Event, Recording
 from tests.verification.oracle.shape import Asked, is_request_id, read
 
@@ -16,7 +16,7 @@ class Step:
 
     event: Event
     asked: Asked
-    told: Told
+    told: ModelOutcome
     version: int | None = None
     rotated: bool = False
 
@@ -94,7 +94,7 @@ def timeline(recording: Recording) -> Timeline:
 
 def _step(model: Model, event: Event, asked: Asked) -> Step:
     if asked.refusal is not None or asked.room is None:
-        return Step(event, asked, Told(error=asked.refusal))
+        return Step(event, asked, ModelOutcome(error=asked.refusal))
     before = _version(model, asked.room)
     told = model.apply(asked.suffix, asked.body, event.at_ms)
     after = _version(model, asked.room)
