@@ -8,82 +8,79 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import product
 from resource import RUSAGE_CHILDREN, getrusage
+from typing import Final
 
 from tests.verification.model.rules import Rule
+from tests.verification.model.scenario import ROTATE, A, B, C, Scenario, Size, add, in_slices, remove
 from tests.verification.model.search import Found, search
-from tests.verification.model.state import Event, Scenario
 
-EVENTS = (
-    Event("add", (1,)),
-    Event("add", (2,)),
-    Event("remove", (1,)),
-    Event("remove", (2,)),
-    Event("rotate"),
-    Event("add", (1, 2), sliced=True),
-    Event("remove", (1, 2), sliced=True),
-)
-"""What happens in a room of a, b and c; a stays."""
+EVENTS: Final = (
+    add(B), add(C), remove(B), remove(C), ROTATE, in_slices(add(B, C)), in_slices(remove(B, C)),
+)  # fmt: skip
+"""What can happen in a room of a, b and c; a stays."""
+
+MEMBERS: Final = {"a": (A,), "ab": (A, B), "none": ()}
+PROGRESS_EVERY: Final = 20
 
 
 def main() -> int:
-    """Search, and say what was found."""
-    asked = _asked()
-    found: list[Found] = []
+    """Search, and print what was found; return 1 after a violation."""
+    options = _options()
     since = time.monotonic()
-    with ProcessPoolExecutor(asked.jobs) as jobs:
-        one = partial(search, broken=asked.broken, most=asked.depth)
-        scenarios = list(_scenarios(asked))
+    found = _search_all(options, list(_scenarios(options)))
+    states, depth = sum(one.states for one in found), max(one.depth for one in found)
+    took, memory = time.monotonic() - since, getrusage(RUSAGE_CHILDREN).ru_maxrss // 1024
+    _print(
+        f"{len(found)} histories, {states:,} states, at most {depth} steps, {took:.0f} s, "
+        f"{memory} MiB in the largest process"
+    )
+    return any(one.violation is not None for one in found)
+
+
+def _search_all(options: Namespace, scenarios: list[Scenario]) -> list[Found]:
+    """Return what was found in each scenario, up to the first violation."""
+    found: list[Found] = []
+    with ProcessPoolExecutor(options.jobs) as jobs:
+        one = partial(search, left_out=options.without, max_depth=options.depth)
         for scenario, result in zip(scenarios, jobs.map(one, scenarios), strict=True):
             found.append(result)
             if result.violation is not None:
-                _say(_told(scenario), result.violation, *(f"  {step}" for step in result.steps))
+                _print(str(scenario), str(result))
                 jobs.shutdown(cancel_futures=True)
                 break
-            if len(found) % 20 == 0:
-                _say(f"{len(found)} histories, {sum(item.states for item in found)} states")
-    states, depth = sum(item.states for item in found), max(item.depth for item in found)
-    memory = getrusage(RUSAGE_CHILDREN).ru_maxrss // 1024
-    took = time.monotonic() - since
-    _say(
-        f"{len(found)} histories, {states} states, {depth} deep, {took:.0f} s, {memory} MiB in the largest process"
-    )
-    return any(item.violation is not None for item in found)
+            if len(found) % PROGRESS_EVERY == 0:
+                _print(f"{len(found)} histories, {sum(one.states for one in found):,} states")
+    return found
 
 
-def _asked() -> Namespace:
+def _options() -> Namespace:
     parser = ArgumentParser(prog="python -m tests.verification.model", description=__doc__)
-    parser.add_argument("--events", type=int, default=2, help="how long each history is")
-    parser.add_argument("--takes", type=int, default=1, help="how often the lease is taken from its living owner")
-    parser.add_argument("--breaks", type=int, default=1, help="how often a connection breaks")
-    parser.add_argument("--conflicts", type=int, default=1, help="how often a transaction meets a conflict")
-    parser.add_argument("--size", choices=("small", "big", "either"), default="big")
-    parser.add_argument("--members", choices=("a", "ab", "none"), default="ab", help="who is there at first")
-    parser.add_argument("--depth", type=int, default=None, help="how many steps; all that there are unless told")
-    parser.add_argument("--jobs", type=int, default=1, help="how many processes")
-    parser.add_argument(
-        "--broken", type=lambda name: Rule[name], action="append", default=[], help="a rule's name"
+    option = parser.add_argument
+    option("--events", type=int, default=2, help="events of each history (default: 2)")
+    option(
+        "--takeovers", type=int, default=1, help="how often the lease is taken from a living owner (default: 1)"
     )
+    option("--disconnects", type=int, default=1, help="how often a connection breaks (default: 1)")
+    option("--conflicts", type=int, default=1, help="how often a transaction meets a conflict (default: 1)")
+    option("--size", type=Size, choices=list(Size), default=Size.LARGE, help="size of the room (default: large)")
+    option("--members", choices=MEMBERS, default="ab", help="members at the start (default: ab)")
+    option("--depth", type=int, default=None, help="steps of each history (default: as many as there are)")
+    option("--jobs", type=int, default=1, help="processes (default: 1)")
+    option("--without", type=lambda name: Rule[name], action="append", default=[], help="a rule to leave out")
     return parser.parse_args()
 
 
-def _scenarios(asked: Namespace) -> Iterator[Scenario]:
-    members = {"a": (0,), "ab": (0, 1), "none": ()}[asked.members]
-    first = () if members else (Event("add", (0,)),)
-    for log in product(EVENTS, repeat=asked.events):
+def _scenarios(options: Namespace) -> Iterator[Scenario]:
+    members = MEMBERS[options.members]
+    first = () if members else (add(A),)
+    for log in product(EVENTS, repeat=options.events):
         yield Scenario(
-            (*first, *log), members, size=asked.size, keyed=bool(members), takes=asked.takes,
-            breaks=asked.breaks, conflicts=asked.conflicts,
+            (*first, *log), members, size=options.size, has_key=bool(members), takeovers=options.takeovers,
+            disconnects=options.disconnects, conflicts=options.conflicts,
         )  # fmt: skip
 
 
-def _told(scenario: Scenario) -> str:
-    return ", ".join(
-        f"{event.kind} {''.join('abcd'[account] for account in event.accounts)}{' in slices' * event.sliced}"
-        for event in scenario.log
-    )
-
-
-def _say(*lines: str) -> None:
+def _print(*lines: str) -> None:
     for line in lines:
         sys.stdout.write(f"{line}\n")
     sys.stdout.flush()

@@ -1,105 +1,126 @@
-"""The invariants, each at the moment at which it can be broken."""
+"""The invariants, each checked at the moment at which a step could break it."""
 
 from typing import NamedTuple
 
-from tests.verification.model.history import History
+from tests.verification.invariants import Invariant
+from tests.verification.model.expected import Expectations
 from tests.verification.model.rules import Rule
-from tests.verification.model.state import NOBODY, Database, Key, Notice, Room, Scenario, Seen, State, Worker
-
-LETTERS = "abcdefgh"
+from tests.verification.model.scenario import Scenario, names
+from tests.verification.model.state import NO_MEMBER, Database, Key, Notice, Received, Room, State, Worker
 
 
 class Violation(Exception):
     """An invariant does not hold."""
 
+    def __init__(self, invariant: Invariant, text: str) -> None:
+        super().__init__(invariant, text)
+        self.invariant = invariant
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"{self.invariant}: {self.text}"
+
 
 class Model(NamedTuple):
-    """What is searched: a scenario, what must come of it, and the rules that are broken."""
+    """What is searched: a scenario, what its log must lead to, and the rules that are left out."""
 
     scenario: Scenario
-    history: History
-    broken: frozenset[Rule]
+    expectations: Expectations
+    left_out: frozenset[Rule]
 
 
-def told(database: Database, seen: Seen, worker: Worker, notice: Notice) -> Seen:
-    """Let an account see a notice; a worker without the lease may repeat old ones, and nothing can stop it."""
-    if notice.joined and notice.event > seen.told[notice.account]:
-        seen = seen._replace(told=_put(seen.told, notice.account, notice.event))
-    if worker.epoch == database.epoch or notice.event > seen.last[notice.account]:
-        seen = seen._replace(last=_put(seen.last, notice.account, notice.event))
-    return seen
+def receive_notice(database: Database, received: Received, worker: Worker, notice: Notice) -> Received:
+    """Give a notice to its account. A worker without the lease may repeat old notices; no fence can stop it."""
+    if notice.joined and notice.event > received.join_notices[notice.account]:
+        received = received._replace(join_notices=_put(received.join_notices, notice.account, notice.event))
+    if worker.epoch == database.epoch or notice.event > received.last_notices[notice.account]:
+        received = received._replace(last_notices=_put(received.last_notices, notice.account, notice.event))
+    return received
 
 
-def sent(model: Model, database: Database, seen: Seen, account: int, key: Key, membership: int) -> Seen:
-    """Let an account be sent a key because of a membership (0: one that it was told of just before)."""
-    version = key[0]
-    if version >= model.history.at[database.place].barred[account]:
-        raise Violation(f"exclusion: {LETTERS[account]} is sent version {version}")
-    if membership > seen.told[account]:
-        raise Violation(f"notice before key: {LETTERS[account]} is sent version {version} first")
-    return made(seen._replace(sent=_put(seen.sent, account, seen.sent[account] | 1 << version)), key)
+def receive_key(
+    model: Model, database: Database, received: Received, account: int, key: Key, membership: int
+) -> Received:
+    """Give a key to an account because of a membership (0: one whose notice went out just before)."""
+    version, name = key[0], names((account,))
+    if version >= model.expectations.at[database.position].first_barred[account]:
+        raise Violation(Invariant.EXCLUSION, f"{name} is sent version {version}, which must not reach it")
+    if membership > received.join_notices[account]:
+        raise Violation(Invariant.ORDER_ONCE, f"{name} is sent version {version} before the notice that it joined")
+    sent = _put(received.versions, account, received.versions[account] | 1 << version)
+    return check_bytes(received._replace(versions=sent), key)
 
 
-def made(seen: Seen, key: Key) -> Seen:
-    """Hold a key against the bytes that its version had before."""
+def check_bytes(received: Received, key: Key) -> Received:
+    """Check that a version has the bytes that it had before; return what is known of all versions."""
     version, maker = key
-    if version < len(seen.made):
-        if seen.made[version] not in (NOBODY, maker):
-            raise Violation(f"one key per version: version {version} has other bytes")
-        return seen if seen.made[version] == maker else seen._replace(made=_put(seen.made, version, maker))
-    unused = (NOBODY,) * (version - len(seen.made))
-    return seen._replace(made=(*seen.made, *unused, maker))
+    if version < len(received.key_bytes):
+        if received.key_bytes[version] not in (NO_MEMBER, maker):
+            raise Violation(Invariant.ONE_KEY_PER_VERSION, f"version {version} has two different keys")
+        known = received.key_bytes[version] == maker
+        return received if known else received._replace(key_bytes=_put(received.key_bytes, version, maker))
+    unused = (NO_MEMBER,) * (version - len(received.key_bytes))
+    return received._replace(key_bytes=(*received.key_bytes, *unused, maker))
 
 
-def applied(model: Model, database: Database) -> None:
-    """Hold memberships and versions against the log."""
-    truth = model.history.at[database.place]
-    if [one != NOBODY for one in database.room.members] != [one != NOBODY for one in truth.members]:
-        raise Violation(f"order, once: the members at {database.place} are {database.room.members}")
-    if database.room.high != truth.high:
-        raise Violation(f"versions: the highest at {database.place} is {database.room.high}, not {truth.high}")
+def check_applied(model: Model, database: Database) -> None:
+    """Compare memberships and versions with the log."""
+    expected = model.expectations.at[database.position]
+    members = [membership != NO_MEMBER for membership in database.room.members]
+    if members != [membership != NO_MEMBER for membership in expected.members]:
+        raise Violation(Invariant.ORDER_ONCE, f"at {database.position} the members are {database.room.members}")
+    if database.room.high != expected.high:
+        text = f"at {database.position} the highest version is {database.room.high} instead of {expected.high}"
+        raise Violation(Invariant.ORDER_ONCE, text)
 
 
-def settled(before: Room, after: Room, seen: Seen) -> None:
-    """Hold the version that comes into use against what the members were sent."""
+def check_settled(before: Room, after: Room, received: Received) -> None:
+    """Check that the version that comes into use is new and that every member was sent it."""
     if after.settled <= before.settled:
-        raise Violation(f"versions rise: {after.settled} settles after {before.settled}")
+        raise Violation(Invariant.ONE_KEY_PER_VERSION, f"version {after.settled} settles after {before.settled}")
     for account, membership in enumerate(after.members):
-        if membership != NOBODY and not _holds(seen, account, after.settled):
-            raise Violation(f"hold before use: {LETTERS[account]} was never sent version {after.settled}")
+        if membership != NO_MEMBER and not _has(received, account, after.settled):
+            text = f"version {after.settled} settles although {names((account,))} was never sent it"
+            raise Violation(Invariant.HOLD_BEFORE_USE, text)
 
 
-def announced(model: Model, database: Database, seen: Seen, event: int) -> Seen:
-    """Let a requester see a result."""
+def receive_result(model: Model, database: Database, received: Received, event: int) -> Received:
+    """Give the result of an event to its requester."""
     room = database.room
-    if room.settled < model.history.needs[event]:
-        raise Violation(f"result: event {event} is announced while version {room.settled} is in use")
+    if room.settled < model.expectations.needed_versions[event]:
+        text = f"the result of event {event} goes out while version {room.settled} is in use"
+        raise Violation(Invariant.EXCLUSION, text)
     for account, membership in enumerate(room.members):
-        if membership == event and (seen.told[account] < event or not _holds(seen, account, room.settled)):
-            raise Violation(f"result: event {event} is announced before all that it causes")
-    return seen._replace(announced=seen.announced | 1 << event)
+        has_all = received.join_notices[account] >= event and _has(received, account, room.settled)
+        if membership == event and not has_all:
+            text = f"the result of event {event} goes out before the notice or the key of {names((account,))}"
+            raise Violation(Invariant.ORDER_ONCE, text)
+    return received._replace(results=received.results | 1 << event)
 
 
-def ended(model: Model, state: State) -> None:
-    """Hold the end, where the owner has nothing left to do, against the log."""
-    database, seen, count = state.database, state.seen, len(model.scenario.log)
-    room, truth = database.room, model.history.at[count, 0]
-    if database.place != (count, 0):
-        raise Violation(f"stuck: the log is applied up to {database.place}")
+def check_end(model: Model, state: State) -> None:
+    """Compare the end, when the owner has nothing left to do, with the log."""
+    database, received, count = state.database, state.received, len(model.scenario.log)
+    room, expected = database.room, model.expectations.at[count, 0]
+    if database.position != (count, 0):
+        raise Violation(Invariant.ORDER_ONCE, f"in the end the log is applied up to {database.position} only")
     if room.staged is not None or room.settled != room.high:
-        raise Violation(f"stuck: version {room.settled} is in use, the highest is {room.high}")
-    if seen.announced != (2 << count) - 2:
-        raise Violation("stuck: a result never goes out")
+        text = f"in the end version {room.settled} is in use although the highest is {room.high}"
+        raise Violation(Invariant.REACH, text)
+    if received.results != (2 << count) - 2:
+        raise Violation(Invariant.ORDER_ONCE, "in the end the result of an event has not gone out")
     for account, membership in enumerate(room.members):
-        if membership != NOBODY and not _holds(seen, account, room.settled):
-            raise Violation(f"reach: {LETTERS[account]} was never sent version {room.settled}")
-    if seen.last != truth.last:
-        late = next(account for account, event in enumerate(truth.last) if seen.last[account] != event)
-        raise Violation(f"notices in order: {LETTERS[late]} heard of event {seen.last[late]} last")
+        if membership != NO_MEMBER and not _has(received, account, room.settled):
+            text = f"in the end {names((account,))} was never sent version {room.settled}"
+            raise Violation(Invariant.REACH, text)
+    for account, event in enumerate(expected.last_events):
+        if received.last_notices[account] != event:
+            last = f"the last notice to {names((account,))} is that of event {received.last_notices[account]}"
+            raise Violation(Invariant.ORDER_ONCE, f"in the end {last} instead of {event}")
 
 
-def _holds(seen: Seen, account: int, version: int) -> bool:
-    return version >= 0 and bool(seen.sent[account] >> version & 1)
+def _has(received: Received, account: int, version: int) -> bool:
+    return version >= 0 and bool(received.versions[account] >> version & 1)
 
 
 def _put(values: tuple[int, ...], at: int, value: int) -> tuple[int, ...]:

@@ -1,219 +1,236 @@
-"""The loop's steps, one function each, as the worker takes them."""
+"""The steps of the loop, in the order of docs/design.md: one function for each.
+
+    batch → decide → apply → deliver → confirm → settle → announce
+
+`batch` and `apply` decide, `Turn.barrier` confirms. Recovery enters at `deliver`. The key of a small room is
+sent between `deliver` and `settle`; that of a large room is sent by a rollout, and `batch` settles it when its
+pass is over.
+"""
 
 from collections.abc import Iterator
 from functools import partial
 
 from tests.verification.model import checks
-from tests.verification.model.moves import Message, Move, Turn, payable, rest
+from tests.verification.model.moves import Message, Move, Turn, after_delivery, announceable
 from tests.verification.model.rules import Rule
-from tests.verification.model.state import NOBODY, Drainer, Key, Notice, Phase, Seen, Step, Worker
-from tests.verification.model.writes import Batch, decide, promote, struck
+from tests.verification.model.scenario import Size
+from tests.verification.model.state import NO_MEMBER, Key, Notice, Phase, Received, Rollout, Step, Worker
+from tests.verification.model.writes import Decision, after_settle, decide, without_finished
+
+
+def batch(turn: Turn) -> Iterator[Move]:
+    """Between two batches: delete finished entries, settle a room whose pass is over, or take the next events."""
+    worker, database = turn.worker, turn.state.database
+    if worker.finished and (turn.has_lease or turn.without(Rule.DELETES_FENCED)):
+        after = database._replace(outbox=without_finished(database.outbox, worker))
+        yield turn.move("deletes finished entries", worker._replace(finished=()), database=after)
+    if not turn.has_lease:
+        return
+    if worker.position != database.position:
+        if worker.position[0] < len(turn.model.scenario.log):
+            yield turn.move("finds the cursor at another position", Worker())
+        return
+    between_events = worker.position[1] == 0 or turn.without(Rule.NO_SETTLE_BETWEEN_SLICES)
+    if worker.rollout is not None and worker.rollout.phase == Phase.DONE and between_events:
+        yield from settle(turn)
+        return
+    for size in _batch_sizes(turn):
+        newcomers = _newcomers(turn, size)
+        taken = worker._replace(step=Step.APPLY, batch_size=size, newcomers=newcomers)
+        move = turn.move(f"takes a batch of {size}", taken)
+        if newcomers or turn.without(Rule.FENCE_IS_WRITTEN):
+            yield move
+        else:
+            yield from apply(turn._replace(state=move.state))
+
+
+def _batch_sizes(turn: Turn) -> Iterator[int]:
+    """Yield how many events the batch may take; an event in slices shares its batch with no other."""
+    log, (applied, _) = turn.model.scenario.log, turn.state.database.position
+    for size in range(1, min(turn.model.scenario.max_batch, len(log) - applied) + 1):
+        if size > 1 and (log[applied].sliced or log[applied + size - 1].sliced):
+            return
+        yield size
+
+
+def _newcomers(turn: Turn, batch_size: int) -> tuple[int, ...]:
+    """Return the accounts that the batch makes members of a large room: the rollout excludes them."""
+    worker, database = turn.worker, turn.state.database
+    if (
+        worker.rollout is None
+        or turn.without(Rule.NEWCOMERS_EXCLUDED)
+        or turn.without(Rule.EXCLUDED_BEFORE_COMMIT)
+    ):
+        return ()
+    joiners = decide(turn.model, database, worker, batch_size).entry.joiners
+    every_joiner = turn.without(Rule.ONLY_NEWCOMERS_EXCLUDED)
+    return tuple(one for one in joiners if every_joiner or database.room.members[one] == NO_MEMBER)
+
+
+def apply(turn: Turn) -> Iterator[Move]:
+    """Decide the batch and write it in one transaction; after a conflict nothing is written."""
+    worker, state = turn.worker, turn.state
+    if worker.position != state.database.position:
+        yield turn.move("finds the cursor at another position", Worker())
+        return
+    if not _may_commit(turn):
+        yield from _read_fence(turn)
+        return
+    again = worker._replace(step=Step.BATCH, batch_size=0, fence_read=None)
+    if state.conflicts and worker.newcomers:
+        yield turn.move("meets a conflict", again, conflicts=state.conflicts - 1)
+    decision = decide(turn.model, state.database, worker, worker.batch_size)
+    applied = _applied(turn, decision)
+    if turn.without(Rule.DOUBT_IS_A_CRASH):
+        yield turn.move(f"takes a batch of {worker.batch_size} for applied", applied)
+    checks.check_applied(turn.model, decision.database)
+    received = state.received if decision.staged is None else checks.check_bytes(state.received, decision.staged)
+    text = f"applies up to {decision.database.position}"
+    yield turn.move(text, applied, database=decision.database, received=received)
+
+
+def _applied(turn: Turn, decision: Decision) -> Worker:
+    """Return the worker after its transaction has committed."""
+    worker, room, before = turn.worker, decision.database.room, turn.state.database.room
+    needs_fanout = decision.staged is not None and worker.rollout is None
+    members_before = worker.members_before
+    if turn.without(Rule.SURVIVORS_AFTER_KEY) and needs_fanout:
+        members_before = before.members
+    after = worker._replace(
+        step=Step.DELIVER, position=decision.database.position, batch=(decision.entry,), batch_size=0,
+        finished=worker.finished if decision.staged is not None else (), fence_read=None, current=room.current,
+        staged=room.staged, needs_fanout=needs_fanout, members_before=members_before,
+        survivors=(members_before or room.members) if needs_fanout else (),
+    )  # fmt: skip
+    if turn.without(Rule.EXCLUDED_BEFORE_COMMIT) and worker.rollout is not None:
+        return after._replace(step=Step.COMMITTED)
+    if turn.without(Rule.ROLLOUT_AFTER_NOTICES) and needs_fanout and turn.model.scenario.size is not Size.SMALL:
+        return after._replace(rollout=Rollout(Phase.READ_KEY), newcomers=decision.entry.joiners)
+    return after
+
+
+def _may_commit(turn: Turn) -> bool:
+    """Return True if a transaction commits: the fence that it writes names this lease."""
+    if turn.without(Rule.FENCE_IS_WRITTEN):
+        return turn.worker.fence_read == turn.state.database.room
+    return turn.has_lease
+
+
+def _read_fence(turn: Turn) -> Iterator[Move]:
+    """Open a transaction that only reads the fence; it commits unless the room changes before."""
+    worker = turn.worker
+    if not turn.without(Rule.FENCE_IS_WRITTEN):
+        return
+    if worker.fence_read is not None:
+        yield turn.move("aborts its transaction", worker._replace(fence_read=None))
+    elif turn.has_lease:
+        yield turn.move("reads the fence", worker._replace(fence_read=turn.state.database.room))
+
+
+def committed(turn: Turn) -> Iterator[Move]:
+    """Learn that the transaction has committed; only a search without `EXCLUDED_BEFORE_COMMIT` takes this step."""
+    newcomers = tuple(account for entry in turn.worker.batch for account in entry.joiners)
+    yield turn.move("learns of its commit", turn.worker._replace(step=Step.DELIVER, newcomers=newcomers))
 
 
 def deliver(turn: Turn) -> Iterator[Move]:
-    """Send notices, then to joiners the current key and the one that is on its way."""
+    """Send the notices, then to the joiners the current key and the staged one of a rollout; confirm all of it."""
     worker = turn.worker
     messages: list[Message] = [
-        partial(_told, turn, notice=notice) for entry in worker.work for notice in entry.notices
+        partial(_notice, turn, notice=notice) for entry in worker.batch for notice in entry.notices
     ]
-    on_its_way = None if worker.fresh or turn.without(Rule.STAGED_TO_JOINERS) else worker.staged
-    keys = [key for key in (worker.current, on_its_way) if key is not None]
-    messages += [_key(turn, account, key) for entry in worker.work for account in entry.joiners for key in keys]
-    done = worker._replace(work=(), held=worker.held + worker.work, left_out=())
-    broken = worker._replace(
-        step=Step.BROKEN, left_out=() if turn.without(Rule.LEFT_OUT_UNTIL_CONFIRMED) else worker.left_out
-    )
-    for then in _pass(turn, done):
-        yield from turn.publish("delivers", messages, then, broken)
+    in_rollout = None if worker.needs_fanout or turn.without(Rule.STAGED_KEY_TO_JOINERS) else worker.staged
+    keys = [key for key in (worker.current, in_rollout) if key is not None]
+    messages += [_key(turn, account, key) for entry in worker.batch for account in entry.joiners for key in keys]
+    delivered = worker._replace(batch=(), pending=worker.pending + worker.batch, newcomers=())
+    newcomers = () if turn.without(Rule.EXCLUDED_UNTIL_CONFIRMED) else worker.newcomers
+    unconfirmed = worker._replace(step=Step.UNCONFIRMED, newcomers=newcomers)
+    for confirmed in _plan_fanout(turn, delivered):
+        yield from turn.barrier("delivers", messages, confirmed, unconfirmed)
 
 
-def _told(turn: Turn, seen: Seen, notice: Notice) -> Seen:
-    return checks.told(turn.state.database, seen, turn.worker, notice)
+def _notice(turn: Turn, received: Received, notice: Notice) -> Received:
+    return checks.receive_notice(turn.state.database, received, turn.worker, notice)
 
 
 def _key(turn: Turn, account: int, key: Key, membership: int = 0) -> Message:
-    def message(seen: Seen) -> Seen:
-        return checks.sent(turn.model, turn.state.database, seen, account, key, membership)
+    def message(received: Received) -> Received:
+        return checks.receive_key(turn.model, turn.state.database, received, account, key, membership)
 
     return message
 
 
-def _pass(turn: Turn, worker: Worker) -> Iterator[Worker]:
-    """Begin the pass of a freshly staged key: in the loop, or by a drainer."""
-    if not worker.fresh:
-        yield rest(turn.model, worker)
+def _plan_fanout(turn: Turn, worker: Worker) -> Iterator[Worker]:
+    """Give a newly staged key to the loop, or begin a rollout."""
+    if not worker.needs_fanout:
+        yield after_delivery(turn.model, worker)
         return
-    known = worker.known
-    worker = worker._replace(fresh=False, known=())
-    if turn.model.scenario.size != "big":
-        yield worker._replace(step=Step.SURVIVORS)
-        if known:
-            yield worker._replace(step=Step.SEND, page=known)
-    if turn.model.scenario.size != "small":
-        drainer = worker.drainer or Drainer(Phase.READ if turn.without(Rule.KEY_BEFORE_PAGES) else Phase.KEY)
-        yield rest(turn.model, worker._replace(drainer=drainer))
+    survivors, size = worker.survivors, turn.model.scenario.size
+    worker = worker._replace(needs_fanout=False, survivors=())
+    if size is not Size.LARGE:
+        yield worker._replace(step=Step.READ_SURVIVORS)
+        if survivors:
+            yield worker._replace(step=Step.FAN_OUT, recipients=survivors)
+    if size is not Size.SMALL:
+        first = Phase.READ_PAGE if turn.without(Rule.KEY_BEFORE_PAGES) else Phase.READ_KEY
+        yield after_delivery(turn.model, worker._replace(rollout=worker.rollout or Rollout(first)))
 
 
-def survivors(turn: Turn) -> Iterator[Move]:
-    """Read a small room's members, having written or read its key."""
+def read_survivors(turn: Turn) -> Iterator[Move]:
+    """Read the members of a small room, after its key was written or read."""
     worker = turn.worker
-    if turn.holds_lease or turn.without(Rule.PAGES_UNDER_LEASE):
-        page = worker.before or turn.state.database.room.members
-        yield turn.move("reads the survivors", worker._replace(step=Step.SEND, page=page))
+    if turn.has_lease or turn.without(Rule.PAGES_UNDER_LEASE):
+        recipients = worker.members_before or turn.state.database.room.members
+        yield turn.move("reads the survivors", worker._replace(step=Step.FAN_OUT, recipients=recipients))
 
 
-def send(turn: Turn) -> Iterator[Move]:
-    """Send a small room's staged key to its members."""
+def fan_out(turn: Turn) -> Iterator[Move]:
+    """Send the staged key of a small room to its members, and confirm it."""
     worker = turn.worker
     key = worker.staged
     if key is None:
         return
-    messages = [_key(turn, at, key, member) for at, member in enumerate(worker.page) if member != NOBODY]
-    then = worker._replace(step=Step.SETTLE, page=())
-    broken = then if turn.without(Rule.CONFIRMED_FIRST) else worker._replace(step=Step.BROKEN)
-    yield from turn.publish(f"sends version {key[0]} to the survivors", messages, then, broken)
+    messages = [_key(turn, at, key, member) for at, member in enumerate(worker.recipients) if member != NO_MEMBER]
+    confirmed = worker._replace(step=Step.SETTLE, recipients=())
+    unconfirmed = worker._replace(step=Step.UNCONFIRMED)
+    if turn.without(Rule.CONFIRM_BEFORE_SETTLE):
+        unconfirmed = confirmed
+    yield from turn.barrier(f"sends version {key[0]} to the survivors", messages, confirmed, unconfirmed)
 
 
 def settle(turn: Turn) -> Iterator[Move]:
-    """Make the staged key current, and stage the next one if versions have risen."""
+    """Make the staged key current; if `high` is above it, stage the next key in the same transaction."""
     worker, state = turn.worker, turn.state
-    if not may_commit(turn):
-        yield from begin(turn)
+    if not _may_commit(turn):
+        yield from _read_fence(turn)
         return
-    room = promote(state.database.room, worker.epoch)
+    room = after_settle(state.database.room, worker.epoch)
     if room is not state.database.room:
-        checks.settled(state.database.room, room, state.seen)
-    seen = state.seen if room.staged is None else checks.made(state.seen, room.staged)
+        checks.check_settled(state.database.room, room, state.received)
+    received = state.received if room.staged is None else checks.check_bytes(state.received, room.staged)
     settled = worker._replace(
-        current=room.current, staged=room.staged, settled=room.settled, fresh=room.staged is not None,
-        drainer=None, begun=None, before=None, paid=(),
+        current=room.current, staged=room.staged, settled=room.settled, needs_fanout=room.staged is not None,
+        rollout=None, fence_read=None, members_before=None, finished=(),
     )  # fmt: skip
-    for then in _pass(turn, settled):
-        database = state.database._replace(room=room, outbox=struck(state.database.outbox, worker))
-        yield turn.move(f"settles version {room.settled}", then, database=database, seen=seen)
+    database = state.database._replace(room=room, outbox=without_finished(state.database.outbox, worker))
+    for after in _plan_fanout(turn, settled):
+        yield turn.move(f"settles version {room.settled}", after, database=database, received=received)
 
 
 def announce(turn: Turn) -> Iterator[Move]:
-    """Send the results of what has settled."""
+    """Send the results whose version has settled, and confirm them; then their entries are finished."""
     worker = turn.worker
-    out = payable(turn.model, worker)
-    messages: list[Message] = [partial(_announced, turn, event=event) for entry in out for event in entry.results]
-    held = tuple(entry for entry in worker.held if entry not in out)
-    then = worker._replace(step=Step.IDLE, held=held, paid=worker.paid + out)
-    yield from turn.publish("announces", messages, then, worker._replace(step=Step.BROKEN))
+    due = announceable(turn.model, worker)
+    messages: list[Message] = [partial(_result, turn, event=event) for entry in due for event in entry.results]
+    pending = tuple(entry for entry in worker.pending if entry not in due)
+    confirmed = worker._replace(step=Step.BATCH, pending=pending, finished=worker.finished + due)
+    yield from turn.barrier("announces", messages, confirmed, worker._replace(step=Step.UNCONFIRMED))
 
 
-def _announced(turn: Turn, seen: Seen, event: int) -> Seen:
-    return checks.announced(turn.model, turn.state.database, seen, event)
-
-
-def idle(turn: Turn) -> Iterator[Move]:
-    """Strike what is paid; settle a room whose pass is done; or take the next events."""
-    worker, database = turn.worker, turn.state.database
-    if worker.paid and (turn.holds_lease or turn.without(Rule.STRIKES_FENCED)):
-        after = database._replace(outbox=struck(database.outbox, worker))
-        yield turn.move("strikes", worker._replace(paid=()), database=after)
-    if not turn.holds_lease:
-        return
-    if worker.place != database.place:
-        if worker.place[0] < len(turn.model.scenario.log):
-            yield turn.move("is not where it was", Worker())
-        return
-    whole = worker.place[1] == 0 or turn.without(Rule.WHOLE_EVENTS)
-    if worker.drainer is not None and worker.drainer.phase == Phase.DONE and whole:
-        yield from settle(turn)
-        return
-    for taken in batches(turn):
-        left_out = _newcomers(turn, taken)
-        takes = turn.move(f"takes {taken}", worker._replace(step=Step.APPLY, taken=taken, left_out=left_out))
-        if left_out or turn.without(Rule.FENCE_WRITTEN):
-            yield takes
-        else:
-            yield from apply(turn._replace(state=takes.state))
-
-
-def _newcomers(turn: Turn, taken: int) -> tuple[int, ...]:
-    """Return whom a batch makes a member of the room that is drained: its drainer leaves them to the loop."""
-    worker, database = turn.worker, turn.state.database
-    if worker.drainer is None or turn.without(Rule.NEWCOMERS_LEFT_OUT) or turn.without(Rule.LEFT_OUT_BEFORE):
-        return ()
-    joiners = decide(turn.model, database, worker, taken).entry.joiners
-    again = turn.without(Rule.NEWCOMERS_ONLY)
-    return tuple(one for one in joiners if again or database.room.members[one] == NOBODY)
-
-
-def batches(turn: Turn) -> Iterator[int]:
-    """Yield how many events a batch may take; an event in slices is a batch of its own."""
-    log, (applied, _) = turn.model.scenario.log, turn.state.database.place
-    for count in range(1, min(turn.model.scenario.most, len(log) - applied) + 1):
-        if count > 1 and (log[applied].sliced or log[applied + count - 1].sliced):
-            return
-        yield count
-
-
-def apply(turn: Turn) -> Iterator[Move]:
-    """Write a batch in one transaction; a conflict writes nothing."""
-    worker, state = turn.worker, turn.state
-    if worker.place != state.database.place:
-        yield turn.move("is not where it was", Worker())
-        return
-    if not may_commit(turn):
-        yield from begin(turn)
-        return
-    again = worker._replace(step=Step.IDLE, taken=0, begun=None)
-    if state.conflicts and worker.left_out:
-        yield turn.move("meets a conflict", again, conflicts=state.conflicts - 1)
-    batch = decide(turn.model, state.database, worker, worker.taken)
-    then = _applied(turn, batch)
-    if turn.without(Rule.DOUBT_IS_A_CRASH):
-        yield turn.move(f"believes that {worker.taken} are applied", then)
-    checks.applied(turn.model, batch.database)
-    seen = state.seen if batch.staged is None else checks.made(state.seen, batch.staged)
-    yield turn.move(f"applies up to {batch.database.place}", then, database=batch.database, seen=seen)
-
-
-def _applied(turn: Turn, batch: Batch) -> Worker:
-    worker, room = turn.worker, batch.database.room
-    fresh = batch.staged is not None and worker.drainer is None
-    before = (
-        turn.state.database.room.members if turn.without(Rule.SURVIVORS_AFTER_KEY) and fresh else worker.before
-    )
-    after = worker._replace(
-        step=Step.DELIVER, place=batch.database.place, work=(batch.entry,), taken=0, begun=None,
-        paid=worker.paid if batch.staged is not None else (), current=room.current, staged=room.staged,
-        fresh=fresh, before=before, known=(before or room.members) if fresh else (),
-    )  # fmt: skip
-    if turn.without(Rule.LEFT_OUT_BEFORE) and worker.drainer is not None:
-        return after._replace(step=Step.RETURN)
-    if turn.without(Rule.DRAINED_AFTER_NOTICES) and fresh and turn.model.scenario.size != "small":
-        return after._replace(drainer=Drainer(Phase.KEY), left_out=batch.entry.joiners)
-    return after
-
-
-def may_commit(turn: Turn) -> bool:
-    """Tell whether a transaction commits: the fence that it wrote is ours."""
-    if turn.without(Rule.FENCE_WRITTEN):
-        return turn.worker.begun == turn.state.database.room
-    return turn.holds_lease
-
-
-def begin(turn: Turn) -> Iterator[Move]:
-    """Open a transaction that only reads the fence; the room must not change until it commits."""
-    worker = turn.worker
-    if not turn.without(Rule.FENCE_WRITTEN):
-        return
-    if worker.begun is not None:
-        yield turn.move("aborts", worker._replace(begun=None))
-    elif turn.holds_lease:
-        yield turn.move("reads the fence", worker._replace(begun=turn.state.database.room))
-
-
-def returned(turn: Turn) -> Iterator[Move]:
-    """Learn that the transaction has been committed."""
-    left_out = tuple(account for entry in turn.worker.work for account in entry.joiners)
-    yield turn.move("learns of its commit", turn.worker._replace(step=Step.DELIVER, left_out=left_out))
+def _result(turn: Turn, received: Received, event: int) -> Received:
+    return checks.receive_result(turn.model, turn.state.database, received, event)
 
 
 def crash(turn: Turn) -> Iterator[Move]:
-    """Treat an unconfirmed barrier as a crash."""
+    """Give up the lease and forget everything: an unconfirmed barrier counts as a crash."""
     yield turn.move("crashes", Worker())

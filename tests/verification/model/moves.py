@@ -1,26 +1,26 @@
-"""What every step is made of: a worker that changes, and messages that the broker takes or loses."""
+"""What every step consists of: a worker that changes, and messages that the broker takes or loses."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from tests.verification.model.checks import Model
 from tests.verification.model.rules import Rule
-from tests.verification.model.state import Entry, Phase, Seen, State, Step, Worker
+from tests.verification.model.state import OutboxEntry, Phase, Received, State, Step, Worker
 
-Message = Callable[[Seen], Seen]
-"""What a message that was taken changes in what accounts have seen."""
+Message = Callable[[Received], Received]
+"""How a message that the broker has taken changes what accounts and requesters have received."""
 
 
 class Move(NamedTuple):
-    """One step: whose (by epoch), what, and what comes of it."""
+    """One step: the epoch of the worker that takes it, what it does, and the state after it."""
 
     epoch: int
-    what: str
+    text: str
     state: State
 
 
 class Turn(NamedTuple):
-    """Whose turn it is, in which state."""
+    """The worker that takes the next step, and the state before it."""
 
     model: Model
     state: State
@@ -32,50 +32,59 @@ class Turn(NamedTuple):
         return self.state.workers[self.at]
 
     @property
-    def holds_lease(self) -> bool:
-        """Tell whether the lease is the worker's; it does not know."""
+    def has_lease(self) -> bool:
+        """Return True if the lease is that of the worker; the worker does not know."""
         return self.worker.epoch == self.state.database.epoch
 
     def without(self, rule: Rule) -> bool:
-        """Tell whether a rule is broken."""
-        return rule in self.model.broken
+        """Return True if the search leaves out the rule."""
+        return rule in self.model.left_out
 
-    def move(self, what: str, worker: Worker, **changes: Any) -> Move:
-        """Return the step after which the worker's memory is this."""
+    def move(self, text: str, worker: Worker, **changes: Any) -> Move:
+        """Return the step after which the worker is this one; `changes` are those of the rest of the state."""
         workers = (*self.state.workers[: self.at], worker, *self.state.workers[self.at + 1 :])
-        return Move(worker.epoch or self.worker.epoch, what, self.state._replace(workers=workers, **changes))
+        return Move(worker.epoch or self.worker.epoch, text, self.state._replace(workers=workers, **changes))
 
-    def publish(self, what: str, messages: Sequence[Message], then: Worker, broken: Worker) -> Iterator[Move]:
-        """Publish and confirm: all is taken, or the connection breaks and the rest is lost."""
-        state, seen = self.state, self.state.seen
+    def barrier(
+        self, text: str, messages: Sequence[Message], confirmed: Worker, unconfirmed: Worker
+    ) -> Iterator[Move]:
+        """Publish messages and confirm them: the broker takes all of them, or the connection breaks on the way."""
+        state, received = self.state, self.state.received
         for count, message in enumerate(messages):
-            if state.breaks and self.holds_lease:
-                lost = f"{what}; the connection breaks after {count} of {len(messages)} messages"
-                yield self.move(lost, broken, seen=seen, breaks=state.breaks - 1)
-            seen = message(seen)
-        yield self.move(what, then, seen=seen)
+            if state.disconnects and self.has_lease:
+                lost = f"{text}; the connection breaks after {count} of {len(messages)} messages"
+                yield self.move(lost, unconfirmed, received=received, disconnects=state.disconnects - 1)
+            received = message(received)
+        yield self.move(text, confirmed, received=received)
 
 
-def rest(model: Model, worker: Worker) -> Worker:
-    """Let a loop go on to announce what can be, or to wait for events."""
-    return worker._replace(step=Step.ANNOUNCE if payable(model, worker) else Step.IDLE)
+def after_delivery(model: Model, worker: Worker) -> Worker:
+    """Return the worker at its next step: announce if the result of any pending entry may go out."""
+    return worker._replace(step=Step.ANNOUNCE if announceable(model, worker) else Step.BATCH)
 
 
-def payable(model: Model, worker: Worker) -> tuple[Entry, ...]:
-    """Return the entries whose results may go out."""
+def announceable(model: Model, worker: Worker) -> tuple[OutboxEntry, ...]:
+    """Return the pending entries whose results may go out."""
     reached = worker.settled
-    if Rule.SETTLED_NOT_STAGED in model.broken and worker.staged is not None:
+    if Rule.RESULTS_NOT_AT_STAGE in model.left_out and worker.staged is not None:
         reached = worker.staged[0]
-    free = Rule.RESULTS_WAIT in model.broken
-    slices = Rule.SLICES_IN_ORDER in model.broken
-    return tuple(entry for entry in worker.held if free or entry.high <= reached or (slices and not entry.results))
+    at_once = Rule.RESULTS_AFTER_SETTLE in model.left_out
+    any_order = Rule.ENTRIES_DELETED_IN_ORDER in model.left_out
+    return tuple(
+        entry for entry in worker.pending if at_once or entry.high <= reached or (any_order and not entry.results)
+    )
 
 
-def fenced_off(model: Model, worker: Worker) -> bool:
-    """Tell whether a worker without the lease can do nothing any more that anybody notices."""
-    if model.broken & {Rule.FENCE_WRITTEN, Rule.PAGES_UNDER_LEASE, Rule.DOUBT_IS_A_CRASH, Rule.STRIKES_FENCED}:
+def is_harmless(model: Model, worker: Worker) -> bool:
+    """Return True if nothing that a worker without the lease can still do has an effect outside of it."""
+    unfenced = {Rule.FENCE_IS_WRITTEN, Rule.PAGES_UNDER_LEASE, Rule.DOUBT_IS_A_CRASH, Rule.DELETES_FENCED}
+    if model.left_out & unfenced or worker.step not in _FENCED_STEPS:
         return False
-    if worker.step not in (Step.SURVIVORS, Step.SETTLE, Step.IDLE, Step.APPLY, Step.RETURN, Step.BROKEN):
-        return False
-    drainer = worker.drainer
-    return drainer is None or (drainer.phase != Phase.SEND and drainer.page is None)
+    rollout = worker.rollout
+    return rollout is None or (rollout.phase != Phase.SEND_PAGE and rollout.page is None)
+
+
+_FENCED_STEPS = frozenset(
+    {Step.READ_SURVIVORS, Step.SETTLE, Step.BATCH, Step.APPLY, Step.COMMITTED, Step.UNCONFIRMED}
+)
+"""Steps that a worker without the lease cannot take, or that end in a crash."""

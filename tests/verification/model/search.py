@@ -1,28 +1,29 @@
-"""The search: every state that can be reached, breadth first, so that a counterexample is a shortest one."""
+"""The search: every reachable state, breadth first, so that a counterexample is as short as possible."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from tests.verification.model import loop, recovery, rollout
-from tests.verification.model.checks import Model, Violation, ended
-from tests.verification.model.history import history
+from tests.verification.model.checks import Model, Violation, check_end
+from tests.verification.model.expected import expectations
 from tests.verification.model.moves import Move, Turn
 from tests.verification.model.rules import Rule
-from tests.verification.model.state import Scenario, State, Step, Worker, start
+from tests.verification.model.scenario import Scenario
+from tests.verification.model.state import State, Step, Worker, start
 
 STEPS: Final[dict[Step, Callable[[Turn], Iterator[Move]]]] = {
-    Step.ENTRIES: recovery.entries,
-    Step.KEYS: recovery.keys,
-    Step.MEMBERS: recovery.members,
+    Step.READ_OUTBOX: recovery.read_outbox,
+    Step.READ_KEYS: recovery.read_keys,
+    Step.READ_MEMBERS: recovery.read_members,
+    Step.BATCH: loop.batch,
+    Step.APPLY: loop.apply,
+    Step.COMMITTED: loop.committed,
     Step.DELIVER: loop.deliver,
-    Step.SURVIVORS: loop.survivors,
-    Step.SEND: loop.send,
+    Step.READ_SURVIVORS: loop.read_survivors,
+    Step.FAN_OUT: loop.fan_out,
     Step.SETTLE: loop.settle,
     Step.ANNOUNCE: loop.announce,
-    Step.IDLE: loop.idle,
-    Step.APPLY: loop.apply,
-    Step.RETURN: loop.returned,
-    Step.BROKEN: loop.crash,
+    Step.UNCONFIRMED: loop.crash,
 }
 
 Trail = tuple["Trail | None", int, str]
@@ -30,62 +31,70 @@ Trail = tuple["Trail | None", int, str]
 
 
 class Found(NamedTuple):
-    """What a search came to: how many states, how deep, and what broke, with the steps to it."""
+    """What a search found: the number of states, the depth, and a violation with the steps to it."""
 
     states: int
     depth: int
-    violation: str | None = None
+    violation: Violation | None = None
     steps: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        return "\n".join([str(self.violation or "no violation"), *(f"  {step}" for step in self.steps)])
 
-def search(scenario: Scenario, broken: Iterable[Rule] = (), most: int | None = None) -> Found:
-    """Search all that can happen in a scenario, or that can happen in so many steps."""
-    model = Model(scenario, history(scenario), frozenset(broken))
+
+def model_of(scenario: Scenario, left_out: Iterable[Rule] = ()) -> Model:
+    """Return the model that plays a scenario without some of the rules."""
+    return Model(scenario, expectations(scenario), frozenset(left_out))
+
+
+def search(scenario: Scenario, left_out: Iterable[Rule] = (), max_depth: int | None = None) -> Found:
+    """Search every state of a scenario, or those within a number of steps, until an invariant is violated."""
+    model = model_of(scenario, left_out)
     first = start(scenario)
     known, depth = {hash(first)}, 0
     level: list[tuple[State, Trail | None]] = [(first, None)]
-    while level and depth != most:
-        following: list[tuple[State, Trail | None]] = []
+    while level and depth != max_depth:
+        next_level: list[tuple[State, Trail | None]] = []
         for state, trail in level:
             try:
-                for epoch, what, reached in _moves(model, state):
+                for epoch, text, reached in moves(model, state):
                     mark = hash(reached)
                     if mark not in known:
                         known.add(mark)
-                        following.append((reached, (trail, epoch, what)))
+                        next_level.append((reached, (trail, epoch, text)))
             except Violation as violation:
-                return Found(len(known), depth, str(violation), _told(trail))
-        level, depth = following, depth + 1
+                return Found(len(known), depth, violation, _steps(trail))
+        level, depth = next_level, depth + 1
     return Found(len(known), depth)
 
 
-def _moves(model: Model, state: State) -> Iterator[Move]:
-    """Yield what can happen next; where the owner has nothing left to do, everything must be in order."""
-    waiting = state.database.epoch > 0
-    for at, worker in enumerate(state.workers):
-        if worker.step == Step.OUT:
-            waiting = waiting and at > 0
+def moves(model: Model, state: State) -> Iterator[Move]:
+    """Yield every step that is possible next; if the owner of the lease has none, check the end."""
+    at_rest = state.database.epoch > 0
+    for index, worker in enumerate(state.workers):
+        if worker.step is Step.NO_LEASE:
+            at_rest = at_rest and index > 0
             continue
-        turn = Turn(model, state, at)
-        for move in _of_worker(turn, worker):
-            waiting = waiting and not turn.holds_lease
+        turn = Turn(model, state, index)
+        for move in _moves_of(turn, worker):
+            at_rest = at_rest and not turn.has_lease
             yield move
-    if waiting:
-        ended(model, state)
-    yield from recovery.takes(model, state)
+    if at_rest:
+        check_end(model, state)
+    yield from recovery.takeovers(model, state)
 
 
-def _of_worker(turn: Turn, worker: Worker) -> Iterator[Move]:
+def _moves_of(turn: Turn, worker: Worker) -> Iterator[Move]:
     try:
         yield from STEPS[worker.step](turn)
-        yield from rollout.drain(turn)
+        yield from rollout.advance(turn)
     except Violation as violation:
-        raise Violation(f"{violation}, by epoch {worker.epoch}") from None
+        raise Violation(violation.invariant, f"{violation.text}, by epoch {worker.epoch}") from None
 
 
-def _told(trail: Trail | None) -> tuple[str, ...]:
+def _steps(trail: Trail | None) -> tuple[str, ...]:
     steps: list[str] = []
     while trail is not None:
-        trail, epoch, what = trail
-        steps.append(f"epoch {epoch} {what}")
+        trail, epoch, text = trail
+        steps.append(f"epoch {epoch} {text}")
     return tuple(reversed(steps))

@@ -1,28 +1,24 @@
-"""What there is: an event log, a database, two workers, and what the accounts were sent.
+"""What a search explores: the database, two workers, and what accounts and requesters have received.
 
-All of it is tuples, so that a state is its own identity. Accounts are small numbers, shown as letters. A key is
-its version and its bytes, and bytes are known by the epoch that made them.
+A state consists of tuples only, so that it can be hashed and compared. Accounts are small numbers, shown as
+letters. A key is its version and its bytes, and the bytes are represented by the epoch that made them.
 """
 
 from enum import StrEnum
 from typing import NamedTuple
 
-NOBODY = -1
-"""What stands for an account's membership when it has none; otherwise the number of the event that made it."""
+from tests.verification.model.scenario import Scenario
 
-NEVER = -1
+NO_MEMBER = -1
+"""What stands for the membership of an account that has none; otherwise the number of the event that made it."""
+
+NO_VERSION = -1
 """The version of a room that never had a key."""
 
 Key = tuple[int, int]
 Members = tuple[int, ...]
-
-
-class Event(NamedTuple):
-    """One event of the log; one that is `sliced` is applied one account at a time."""
-
-    kind: str
-    accounts: tuple[int, ...] = ()
-    sliced: bool = False
+Position = tuple[int, int]
+"""How many events are applied, and how many slices of the next one."""
 
 
 class Notice(NamedTuple):
@@ -33,10 +29,10 @@ class Notice(NamedTuple):
     joined: bool
 
 
-class Entry(NamedTuple):
-    """An outbox entry: what a batch, or a slice, owes."""
+class OutboxEntry(NamedTuple):
+    """What a batch, or a slice, owes; identified by the position after it."""
 
-    place: tuple[int, int]
+    position: Position
     notices: tuple[Notice, ...]
     joiners: tuple[int, ...]
     results: tuple[int, ...]
@@ -44,7 +40,7 @@ class Entry(NamedTuple):
 
 
 class Room(NamedTuple):
-    """The room's document and its memberships."""
+    """The document of the room, and its memberships."""
 
     high: int
     settled: int
@@ -54,142 +50,129 @@ class Room(NamedTuple):
 
 
 class Database(NamedTuple):
-    """The partition's cursor, its room and its outbox; `place` is (events applied, slices of the next one)."""
+    """The cursor of the partition, its only room, and its outbox.
 
-    epoch: int
-    place: tuple[int, int]
-    rotates: bool
-    room: Room
-    outbox: tuple[Entry, ...]
-
-
-class Seen(NamedTuple):
-    """What the accounts and requesters have seen; nothing of it is known to a worker.
-
-    Per account: the versions it was sent (as bits), the last event whose joining it was told of, and the last
-    event that it was told of by the owner of the lease. Then which results are out, and each version's bytes.
+    `rotates` says whether the event that is applied up to a slice has to rotate the room in the end.
     """
 
-    sent: tuple[int, ...]
-    told: tuple[int, ...]
-    last: tuple[int, ...]
-    announced: int
-    made: tuple[int, ...]
+    epoch: int
+    position: Position
+    rotates: bool
+    room: Room
+    outbox: tuple[OutboxEntry, ...]
 
 
-NO_PAGE = (-1, NOBODY)
-"""What is read after the last page."""
+class Received(NamedTuple):
+    """What has reached accounts and requesters; no worker knows it.
+
+    Per account: the versions that it was sent (as bits), the last event whose notice said that it joined, and
+    the last event of which the owner of the lease sent it a notice. `results` are the events whose result is out
+    (as bits), and `key_bytes` are the bytes of each version.
+    """
+
+    versions: tuple[int, ...]
+    join_notices: tuple[int, ...]
+    last_notices: tuple[int, ...]
+    results: int
+    key_bytes: tuple[int, ...]
+
+
+NO_PAGE = (-1, NO_MEMBER)
+"""What a pass reads after the last page."""
 
 
 class Phase(StrEnum):
-    """Where a drainer's pass is."""
+    """What a pass does next."""
 
-    KEY = "key"
-    READ = "read"
-    SEND = "send"
+    READ_KEY = "read key"
+    READ_PAGE = "read page"
+    SEND_PAGE = "send page"
     DONE = "done"
 
 
-class Drainer(NamedTuple):
-    """A pass over a big room, account by account; `page` is an account and its membership.
+class Rollout(NamedTuple):
+    """A large room whose staged key is on its way, and its pass; a page is one account and its membership.
 
-    `ahead` is the page after it, if that has been read already; there may be none.
+    `after` is where the next page begins. `read_ahead` is the page after `page` if it has been read already.
     """
 
     phase: Phase
     after: int = 0
     key: Key | None = None
     page: tuple[int, int] | None = None
-    ahead: tuple[int, int] | None = None
+    read_ahead: tuple[int, int] | None = None
 
 
 class Step(StrEnum):
-    """What a loop does next."""
+    """What a worker does next."""
 
-    OUT = "out"
-    ENTRIES = "entries"
-    KEYS = "keys"
-    MEMBERS = "members"
+    NO_LEASE = "no lease"
+    READ_OUTBOX = "read outbox"
+    READ_KEYS = "read keys"
+    READ_MEMBERS = "read members"
+    BATCH = "batch"
+    APPLY = "apply"
+    COMMITTED = "committed"
     DELIVER = "deliver"
-    SURVIVORS = "survivors"
-    SEND = "send"
+    READ_SURVIVORS = "read survivors"
+    FAN_OUT = "fan out"
     SETTLE = "settle"
     ANNOUNCE = "announce"
-    IDLE = "idle"
-    APPLY = "apply"
-    RETURN = "return"
-    BROKEN = "broken"
+    UNCONFIRMED = "unconfirmed"
 
 
 class Worker(NamedTuple):
-    """A worker's memory; `OUT` without a lease.
+    """What a worker remembers under one lease.
 
-    `work` is what is being delivered, `held` what is not yet announced, `paid` what may be struck. `fresh`: the
-    staged key needs a pass. `left_out` are the joiners whom its drainer leaves to the loop, `known` the members as
-    the batch that staged the key left them, `page` those a pass in the loop goes to, `taken` the size of the
-    batch. `before` and `begun` serve broken rules only.
+    `batch` has the outbox entries that are to be delivered, `pending` those whose results wait, and `finished`
+    those that may be deleted. `needs_fanout` says that the staged key has not been given to the loop or to a
+    rollout yet. `newcomers` are the accounts that the rollout excludes. `survivors` are the members as the batch
+    that staged the key left them, and `recipients` are those that the loop sends it to. `batch_size` is how many
+    events the batch takes. `members_before` and `fence_read` serve searches that leave out a rule.
     """
 
     epoch: int = 0
-    step: Step = Step.OUT
-    place: tuple[int, int] = (0, 0)
-    work: tuple[Entry, ...] = ()
-    held: tuple[Entry, ...] = ()
-    paid: tuple[Entry, ...] = ()
+    step: Step = Step.NO_LEASE
+    position: Position = (0, 0)
+    batch: tuple[OutboxEntry, ...] = ()
+    pending: tuple[OutboxEntry, ...] = ()
+    finished: tuple[OutboxEntry, ...] = ()
     current: Key | None = None
     staged: Key | None = None
-    settled: int = NEVER
-    fresh: bool = False
-    left_out: tuple[int, ...] = ()
-    known: Members = ()
-    page: Members = ()
-    taken: int = 0
-    drainer: Drainer | None = None
-    before: Members | None = None
-    begun: Room | None = None
+    settled: int = NO_VERSION
+    needs_fanout: bool = False
+    newcomers: tuple[int, ...] = ()
+    survivors: Members = ()
+    recipients: Members = ()
+    batch_size: int = 0
+    rollout: Rollout | None = None
+    members_before: Members | None = None
+    fence_read: Room | None = None
 
 
 class State(NamedTuple):
-    """Everything, and what may still go wrong."""
+    """Everything, with how often the lease, the connection and a transaction may still fail."""
 
     database: Database
-    seen: Seen
+    received: Received
     workers: tuple[Worker, ...]
-    takes: int
-    breaks: int
+    takeovers: int
+    disconnects: int
     conflicts: int
 
 
-class Scenario(NamedTuple):
-    """A log, a room and what may go wrong: voluntary takeovers, broken connections, write conflicts.
-
-    `size` is `small`, `big`, or `either`: then each pass goes both ways. A room that is not `keyed` begins
-    without a key. `most` is the largest batch.
-    """
-
-    log: tuple[Event, ...]
-    members: tuple[int, ...] = (0, 1)
-    accounts: int = 3
-    size: str = "big"
-    keyed: bool = True
-    takes: int = 1
-    breaks: int = 0
-    conflicts: int = 0
-    most: int = 3
-
-
 def start(scenario: Scenario) -> State:
-    """Return the state in which the log is full and nobody has the lease."""
-    members = tuple(0 if account in scenario.members else NOBODY for account in range(scenario.accounts))
-    version = 0 if scenario.keyed else NEVER
-    key = (0, 0) if scenario.keyed else None
+    """Return the state in which no event is applied and no worker has the lease."""
+    members = tuple(0 if account in scenario.members else NO_MEMBER for account in range(scenario.accounts))
+    version = 0 if scenario.has_key else NO_VERSION
+    key = (0, 0) if scenario.has_key else None
     nothing = (0,) * scenario.accounts
-    sent = tuple(int(scenario.keyed and account in scenario.members) for account in range(scenario.accounts))
+    sent = tuple(int(scenario.has_key and account in scenario.members) for account in range(scenario.accounts))
     return State(
         Database(0, (0, 0), rotates=False, room=Room(version, version, key, None, members), outbox=()),
-        Seen(sent, nothing, nothing, 0, (0,) if scenario.keyed else ()),
+        Received(sent, nothing, nothing, 0, (0,) if scenario.has_key else ()),
         (Worker(), Worker()),
-        scenario.takes,
-        scenario.breaks,
+        scenario.takeovers,
+        scenario.disconnects,
         scenario.conflicts,
     )

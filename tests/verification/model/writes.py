@@ -1,92 +1,93 @@
-"""What the worker's two transactions do to the database, and what a batch is decided to be."""
+"""What a batch is decided to be, and what the two transactions of the worker do to the database."""
 
 from typing import NamedTuple
 
 from tests.verification.model.checks import Model
 from tests.verification.model.rules import Rule
-from tests.verification.model.state import NOBODY, Database, Entry, Event, Key, Notice, Room, Worker
+from tests.verification.model.scenario import Event
+from tests.verification.model.state import NO_MEMBER, Database, Key, Notice, OutboxEntry, Room, Worker
 
 
 class Draft:
-    """A room while a batch is being decided."""
+    """The room while a batch is being decided."""
 
     def __init__(self, database: Database) -> None:
         self.room = database.room
-        self.place = database.place
+        self.position = database.position
         self.rotates = database.rotates
         self.members = list(database.room.members)
         self.high = database.room.high
         self.notices: list[Notice] = []
-        self.wanting: list[int] = []
+        self.joined: list[int] = []
         self.results: list[int] = []
 
     @property
     def joiners(self) -> tuple[int, ...]:
-        """Return who is owed the key that the room had before."""
+        """Return the accounts that are owed the key that the room had before the batch."""
         if self.room.current is None and self.room.staged is None:
             return ()
-        return tuple(account for account in dict.fromkeys(self.wanting) if self.members[account] != NOBODY)
+        return tuple(account for account in dict.fromkeys(self.joined) if self.members[account] != NO_MEMBER)
 
-    def take(self, event: Event) -> None:
-        """Let an event, or the next slice of it, take effect."""
-        applied, done = self.place
+    def take_effect(self, event: Event) -> None:
+        """Apply an event, or its next slice."""
+        applied, slices = self.position
         number = applied + 1
-        for account in event.accounts[done : done + 1] if event.sliced else event.accounts:
+        for account in event.accounts[slices : slices + 1] if event.sliced else event.accounts:
             self._touch(event.kind, account, number)
-        if event.sliced and done + 1 < len(event.accounts):
-            self.place = (applied, done + 1)
+        if event.sliced and slices + 1 < len(event.accounts):
+            self.position = (applied, slices + 1)
             return
         self.high += self.rotates or event.kind == "rotate"
-        self.place, self.rotates = (number, 0), False
+        self.position, self.rotates = (number, 0), False
         self.results.append(number)
 
     def _touch(self, kind: str, account: int, number: int) -> None:
         joins = kind == "add"
-        if (self.members[account] == NOBODY) != joins:
+        if (self.members[account] == NO_MEMBER) != joins:
             return
         before = self.room.members[account]
-        # Whoever leaves and comes back within a batch never was gone.
-        self.members[account] = NOBODY if not joins else number if before == NOBODY else before
+        # An account that leaves and comes back within a batch keeps the membership that it had.
+        self.members[account] = NO_MEMBER if not joins else number if before == NO_MEMBER else before
         self.notices.append(Notice(account, number, joins))
         if joins:
-            self.wanting.append(account)
-        keyless = self.room.current is None and self.room.staged is None and self.high == self.room.high
-        self.rotates = self.rotates or not joins or keyless
+            self.joined.append(account)
+        has_no_key = self.room.current is None and self.room.staged is None and self.high == self.room.high
+        self.rotates = self.rotates or not joins or has_no_key
 
 
-class Batch(NamedTuple):
-    """A batch as it is to be written: the database after it, its entry, and the key that it stages."""
+class Decision(NamedTuple):
+    """A batch that is to be applied: the database after it, its outbox entry, and the key that it stages."""
 
     database: Database
-    entry: Entry
+    entry: OutboxEntry
     staged: Key | None
 
 
-def decide(model: Model, database: Database, worker: Worker, taken: int) -> Batch:
-    """Decide the next events and write them."""
+def decide(model: Model, database: Database, worker: Worker, batch_size: int) -> Decision:
+    """Decide a batch of the next events."""
     draft, room = Draft(database), database.room
-    for event in model.scenario.log[database.place[0] : database.place[0] + taken]:
-        draft.take(event)
-    free = room.staged is None or Rule.STAGED_ONCE in model.broken
-    staged = (draft.high, worker.epoch) if draft.high > room.high and free else None
-    entry = Entry(draft.place, tuple(draft.notices), draft.joiners, tuple(draft.results), draft.high)
+    first = database.position[0]
+    for event in model.scenario.log[first : first + batch_size]:
+        draft.take_effect(event)
+    may_stage = room.staged is None or Rule.ONE_STAGED_KEY in model.left_out
+    staged = (draft.high, worker.epoch) if draft.high > room.high and may_stage else None
+    entry = OutboxEntry(draft.position, tuple(draft.notices), draft.joiners, tuple(draft.results), draft.high)
     after = Room(draft.high, room.settled, room.current, staged or room.staged, tuple(draft.members))
-    # What has been paid goes with the batch, or with the settling of the key that the batch stages.
-    unpaid = struck(database.outbox, worker) if staged is None else database.outbox
-    outbox = (*unpaid, entry)
-    return Batch(Database(database.epoch, draft.place, draft.rotates, after, outbox), entry, staged)
+    # Finished entries are deleted with the batch, or with the settling of the key that the batch stages.
+    kept = without_finished(database.outbox, worker) if staged is None else database.outbox
+    return Decision(Database(database.epoch, draft.position, draft.rotates, after, (*kept, entry)), entry, staged)
 
 
-def struck(outbox: tuple[Entry, ...], worker: Worker) -> tuple[Entry, ...]:
-    """Return the outbox without what the worker has paid; an entry is known by its place."""
-    paid = {entry.place for entry in worker.paid}
-    return tuple(entry for entry in outbox if entry.place not in paid)
+def without_finished(outbox: tuple[OutboxEntry, ...], worker: Worker) -> tuple[OutboxEntry, ...]:
+    """Return the outbox without the entries that the worker has finished."""
+    finished = {entry.position for entry in worker.finished}
+    return tuple(entry for entry in outbox if entry.position not in finished)
 
 
-def promote(room: Room, epoch: int) -> Room:
-    """Make the staged key current; if versions have risen since, the same transaction stages the next key."""
+def after_settle(room: Room, epoch: int) -> Room:
+    """Return the room with its staged key settled; if `high` is above it, a key of that version is staged."""
     if room.staged is None:
         return room
     version = room.staged[0]
-    following = (room.high, epoch) if room.high > version else None
-    return room._replace(settled=version, current=room.staged, staged=following)
+    next_staged = (room.high, epoch) if room.high > version else None
+    return room._replace(settled=version, current=room.staged, staged=next_staged)

@@ -1,0 +1,246 @@
+"""The table of rules: what each rule demands, where the worker follows it, and a scenario that needs it."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from tests.verification.invariants import Invariant
+from tests.verification.model.rules import Rule
+from tests.verification.model.scenario import ROTATE, A, B, C, Scenario, Size, add, in_slices, remove
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One rule.
+
+    `design` says where docs/design.md or an ADR states it, and `code` names functions of the worker as
+    `module:name`. Without the rule the `scenario` breaks the `invariant`; None: nothing was found to break.
+    """
+
+    rule: Rule
+    demand: str
+    design: str
+    code: tuple[str, ...]
+    scenario: Scenario
+    invariant: Invariant | None
+
+
+LEFT_AND_CAME_BACK: Final = Scenario((ROTATE, remove(B), add(B)), takeovers=0, conflicts=1)
+JOINED_BEFORE_SLICES: Final = Scenario((add(B), ROTATE, in_slices(remove(B, C))), members=(A, C))
+CAME_AND_LEFT: Final = Scenario((add(C), remove(C)), size=Size.SMALL, disconnects=1)
+
+TABLE: Final = (
+    TableRow(
+        Rule.FENCE_IS_WRITTEN,
+        "Every transaction writes the cursor document first, filtered by owner and epoch.",
+        "rule a",
+        ("store.leases.lease:fence",),
+        Scenario((remove(B), ROTATE, add(C))),
+        Invariant.ORDER_ONCE,
+    ),
+    TableRow(
+        Rule.SURVIVORS_AFTER_KEY,
+        "A staged key goes to the members as they are once it is staged.",
+        "The loop, *Staged first, survivors after*; ADR 0010",
+        ("worker.pipeline.applied:survivors_after", "worker.pipeline.deliver:Publisher.fan_out_keys"),
+        Scenario((remove(B),)),
+        Invariant.EXCLUSION,
+    ),
+    TableRow(
+        Rule.CONFIRM_BEFORE_SETTLE,
+        "A key settles only after a barrier has confirmed everything that was sent.",
+        "The loop, *confirm*",
+        ("worker.pipeline.loop:Loop._deliver", "worker.broker.connection:Broker.confirm"),
+        Scenario((remove(B),), size=Size.SMALL, disconnects=1),
+        Invariant.HOLD_BEFORE_USE,
+    ),
+    TableRow(
+        Rule.ONE_STAGED_KEY,
+        "While a key is staged, a rotating event only raises `high`.",
+        "rule f",
+        ("roomkeys.decisions.draft:Draft.change", "roomkeys.keys:KeyRecord.next_to_stage"),
+        Scenario((remove(B), ROTATE)),
+        Invariant.HOLD_BEFORE_USE,
+    ),
+    TableRow(
+        Rule.NO_SETTLE_BETWEEN_SLICES,
+        "A room never settles between the slices of an event.",
+        "rule e",
+        ("worker.replica.partition:Partition._go_on", "worker.pipeline.loop:Loop._small"),
+        Scenario((ROTATE, in_slices(remove(B, C))), members=(A, B, C)),
+        None,
+    ),
+    TableRow(
+        Rule.RESULTS_AFTER_SETTLE,
+        "The results of a large room wait until its key has settled.",
+        "The loop, *The outbox*",
+        ("worker.pipeline.pending_results:PendingResults.defer",),
+        Scenario((remove(B),)),
+        Invariant.EXCLUSION,
+    ),
+    TableRow(
+        Rule.RESULTS_NOT_AT_STAGE,
+        "A result waits until `settled`, not the staged version, has reached the `high` of its batch.",
+        "The loop, *The outbox*",
+        ("worker.pipeline.pending_results:PendingResults.release",),
+        Scenario((remove(B),)),
+        Invariant.EXCLUSION,
+    ),
+    TableRow(
+        Rule.KEY_BEFORE_PAGES,
+        "A pass reads the staged key first and the members after it, in one session.",
+        "The loop, *Staged first, survivors after*",
+        ("worker.pipeline.large_rooms:FanoutPass.go_on",),
+        Scenario((ROTATE, remove(A))),
+        Invariant.EXCLUSION,
+    ),
+    TableRow(
+        Rule.DECIDED_ONCE,
+        "Recovery delivers what the outbox says and never decides again.",
+        "The loop, *Recovery*",
+        ("worker.pipeline.loop:Loop.recover", "store.writes.outbox:unfinished"),
+        Scenario((add(C),)),
+        Invariant.ORDER_ONCE,
+    ),
+    TableRow(
+        Rule.EVERY_ENTRY_RESENT,
+        "Recovery delivers every entry of the outbox again.",
+        "The loop, *Recovery*",
+        ("worker.pipeline.recovery:unfinished",),
+        CAME_AND_LEFT,
+        None,
+    ),
+    TableRow(
+        Rule.STAGED_BYTES_KEPT,
+        "Recovery reads staged keys back and sends these bytes.",
+        "rule c",
+        ("worker.pipeline.recovery:unfinished", "store.reads.snapshot:load_rooms"),
+        Scenario((ROTATE,)),
+        Invariant.ONE_KEY_PER_VERSION,
+    ),
+    TableRow(
+        Rule.JOINERS_IN_OUTBOX,
+        "The outbox has the accounts that are owed the current key.",
+        "The loop, *The outbox*",
+        ("roomkeys.decisions.draft:Draft.joiners", "worker.pipeline.recovery:_for_members"),
+        Scenario((add(C),)),
+        Invariant.ORDER_ONCE,
+    ),
+    TableRow(
+        Rule.RECOVERY_READS_KEYS_FIRST,
+        "Recovery reads the keys first and the members after them.",
+        "The loop, *Recovery*; ADR 0002",
+        ("worker.pipeline.recovery:unfinished", "store.reads.members:still_members"),
+        Scenario((add(C), remove(C)), size=Size.SMALL),
+        Invariant.EXCLUSION,
+    ),
+    TableRow(
+        Rule.STAGED_KEY_TO_JOINERS,
+        "Joiners of a large room are sent the current key and the staged one.",
+        "Large rooms",
+        ("worker.pipeline.large_rooms:LargeRooms.staged", "worker.pipeline.loop:Loop._deliver"),
+        Scenario((ROTATE, add(B)), members=(A, C)),
+        Invariant.HOLD_BEFORE_USE,
+    ),
+    TableRow(
+        Rule.NEWCOMERS_EXCLUDED,
+        "A pass leaves out accounts whose notice has not gone out; the loop sends them the key.",
+        "ADR 0007",
+        ("worker.pipeline.large_rooms:FanoutPass._send",),
+        Scenario((ROTATE, add(C))),
+        Invariant.ORDER_ONCE,
+    ),
+    TableRow(
+        Rule.EXCLUDED_BEFORE_COMMIT,
+        "Newcomers are excluded before the transaction that makes them members.",
+        "ADR 0007",
+        ("worker.pipeline.writer:Writer._leave_newcomers_out", "worker.pipeline.large_rooms:LargeRooms.exclude"),
+        Scenario((ROTATE, add(C))),
+        Invariant.ORDER_ONCE,
+    ),
+    TableRow(
+        Rule.EXCLUDED_UNTIL_CONFIRMED,
+        "Newcomers stay excluded until their notice is confirmed.",
+        "ADR 0007",
+        ("worker.pipeline.loop:Loop._deliver", "worker.pipeline.large_rooms:LargeRooms.newcomers_notified"),
+        Scenario((ROTATE, add(C)), disconnects=1),
+        Invariant.ORDER_ONCE,
+    ),
+    TableRow(
+        Rule.ONLY_NEWCOMERS_EXCLUDED,
+        "A pass never excludes an account that was a member before the batch.",
+        "ADR 0007",
+        ("worker.pipeline.writer:Writer._leave_newcomers_out",),
+        LEFT_AND_CAME_BACK,
+        Invariant.HOLD_BEFORE_USE,
+    ),
+    TableRow(
+        Rule.ROLLOUT_AFTER_NOTICES,
+        "A rollout begins after the notices of its batch are confirmed.",
+        "The loop, *deliver*",
+        ("worker.pipeline.loop:Loop._complete", "worker.pipeline.large_rooms:LargeRooms.begin"),
+        Scenario((remove(B), add(C))),
+        Invariant.HOLD_BEFORE_USE,
+    ),
+    TableRow(
+        Rule.PAGES_UNDER_LEASE,
+        "The query that reads a page also reads the lease, and a page without it is not sent.",
+        "ADR 0007",
+        ("store.reads.members:pages",),
+        Scenario((remove(B), add(C))),
+        Invariant.ORDER_ONCE,
+    ),
+    TableRow(
+        Rule.SLICE_POSITION_SAVED,
+        "Every slice saves its position in the cursor; the last one moves `applied`.",
+        "rule e",
+        ("store.leases.lease:fence", "worker.pipeline.recovery:partially_applied"),
+        Scenario((in_slices(remove(B, C)),), members=(A, B, C)),
+        Invariant.ORDER_ONCE,
+    ),
+    TableRow(
+        Rule.SLICE_ROTATION_SAVED,
+        "The cursor says whether an event that is applied in part rotates its room.",
+        "rule e",
+        ("roomkeys.decisions.slices:decide_slice",),
+        Scenario((in_slices(remove(B, C)),)),
+        Invariant.ORDER_ONCE,
+    ),
+    TableRow(
+        Rule.ENTRIES_DELETED_IN_ORDER,
+        "The outbox entries of a room are deleted in order.",
+        "The loop, *The outbox*",
+        ("worker.pipeline.pending_results:PendingResults.release",),
+        JOINED_BEFORE_SLICES,
+        Invariant.ORDER_ONCE,
+    ),
+    TableRow(
+        Rule.PAGES_CONFIRMED,
+        "A pass sends a page again unless a barrier has confirmed it.",
+        "Large rooms",
+        ("worker.pipeline.large_rooms:FanoutPass._send",),
+        Scenario((ROTATE,), disconnects=1),
+        Invariant.HOLD_BEFORE_USE,
+    ),
+    TableRow(
+        Rule.DELETES_FENCED,
+        "Outbox entries are deleted in a transaction that writes the fence.",
+        "rule a",
+        ("store.writes.outbox:delete_finished",),
+        CAME_AND_LEFT,
+        Invariant.ORDER_ONCE,
+    ),
+    TableRow(
+        Rule.DOUBT_IS_A_CRASH,
+        "Any doubt about a commit ends the lease; the partition is taken again and recovered.",
+        "rule c",
+        ("worker.replica.partition:Partition._hold", "store.transaction:commit"),
+        Scenario((ROTATE, ROTATE), size=Size.SMALL, max_batch=1),
+        Invariant.ONE_KEY_PER_VERSION,
+    ),
+)
+
+NEEDED: Final = {row.rule: row for row in TABLE if row.invariant is not None}
+"""Rules that something needs."""
+
+SPARE: Final = {row.rule: row for row in TABLE if row.invariant is None}
+"""Rules without which no violation was found: they make the worker simpler, or another rule covers them."""
