@@ -1,4 +1,7 @@
-"""The table of rules: what each rule demands, where the worker follows it, and a scenario that needs it."""
+"""The table of rules: what each rule demands, where the worker follows it, and a scenario that needs it.
+
+`python -m tests.verification.readme` writes it into the README of tests/verification.
+"""
 
 from dataclasses import dataclass
 from typing import Final

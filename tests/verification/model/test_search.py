@@ -9,6 +9,7 @@ from tests.verification.model.rules import Rule
 from tests.verification.model.scenario import ROTATE, A, B, C, Scenario, Size, add, in_slices, remove
 from tests.verification.model.search import search
 from tests.verification.model.table import JOINED_BEFORE_SLICES, NEEDED, SPARE, TABLE
+from tests.verification.readme import README, counterexample, rule_line
 
 HOLDS = {
     "small room": Scenario((remove(B), add(C), ROTATE), size=Size.SMALL, disconnects=1),
@@ -39,6 +40,8 @@ def test_invariant_breaks_without_needed_rule(rule: Rule) -> None:
     found = search(row.scenario, {rule})
     assert found.violation is not None
     assert found.violation.invariant is row.invariant, str(found)
+    line = rule_line(row, counterexample(row, found))
+    assert line in README.read_text(), "run `python -m tests.verification.readme` and read what has changed"
 
 
 @pytest.mark.parametrize("rule", SPARE, ids=lambda rule: rule.name.lower())
@@ -46,6 +49,7 @@ def test_no_invariant_breaks_without_spare_rule(rule: Rule) -> None:
     row = SPARE[rule]
     found = search(row.scenario, {rule})
     assert found.violation is None, str(found)
+    assert rule_line(row, counterexample(row, found)) in README.read_text()
 
 
 def test_entries_need_no_order_if_recovery_resends_only_the_last_batch() -> None:

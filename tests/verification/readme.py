@@ -1,0 +1,64 @@
+"""Writes the tables of the README: `python -m tests.verification.readme`. Tests fail if they drift."""
+
+import sys
+from pathlib import Path
+from typing import Final
+
+from tests.verification.model.search import Found, search
+from tests.verification.model.table import NEEDED, SPARE, TABLE, TableRow
+
+README: Final = Path(__file__).parent / "README.md"
+
+
+def rules() -> str:
+    """Return the table of rules of the model, with the counterexample that a search finds without each."""
+    lines = [rule_line(row, counterexample(row, search(row.scenario, {row.rule}))) for row in TABLE]
+    head = "| rule | what it stands for | in the worker | without it |\n|---|---|---|---|"
+    return "\n".join([rules_heading(), "", head, *lines])
+
+
+def rules_heading() -> str:
+    """Return how many rules there are."""
+    return (
+        f"The model has {len(TABLE)} rules, and a search can leave out any of them.\n"
+        f"Without one of {len(NEEDED)} rules it finds a counterexample; for the other {len(SPARE)} none is known."
+    )
+
+
+def rule_line(row: TableRow, broken: str) -> str:
+    """Return the line of a rule."""
+    code = "<br>".join(f"`{_file(place)}`" for place in row.code)
+    return f"| `{row.rule.name}` | {row.demand} ({row.design}) | {code} | {row.rule} {broken} |"
+
+
+def counterexample(row: TableRow, found: Found) -> str:
+    """Return what a search without the rule has found."""
+    if found.violation is None:
+        return "No counterexample is known."
+    return f"With *{row.scenario}*, step {len(found.steps) + 1} breaks {found.violation}."
+
+
+def _file(place: str) -> str:
+    """Return `module:name` as the path of the file and the name."""
+    module, _, name = place.partition(":")
+    return f"{module.replace('.', '/')}.py: {name}"
+
+
+def with_block(page: str, name: str, text: str) -> str:
+    """Return a page with the text between the marks of that name."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, found_begin, rest = page.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        raise ValueError(f"the page has no marks for {name}")
+    return f"{before}{begin}\n{text}\n{end}{after}"
+
+
+def main() -> int:
+    """Write the tables."""
+    README.write_text(with_block(README.read_text(), "rules", rules()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
