@@ -1,15 +1,15 @@
-"""How much memory a process has, and ever had."""
+"""The memory of a process, from /proc."""
 
 from pathlib import Path
 
 
 def resident_mib(pid: int) -> int:
-    """Return how much memory a process has now."""
+    """Return the resident memory of a process in MiB."""
     return _line(pid, "VmRSS")
 
 
 def peak_mib(pid: int) -> int:
-    """Return the most memory that a process ever had."""
+    """Return the highest resident memory of a process so far in MiB."""
     return _line(pid, "VmHWM")
 
 

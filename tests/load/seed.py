@@ -1,4 +1,4 @@
-"""Rooms and people written straight into the database, by the database itself."""
+"""Rooms and users that the database generates itself, so that a million of them take seconds."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ STEP = 1_000
 
 
 async def room(db: Any, site: str, room_id: str, members: int, first: int = 0) -> None:
-    """Make a channel with the members m{first}, m{first + 1}, …, whose key is somebody else's version 0."""
+    """Create a channel with the members m{first}, m{first + 1}, … and a version 0 from another program."""
     facts = {"_id": room_id, "name": room_id, "type": "channel", "siteId": site, "lastMsgId": ""}
     await db.rooms.insert_one(
         {**facts, "userCount": members, "appCount": 0, "encKey": {"priv": bytes(32), "ver": 0}}
@@ -23,13 +23,13 @@ async def room(db: Any, site: str, room_id: str, members: int, first: int = 0) -
 
 
 async def people(db: Any, count: int, first: int = 0, **fields: str) -> None:
-    """Make the users m{first}, m{first + 1}, …."""
+    """Create the users m{first}, m{first + 1}, …."""
     account = {"$concat": ["m", "$n"]}
     await _merge(db, "users", count, first, {"_id": {"$concat": ["u-", account]}, "account": account, **fields})
 
 
 async def _merge(db: Any, collection: str, count: int, first: int, document: dict[str, Any]) -> None:
-    """Write a document for each number; `$n` is the number as text."""
+    """Write one document per number; `$n` is the number as text."""
     last = first + count
     numbers = [
         {"$documents": [{}]},

@@ -1,4 +1,4 @@
-"""How large the load is: small by default, full with `LOAD=full` (make soak)."""
+"""The sizes of the load: small by default, full with `LOAD=full`."""
 
 import os
 
@@ -6,5 +6,5 @@ FULL = os.environ.get("LOAD") == "full"
 
 
 def size(full: int, small: int) -> int:
-    """Return the full size, or the small one that every run can afford."""
+    """Return the full size with `LOAD=full`, otherwise the small one."""
     return full if FULL else small

@@ -1,4 +1,4 @@
-"""A tally of room keys: who was sent which version, for rooms too large to keep every message."""
+"""Which account was sent which version, tallied in rooms with too many members to keep every message."""
 
 import asyncio
 import re
@@ -16,7 +16,7 @@ PATIENCE = 300.0
 
 @dataclass
 class Tally:
-    """Which of the accounts m0, m1, … were sent which (room, version), one byte an account."""
+    """Which of the accounts m0, m1, … were sent which (room, version), in one byte per account."""
 
     accounts: int
     sent: dict[tuple[str, int], bytearray] = field(default_factory=dict)
@@ -24,6 +24,7 @@ class Tally:
     _more: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def count(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Count what the socket delivers until it is closed."""
         rest = b""
         while data := await reader.read(2**20):
             if b"PING\r\n" in data:
@@ -32,44 +33,44 @@ class Tally:
             end = 0
             for match in KEY.finditer(rest):
                 account, room, version, key = match.groups()
-                self._note((room.decode(), int(version)), int(account), key)
+                self._add((room.decode(), int(version)), int(account), key)
                 end = match.end()
             rest = rest[end:]
             self._more.set()
 
-    def _note(self, which: tuple[str, int], account: int, key: bytes) -> None:
-        if which not in self.sent:
-            self.sent[which] = bytearray(self.accounts)
-        self.sent[which][account] = 1
-        self.keys[which].add(key)
+    def _add(self, room_and_version: tuple[str, int], account: int, key: bytes) -> None:
+        if room_and_version not in self.sent:
+            self.sent[room_and_version] = bytearray(self.accounts)
+        self.sent[room_and_version][account] = 1
+        self.keys[room_and_version].add(key)
 
     def reached(self, room: str, version: int) -> int:
         """Return how many accounts were sent a version."""
         return self.sent.get((room, version), b"").count(1)
 
     def holds(self, room: str, version: int, account: int) -> bool:
-        """Tell whether an account was sent a version."""
+        """Return True if an account was sent a version."""
         return bool(self.sent.get((room, version), bytearray(self.accounts))[account])
 
     def versions(self, room: str) -> list[int]:
-        """Return the versions that anybody was sent."""
+        """Return the versions of a room that any account was sent."""
         return sorted(version for of_room, version in self.sent if of_room == room)
 
-    async def until(self, look: Callable[[], bool], what: str) -> None:
-        """Wait until it is so."""
+    async def until(self, condition: Callable[[], bool], name: str) -> None:
+        """Wait until the condition holds; the name is for the failure."""
         try:
             async with asyncio.timeout(PATIENCE):
-                while not look():
+                while not condition():
                     self._more.clear()
                     await self._more.wait()
         except TimeoutError:
-            seen = {which: sum(accounts) for which, accounts in list(self.sent.items())[:20]}
-            raise AssertionError(f"nothing came of waiting for {what}; reached: {seen}") from None
+            seen = {key: sum(accounts) for key, accounts in list(self.sent.items())[:20]}
+            raise AssertionError(f"timed out while waiting for {name}; reached: {seen}") from None
 
 
 @asynccontextmanager
 async def tally(url: str, accounts: int) -> AsyncIterator[Tally]:
-    """Subscribe to all room keys on a socket that does nothing else."""
+    """Tally all room keys for the length of the block, on a socket of its own without a NATS client."""
     host, _, port = url.removeprefix("nats://").rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port), limit=2**22)
     await reader.readline()

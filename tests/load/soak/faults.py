@@ -1,4 +1,4 @@
-"""Every kind of fault, by name. Each is a function that inflicts it and tells whether it struck."""
+"""Every kind of fault, by name. Each is a function that injects it and returns whether it took effect."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,11 +11,11 @@ from tests.faults.machinery.wire import CutAt, Deafen, LoseAnswer, Place, Stall
 from tests.harness.clusters import leader_of
 from tests.harness.proxy import Fault as WireFault
 from tests.harness.proxy import Proxy
-from tests.load.soak.world import MONGO_OF_THREE, NATS_OF_THREE, SINGLE, World, away
+from tests.load.soak.servers import MONGO_OF_THREE, NATS_OF_THREE, SINGLE, Servers, away
 
-Fault = Callable[[Siege, World], Awaitable[bool]]
+Fault = Callable[[Siege, Servers], Awaitable[bool]]
 
-_STRIKE_SECONDS = 10.0
+_TRIGGER_SECONDS = 10.0
 _NATS_PLACES = [
     (b"", True),
     (b"", False),
@@ -34,153 +34,153 @@ _MONGO_PLACES = [
 ]
 
 
-async def killed(siege: Siege, _world: World) -> bool:
-    return await siege.kill_worker()
+async def killed(chaos: Siege, _servers: Servers) -> bool:
+    return await chaos.kill_worker()
 
 
-async def stopped(siege: Siege, _world: World) -> bool:
-    return await siege.stop_worker()
+async def stopped(chaos: Siege, _servers: Servers) -> bool:
+    return await chaos.stop_worker()
 
 
-async def paused(siege: Siege, _world: World) -> bool:
-    """Let a worker sleep past its lease, while another is there to take over."""
-    await siege.sleep_worker()
-    return await _slept(siege)
+async def paused(chaos: Siege, _servers: Servers) -> bool:
+    """Pause a worker beyond its lease while another one can take over."""
+    await chaos.sleep_worker()
+    return await _resume_later(chaos)
 
 
-async def _slept(siege: Siege) -> bool:
-    await siege.keep(1)
-    await asyncio.sleep(siege.chance.uniform(1, 2.5) * LEASE_MS / 1000)
-    await siege.wake_workers()
+async def _resume_later(chaos: Siege) -> bool:
+    await chaos.keep(1)
+    await asyncio.sleep(chaos.chance.uniform(1, 2.5) * LEASE_MS / 1000)
+    await chaos.wake_workers()
     return True
 
 
-async def trapped(siege: Siege, _world: World, *, kind: str, do: str) -> bool:
-    """Kill a worker at a place, or let it sleep there past its lease."""
-    struck = await siege.trap_worker(kind, do)
-    return struck and (do == "kill" or await _slept(siege))
+async def stopped_at(chaos: Siege, _servers: Servers, *, kind: str, do: str) -> bool:
+    """Kill a worker at a step or a command, or pause it there beyond its lease."""
+    reached = await chaos.trap_worker(kind, do)
+    return reached and (do == "kill" or await _resume_later(chaos))
 
 
-async def broker_killed(siege: Siege, world: World) -> bool:
-    assert world.nats is not None
-    await away(world.nats, siege.chance)
+async def broker_killed(chaos: Siege, servers: Servers) -> bool:
+    assert servers.nats is not None
+    await away(servers.nats, chaos.chance)
     return True
 
 
-async def database_killed(siege: Siege, world: World) -> bool:
-    assert world.mongo is not None
-    await away(world.mongo, siege.chance)
+async def database_killed(chaos: Siege, servers: Servers) -> bool:
+    assert servers.mongo is not None
+    await away(servers.mongo, chaos.chance)
     return True
 
 
-async def cut(siege: Siege, _world: World, *, to_broker: bool) -> bool:
-    """Cut all connections at once, or some at a place, or in place of an answer."""
-    proxy, place = _proxy(siege, to_broker=to_broker)
-    how = siege.chance.choice([None, CutAt, CutAt, LoseAnswer])
+async def cut(chaos: Siege, _servers: Servers, *, to_broker: bool) -> bool:
+    """Cut all connections now, or some of them at certain bytes, or just before an answer."""
+    proxy, place = _proxy(chaos, to_broker=to_broker)
+    how = chaos.chance.choice([None, CutAt, CutAt, LoseAnswer])
     if how is None:
         proxy.cut()
         return True
-    fault = how(place, siege.chance.choice([1, 3]))
-    return await _strike(proxy, fault, lambda: fault.times == 0)
+    fault = how(place, chaos.chance.choice([1, 3]))
+    return await _trigger(proxy, fault, lambda: fault.times == 0)
 
 
-async def stalled(siege: Siege, _world: World, *, to_broker: bool) -> bool:
-    """Hold what a connection carries in one direction, and let it go on later."""
-    proxy, place = _proxy(siege, to_broker=to_broker)
+async def stalled(chaos: Siege, _servers: Servers, *, to_broker: bool) -> bool:
+    """Hold the bytes of a connection in one direction, and release them later."""
+    proxy, place = _proxy(chaos, to_broker=to_broker)
     fault = Stall(place)
-    struck = await _strike(proxy, fault, fault.held.is_set, siege.chance.choice([0.5, 2, 5, 12]))
+    triggered = await _trigger(proxy, fault, fault.held.is_set, chaos.chance.choice([0.5, 2, 5, 12]))
     fault.released.set()
-    return struck
+    return triggered
 
 
-async def deafened(siege: Siege, _world: World, *, to_broker: bool) -> bool:
-    """Swallow what a connection carries in one direction until it is cut, or given up by whoever waits there."""
-    proxy, place = _proxy(siege, to_broker=to_broker)
+async def half_open(chaos: Siege, _servers: Servers, *, to_broker: bool) -> bool:
+    """Drop the bytes of a connection in one direction until it is cut or its peer gives it up."""
+    proxy, place = _proxy(chaos, to_broker=to_broker)
     fault = Deafen(place)
-    struck = await _strike(proxy, fault, lambda: fault.struck is not None, siege.chance.choice([1, 4, 4, 32]))
+    triggered = await _trigger(proxy, fault, lambda: fault.struck is not None, chaos.chance.choice([1, 4, 4, 32]))
     if fault.struck is not None:
         fault.struck.cut()
-    return struck
+    return triggered
 
 
-def _proxy(siege: Siege, *, to_broker: bool) -> tuple[Proxy, Place]:
-    proxy = siege.chance.choice(siege.nats) if to_broker else siege.mongo
+def _proxy(chaos: Siege, *, to_broker: bool) -> tuple[Proxy, Place]:
+    proxy = chaos.chance.choice(chaos.nats) if to_broker else chaos.mongo
     assert proxy is not None
-    pattern, from_client = siege.chance.choice(_NATS_PLACES if to_broker else _MONGO_PLACES)
-    return proxy, Place(pattern, siege.chance.randint(0, 40) if pattern else 0, from_client)
+    pattern, from_client = chaos.chance.choice(_NATS_PLACES if to_broker else _MONGO_PLACES)
+    return proxy, Place(pattern, chaos.chance.randint(0, 40) if pattern else 0, from_client)
 
 
-async def _strike(proxy: Proxy, fault: WireFault, struck: Callable[[], bool], seconds: float = 0) -> bool:
-    """Let a fault strike, and last; tell whether it did."""
+async def _trigger(proxy: Proxy, fault: WireFault, triggered: Callable[[], bool], seconds: float = 0) -> bool:
+    """Put a fault on the wire, let it last, and return whether it took effect."""
     proxy.fault = fault
     with suppress(TimeoutError):
-        async with asyncio.timeout(_STRIKE_SECONDS):
-            while not struck():  # noqa: ASYNC110 - bytes on their way make no event
+        async with asyncio.timeout(_TRIGGER_SECONDS):
+            while not triggered():  # noqa: ASYNC110 - bytes on their way make no event
                 await asyncio.sleep(0.02)
-    if struck():
+    if triggered():
         await asyncio.sleep(seconds)
     proxy.fault = None
-    return struck()
+    return triggered()
 
 
-async def stepped_down(_siege: Siege, world: World) -> bool:
-    assert world.mongos is not None
-    await world.mongos.step_down()
-    await world.mongos.primary()
+async def stepped_down(_chaos: Siege, servers: Servers) -> bool:
+    assert servers.mongos is not None
+    await servers.mongos.step_down()
+    await servers.mongos.primary()
     return True
 
 
-async def primary_killed(siege: Siege, world: World) -> bool:
-    assert world.mongos is not None
-    await away(await world.mongos.primary(), siege.chance)
-    await world.mongos.primary()
+async def primary_killed(chaos: Siege, servers: Servers) -> bool:
+    assert servers.mongos is not None
+    await away(await servers.mongos.primary(), chaos.chance)
+    await servers.mongos.primary()
     return True
 
 
-async def leader_killed(siege: Siege, world: World) -> bool:
-    """Kill the server that leads the stream of events; another is elected."""
-    first = world.nats_urls[0]
+async def leader_killed(chaos: Siege, servers: Servers) -> bool:
+    """Kill the server that leads the events stream; the others elect another leader."""
+    first = servers.nats_urls[0]
     return await _server_killed(
-        siege, world, await leader_of(first, events_stream(siege.made.site), lambda name: name != "n0")
+        chaos, servers, await leader_of(first, events_stream(chaos.made.site), lambda name: name != "n0")
     )
 
 
-async def own_server_killed(siege: Siege, world: World) -> bool:
-    """Kill the server that a worker is connected to; it goes to another."""
-    assert world.cluster is not None
+async def own_server_killed(chaos: Siege, servers: Servers) -> bool:
+    """Kill the server that a worker is connected to; the worker connects to another one."""
+    assert servers.cluster is not None
     try:
-        name = await world.cluster.server_of("room-worker")
-    except AssertionError:  # no worker is connected just now
+        name = await servers.cluster.server_of("room-worker")
+    except AssertionError:  # no worker is connected at this moment
         return False
-    return await _server_killed(siege, world, name)
+    return await _server_killed(chaos, servers, name)
 
 
-async def _server_killed(siege: Siege, world: World, name: str) -> bool:
-    assert world.cluster is not None
-    await away(world.cluster.servers[name], siege.chance)
-    await world.cluster.until_whole()
+async def _server_killed(chaos: Siege, servers: Servers, name: str) -> bool:
+    assert servers.cluster is not None
+    await away(servers.cluster.servers[name], chaos.chance)
+    await servers.cluster.until_whole()
     return True
 
 
 _TO_BROKER: dict[str, Fault] = {
     "connections to NATS cut": partial(cut, to_broker=True),
     "connection to NATS stalled": partial(stalled, to_broker=True),
-    "connection to NATS half open": partial(deafened, to_broker=True),
+    "connection to NATS half open": partial(half_open, to_broker=True),
 }
 _EVERYWHERE: dict[str, Fault] = {
     "worker killed": killed,
     "worker stopped": stopped,
     "worker paused beyond its lease": paused,
-    "worker killed at a step": partial(trapped, kind="AT_STEP", do="kill"),
-    "worker killed at a command": partial(trapped, kind="AT_COMMAND", do="kill"),
-    "worker paused at a step": partial(trapped, kind="AT_STEP", do="stop"),
-    "worker paused at a command": partial(trapped, kind="AT_COMMAND", do="stop"),
+    "worker killed at a step": partial(stopped_at, kind="AT_STEP", do="kill"),
+    "worker killed at a command": partial(stopped_at, kind="AT_COMMAND", do="kill"),
+    "worker paused at a step": partial(stopped_at, kind="AT_STEP", do="stop"),
+    "worker paused at a command": partial(stopped_at, kind="AT_COMMAND", do="stop"),
     **_TO_BROKER,
 }
 _TO_DATABASE: dict[str, Fault] = {
     "connections to MongoDB cut": partial(cut, to_broker=False),
     "connection to MongoDB stalled": partial(stalled, to_broker=False),
-    "connection to MongoDB half open": partial(deafened, to_broker=False),
+    "connection to MongoDB half open": partial(half_open, to_broker=False),
 }
 FAULTS: dict[str, dict[str, Fault]] = {
     SINGLE: {
@@ -201,4 +201,4 @@ FAULTS: dict[str, dict[str, Fault]] = {
         "primary killed": primary_killed,
     },
 }
-"""The faults of each shape of servers."""
+"""The faults of each shape: single servers, three NATS servers, three MongoDB servers."""

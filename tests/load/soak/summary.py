@@ -1,4 +1,4 @@
-"""What a recording says, as text for people who look for a cause. No key stands in it."""
+"""A recording as text, for people who look for the cause of a violation. It has no key bytes."""
 
 from collections.abc import Iterator
 
@@ -7,15 +7,15 @@ from tests.verification.oracle.recording import Recording
 
 
 def summary(plan: Round, outcome: Outcome, recording: Recording | None) -> str:
-    """Return a round, what was wrong with it, and everything that happened, in order of time."""
+    """Return a round, its violations, and everything that was recorded, in order of time."""
     lines = [str(plan), str(dict(outcome.faults)), "", *outcome.violations, ""]
     if recording is not None:
         lines += [str(gap) for gap in recording.gaps]
-        lines += [f"{at_ms} {text}" for at_ms, text in sorted(_happened(recording))]
+        lines += [f"{at_ms} {text}" for at_ms, text in sorted(_recorded(recording))]
     return "\n".join(lines) + "\n"
 
 
-def _happened(recording: Recording) -> Iterator[tuple[int, str]]:
+def _recorded(recording: Recording) -> Iterator[tuple[int, str]]:
     for event in recording.events:
         body = event.body.decode(errors="replace")
         yield event.at_ms, f"event {event.sequence} {event.subject} {event.request_id} {body}"

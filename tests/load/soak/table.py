@@ -1,10 +1,11 @@
-"""What many rounds came to: a table, for the terminal and for docs/reliability.md."""
+"""The table of a soak, for the terminal and for docs/reliability.md."""
 
 import os
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import fill
 
 from tests.load.soak.rounds import Outcome, Round
 
@@ -12,8 +13,8 @@ BEGIN, END = "<!-- soak: begin -->", "<!-- soak: end -->"
 
 
 @dataclass
-class Tally:
-    """The rounds so far; `struck` counts faults, `judged` the rounds with each that the judge found right."""
+class Totals:
+    """The rounds so far; `injected` counts faults, `passed` the rounds with each that had no violation."""
 
     seed: int
     rounds: int = 0
@@ -21,10 +22,10 @@ class Tally:
     keys: int = 0
     violations: int = 0
     seconds: float = 0.0
-    struck: Counter[str] = field(default_factory=Counter)
-    judged: Counter[str] = field(default_factory=Counter)
+    injected: Counter[str] = field(default_factory=Counter)
+    passed: Counter[str] = field(default_factory=Counter)
     small: int = 0
-    kinds: Counter[str] = field(default_factory=Counter)
+    shapes: Counter[str] = field(default_factory=Counter)
     versions: tuple[str, str] = ("", "")
 
     def add(self, plan: Round, outcome: Outcome) -> None:
@@ -35,37 +36,40 @@ class Tally:
         self.violations += len(outcome.violations)
         self.seconds += outcome.seconds
         self.versions = outcome.versions
-        self.struck += outcome.faults
-        self.kinds[plan.shape] += 1
+        self.injected += outcome.faults
+        self.shapes[plan.shape] += 1
         self.small += plan.small
         if not outcome.violations:
-            self.judged += Counter({name: 1 for name, count in outcome.faults.items() if count})
+            self.passed += Counter({name: 1 for name, count in outcome.faults.items() if count})
 
 
-def table(tally: Tally) -> str:
-    """Return the tally in Markdown."""
-    nats, mongo = tally.versions
-    day, minutes = time.strftime("%Y-%m-%d", time.gmtime()), tally.seconds / 60
-    kinds = ", ".join(f"{count} with {name}" for name, count in sorted(tally.kinds.items()))
-    judged = f"{tally.rounds} rounds, {tally.events:,} events and {tally.keys:,} key messages judged"
+def table(totals: Totals) -> str:
+    """Return the totals in Markdown."""
+    nats, mongo = totals.versions
+    day, minutes = time.strftime("%Y-%m-%d", time.gmtime()), totals.seconds / 60
+    shapes = ", ".join(f"{count} with {name}" for name, count in sorted(totals.shapes.items()))
+    judged = f"{totals.rounds} rounds with {totals.events:,} events and {totals.keys:,} key messages"
+    text = (
+        f"`make soak` on {day}: {minutes:.0f} minutes on {os.cpu_count()} cores, seed {totals.seed}, NATS {nats}, "
+        f"MongoDB {mongo}. **{judged}: {totals.violations} violations.** {shapes}. In {totals.small} of them the "
+        "limits are small: a room of five is large, and an event of four accounts is applied in slices."
+    )
     lines = [
-        f"`make soak` on {day}: {minutes:.0f} minutes of rounds on {os.cpu_count()} cores, seed {tally.seed},",
-        f"NATS {nats}, MongoDB {mongo}. **{judged}, {tally.violations} violations.**",
-        f"{kinds}; in {tally.small} of them rooms of five are big, and events of four are cut in slices.",
+        fill(text, 120),
         "",
-        "| fault | struck | rounds with it judged right |",
+        "| fault | times injected | rounds with it that passed |",
         "|---|---:|---:|",
     ]
     lines += [
-        f"| {name} | {count} | {tally.judged[name]} |" for name, count in sorted(tally.struck.items()) if count
+        f"| {name} | {count} | {totals.passed[name]} |" for name, count in sorted(totals.injected.items()) if count
     ]
     return "\n".join(lines)
 
 
 def write(page: Path, text: str) -> None:
-    """Put a text between the marks of a page."""
+    """Replace the text between the marks of a page; `ValueError` if it has none."""
     before, _, rest = page.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
-        raise ValueError(f"{page} has no place for it")
+        raise ValueError(f"{page} has no marks for the table")
     page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")

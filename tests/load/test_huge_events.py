@@ -1,4 +1,4 @@
-"""One event with tens of thousands of memberships, its worker killed again and again between two slices."""
+"""Events with tens of thousands of accounts, while the worker is killed between slices again and again."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ PATIENCE = 600.0
 
 @asynccontextmanager
 async def killed_between_slices(made: Rig, peaks: list[int]) -> AsyncIterator[None]:
-    """Run workers, each killed when it has written a slice more than the one before; the last one stays."""
+    """Run workers one after the other, each killed after it has written one more slice; the last one stays."""
 
     async def kill() -> None:
         seen = 0
@@ -34,9 +34,9 @@ async def killed_between_slices(made: Rig, peaks: list[int]) -> AsyncIterator[No
             started.set()
             while seen < KILLS:
                 change: Any = await changes.next()
-                part = change.get("updateDescription", {}).get("updatedFields", {}).get("slice")
-                if part is not None and part["number"] > seen:
-                    seen = part["number"]
+                progress = change.get("updateDescription", {}).get("updatedFields", {}).get("slice")
+                if progress is not None and progress["number"] > seen:
+                    seen = progress["number"]
                     peaks.append(peak_mib(worker.pid))
                     worker.kill()
                     worker = await stack.enter_async_context(child(made, PARTITIONS="1"))
@@ -70,28 +70,30 @@ async def test_tens_of_thousands_join_and_leave_by_one_event_each(
         await seed.room(made.db, site, "r1", FOUNDERS)
         named = [f"m{number}" for number in range(FOUNDERS + IN_ORG, everybody)]
         async with killed_between_slices(made, peaks):
-            await done(made, "member.add", {"roomId": "r1", "users": named, "requesterAccount": "m0"})
-            await holds(made, keys, {*range(FOUNDERS), *range(FOUNDERS + IN_ORG, everybody)})
+            await succeed(made, "member.add", {"roomId": "r1", "users": named, "requesterAccount": "m0"})
+            await check_members(made, keys, {*range(FOUNDERS), *range(FOUNDERS + IN_ORG, everybody)})
         async with killed_between_slices(made, peaks):
-            await done(made, "member.add", {"roomId": "r1", "orgs": ["crowd"], "requesterAccount": "m0"})
-            await holds(made, keys, set(range(everybody)))
-        assert await made.db.room_members.count_documents({"rid": "r1"}) == 1 + FOUNDERS + NAMED, "backfilled"
+            await succeed(made, "member.add", {"roomId": "r1", "orgs": ["crowd"], "requesterAccount": "m0"})
+            await check_members(made, keys, set(range(everybody)))
+        assert await made.db.room_members.count_documents({"rid": "r1"}) == 1 + FOUNDERS + NAMED, (
+            "individual rows, written by the first org"
+        )
         async with killed_between_slices(made, peaks):
-            await done(made, "member.remove", {"roomId": "r1", "accounts": named, "requester": "m0"})
-            await holds(made, keys, set(range(FOUNDERS + IN_ORG)))
+            await succeed(made, "member.remove", {"roomId": "r1", "accounts": named, "requester": "m0"})
+            await check_members(made, keys, set(range(FOUNDERS + IN_ORG)))
         async with killed_between_slices(made, peaks):
-            await done(made, "member.remove", {"roomId": "r1", "orgId": "crowd", "requester": "m0"})
-            await holds(made, keys, set(range(FOUNDERS)))
+            await succeed(made, "member.remove", {"roomId": "r1", "orgId": "crowd", "requester": "m0"})
+            await check_members(made, keys, set(range(FOUNDERS)))
         assert await made.db.room_members.count_documents({"rid": "r1"}) == 0
     assert max(peaks) < PEAK_MIB, f"{max(peaks)} MiB"
 
 
-async def done(made: Rig, suffix: str, body: dict[str, Any]) -> None:
+async def succeed(made: Rig, suffix: str, body: dict[str, Any]) -> None:
     assert (await made.result(await made.publish(suffix, body), PATIENCE))["status"] == "ok"
 
 
-async def holds(made: Rig, keys: Tally, members: set[int]) -> None:
-    """Check that these are the members, and that they and nobody else were sent the key in use."""
+async def check_members(made: Rig, keys: Tally, members: set[int]) -> None:
+    """Check that these are the members, and that exactly they were sent the key in use."""
     room = await made.room("r1")
     version = room["encKey"]["ver"]
     assert await made.db.subscriptions.count_documents({"roomId": "r1"}) == len(members) == room["userCount"]
@@ -99,4 +101,4 @@ async def holds(made: Rig, keys: Tally, members: set[int]) -> None:
     missing = [number for number in members if not keys.holds("r1", version, number)]
     assert not missing, f"{len(missing)} members were not sent version {version}, the first is m{min(missing)}"
     assert keys.reached("r1", version) == len(members)
-    assert {len(bodies) for bodies in keys.keys.values()} == {1}, "one key a version"
+    assert {len(bodies) for bodies in keys.keys.values()} == {1}, "one key per version"
