@@ -2,9 +2,9 @@
 
     batch → decide → apply → deliver → confirm → settle → announce
 
-`batch` and `apply` decide, `Turn.barrier` confirms. Recovery enters at `deliver`. The key of a small room is
-sent between `deliver` and `settle`; that of a large room is sent by a rollout, and `batch` settles it when its
-pass is over.
+`batch` and `apply` decide, `Turn.barrier` confirms, and recovery enters at `deliver`. As in the worker, a fan-out
+is planned once: the loop sends the key of a small room between `deliver` and `settle`, and a rollout sends that
+of a large room, which the loop settles between two batches.
 """
 
 from collections.abc import Iterator
@@ -35,10 +35,10 @@ def batch(turn: Turn) -> Iterator[Move]:
         yield from settle(turn)
         return
     for size in _batch_sizes(turn):
-        newcomers = _newcomers(turn, size)
-        taken = worker._replace(step=Step.APPLY, batch_size=size, newcomers=newcomers)
+        excluded = _excluded(turn, size)
+        taken = worker._replace(step=Step.APPLY, batch_size=size, excluded=excluded)
         move = turn.move(f"takes a batch of {size}", taken)
-        if newcomers or turn.without(Rule.FENCE_IS_WRITTEN):
+        if excluded or turn.without(Rule.FENCE_IS_WRITTEN):
             yield move
         else:
             yield from apply(turn._replace(state=move.state))
@@ -53,17 +53,13 @@ def _batch_sizes(turn: Turn) -> Iterator[int]:
         yield size
 
 
-def _newcomers(turn: Turn, batch_size: int) -> tuple[int, ...]:
+def _excluded(turn: Turn, batch_size: int) -> tuple[int, ...]:
     """Return the accounts that the batch makes members of a large room: the rollout excludes them."""
     worker, database = turn.worker, turn.state.database
-    if (
-        worker.rollout is None
-        or turn.without(Rule.NEWCOMERS_EXCLUDED)
-        or turn.without(Rule.EXCLUDED_BEFORE_COMMIT)
-    ):
+    if worker.rollout is None or turn.without(Rule.JOINERS_EXCLUDED) or turn.without(Rule.EXCLUDED_BEFORE_COMMIT):
         return ()
     joiners = decide(turn.model, database, worker, batch_size).entry.joiners
-    every_joiner = turn.without(Rule.ONLY_NEWCOMERS_EXCLUDED)
+    every_joiner = turn.without(Rule.ONLY_NEW_MEMBERS_EXCLUDED)
     return tuple(one for one in joiners if every_joiner or database.room.members[one] == NO_MEMBER)
 
 
@@ -77,7 +73,7 @@ def apply(turn: Turn) -> Iterator[Move]:
         yield from _read_fence(turn)
         return
     again = worker._replace(step=Step.BATCH, batch_size=0, fence_read=None)
-    if state.conflicts and worker.newcomers:
+    if state.conflicts and worker.excluded:
         yield turn.move("meets a conflict", again, conflicts=state.conflicts - 1)
     decision = decide(turn.model, state.database, worker, worker.batch_size)
     applied = _applied(turn, decision)
@@ -105,7 +101,7 @@ def _applied(turn: Turn, decision: Decision) -> Worker:
     if turn.without(Rule.EXCLUDED_BEFORE_COMMIT) and worker.rollout is not None:
         return after._replace(step=Step.COMMITTED)
     if turn.without(Rule.ROLLOUT_AFTER_NOTICES) and needs_fanout and turn.model.scenario.size is not Size.SMALL:
-        return after._replace(rollout=Rollout(Phase.READ_KEY), newcomers=decision.entry.joiners)
+        return after._replace(rollout=Rollout(Phase.READ_KEY), excluded=decision.entry.joiners)
     return after
 
 
@@ -129,8 +125,8 @@ def _read_fence(turn: Turn) -> Iterator[Move]:
 
 def committed(turn: Turn) -> Iterator[Move]:
     """Learn that the transaction has committed; only a search without `EXCLUDED_BEFORE_COMMIT` takes this step."""
-    newcomers = tuple(account for entry in turn.worker.batch for account in entry.joiners)
-    yield turn.move("learns of its commit", turn.worker._replace(step=Step.DELIVER, newcomers=newcomers))
+    excluded = tuple(account for entry in turn.worker.batch for account in entry.joiners)
+    yield turn.move("learns of its commit", turn.worker._replace(step=Step.DELIVER, excluded=excluded))
 
 
 def deliver(turn: Turn) -> Iterator[Move]:
@@ -142,9 +138,9 @@ def deliver(turn: Turn) -> Iterator[Move]:
     in_rollout = None if worker.needs_fanout or turn.without(Rule.STAGED_KEY_TO_JOINERS) else worker.staged
     keys = [key for key in (worker.current, in_rollout) if key is not None]
     messages += [_key(turn, account, key) for entry in worker.batch for account in entry.joiners for key in keys]
-    delivered = worker._replace(batch=(), pending=worker.pending + worker.batch, newcomers=())
-    newcomers = () if turn.without(Rule.EXCLUDED_UNTIL_CONFIRMED) else worker.newcomers
-    unconfirmed = worker._replace(step=Step.UNCONFIRMED, newcomers=newcomers)
+    delivered = worker._replace(batch=(), pending=worker.pending + worker.batch, excluded=())
+    excluded = () if turn.without(Rule.EXCLUDED_UNTIL_CONFIRMED) else worker.excluded
+    unconfirmed = worker._replace(step=Step.UNCONFIRMED, excluded=excluded)
     for confirmed in _plan_fanout(turn, delivered):
         yield from turn.barrier("delivers", messages, confirmed, unconfirmed)
 

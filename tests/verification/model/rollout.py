@@ -62,13 +62,13 @@ def _page(turn: Turn, after: int) -> Iterator[tuple[int, int]]:
 
 
 def _send_page(turn: Turn, rollout: Rollout) -> Iterator[Move]:
-    """Send a page without the newcomers, and confirm it."""
+    """Send a page without the excluded accounts, and confirm it."""
     state, page, key = turn.state, rollout.page, rollout.key
     if page is None or key is None:
         return
     account, membership = page
     name, sent = names(page[:1]), _after_page(rollout, account)
-    if account in turn.worker.newcomers:
+    if account in turn.worker.excluded:
         yield _move(turn, f"excludes {name}", sent)
         return
     if state.disconnects and turn.has_lease:

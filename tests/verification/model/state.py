@@ -126,7 +126,7 @@ class Worker(NamedTuple):
 
     `batch` has the outbox entries that are to be delivered, `pending` those whose results wait, and `finished`
     those that may be deleted. `needs_fanout` says that the staged key has not been given to the loop or to a
-    rollout yet. `newcomers` are the accounts that the rollout excludes. `survivors` are the members as the batch
+    rollout yet. `excluded` are the accounts that the rollout excludes. `survivors` are the members as the batch
     that staged the key left them, and `recipients` are those that the loop sends it to. `batch_size` is how many
     events the batch takes. `members_before` and `fence_read` serve searches that leave out a rule.
     """
@@ -141,7 +141,7 @@ class Worker(NamedTuple):
     staged: Key | None = None
     settled: int = NO_VERSION
     needs_fanout: bool = False
-    newcomers: tuple[int, ...] = ()
+    excluded: tuple[int, ...] = ()
     survivors: Members = ()
     recipients: Members = ()
     batch_size: int = 0
