@@ -1,4 +1,4 @@
-"""The composition root: waits until the broker and the database are up, then serves until it is told to stop."""
+"""The composition root: waits until the broker and the database are up, then serves until `stop` is set."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -115,7 +115,7 @@ async def _stopped_or_closed(broker: Broker, stop: asyncio.Event) -> None:
 
 
 def open_database(settings: Settings) -> Database:
-    """Return the database that the settings name; `WrongSetting` where no client can be made of them."""
+    """Return the database that the settings name; `WrongSetting` if the driver rejects them."""
     try:
         return connect(
             settings.mongo_uri.get_secret_value(),
@@ -150,20 +150,20 @@ async def _prepare(
 
 
 async def _retry_until_ready(
-    stop: asyncio.Event, part: str, health: Health, attempt: Callable[[], Awaitable[_T]]
+    stop: asyncio.Event, component: str, health: Health, attempt: Callable[[], Awaitable[_T]]
 ) -> _T:
     """Try until it succeeds, and log what is missing each time; `_Stopped` if `stop` is set first."""
-    health.waiting_for[part] = "not up yet"
+    health.waiting_for[component] = "not up yet"
     while not stop.is_set():
         try:
             result = await _or_stopped(stop, attempt())
         except (TransientError, Unexpected, nats.errors.Error, APIError, OSError) as error:
             cause = str(error) if isinstance(error, TransientError | Unexpected) else where(error)
-            health.waiting_for[part] = cause
-            log.warning("waiting", part=part, cause=cause)
+            health.waiting_for[component] = cause
+            log.warning("waiting", part=component, cause=cause)
             await _pause(stop, RETRY_SECONDS)
         else:
-            del health.waiting_for[part]
+            del health.waiting_for[component]
             return result
     raise _Stopped
 

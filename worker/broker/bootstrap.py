@@ -1,4 +1,4 @@
-"""What the worker needs of the broker before it starts: its streams, and where a new site begins to read."""
+"""Before the start: the streams exist, and the position from which a new site reads is known."""
 
 from typing import Final
 

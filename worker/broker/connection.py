@@ -83,7 +83,7 @@ class Broker:
             raise TransientError(f"the broker read nothing for {self._confirm_s:g} s")
 
     async def publish(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> bool:
-        """Publish one message; False and a log line if the server would cut the connection for its size."""
+        """Publish one message; return False, and log it, if the server would not accept it."""
         if self.rejects(subject, body, headers):
             return False
         try:
@@ -94,22 +94,22 @@ class Broker:
         return True
 
     def rejects(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> bool:
-        """Tell, and say in the log, whether a message must not be written.
+        """Tell, and log, whether a message must not be written.
 
-        The server would cut the connection for its size, or take a part of it for a line of the protocol.
+        The server would close the connection because of its size, or read a part of it as a line of the protocol.
         """
         if _NO_SUBJECT.search(subject) or any(_LINE_END.search(value) for value in (headers or {}).values()):
             metrics.REFUSED.inc()
-            log.error("message that would forge protocol lines")
+            log.error("message left out: its subject or headers would forge protocol lines")
             return True
         if self.fits(body, headers):
             return False
         metrics.OVERSIZED.inc()
-        log.error("message larger than the server takes", subject=subject, bytes=len(body))
+        log.error("message left out: larger than the server's max_payload", subject=subject, bytes=len(body))
         return True
 
     def fits(self, body: bytes, headers: Mapping[str, str] | None = None) -> bool:
-        """Tell whether the server takes headers and body together. (pitfalls.md, item 12)"""
+        """Tell whether the server takes headers and body together. (docs/pitfalls.md, item 12)"""
         return len(body) <= self.room_for_body(headers)
 
     def room_for_body(self, headers: Mapping[str, str] | None = None) -> int:
@@ -152,7 +152,7 @@ class Broker:
         """Close the connection; what was not confirmed may be lost."""
         try:
             await self.client.close()
-        except OSError as error:  # the client writes to a socket that is gone (pitfalls.md, item 9)
+        except OSError as error:  # the client writes to a socket that is gone (docs/pitfalls.md, item 9)
             log.debug("closing a broken connection", error=where(error))
 
     def on_connected(self) -> None:
@@ -191,7 +191,11 @@ async def connect(
         if isinstance(error, nats.errors.FlushTimeoutError):
             broker.on_write_timeout()
         metrics.BROKER_ERRORS.labels(type(error).__name__).inc()
-        log.warning("broker", error=_complaint(error), servers=[server_of(url) for url in settings.nats_url])
+        log.warning(
+            "broker reported an error",
+            error=_complaint(error),
+            servers=[server_of(url) for url in settings.nats_url],
+        )
 
     async def down() -> None:
         metrics.DISCONNECTS.inc()
@@ -228,5 +232,5 @@ async def connect(
 
 
 def _complaint(error: Exception) -> str:
-    """Describe a client error: the broker's own words, which name subjects and rights but no payload."""
+    """Describe a client error in the broker's own words: they name subjects and permissions, but no payload."""
     return f"{type(error).__name__}: {error}" if isinstance(error, nats.errors.Error | OSError) else where(error)

@@ -1,8 +1,8 @@
-"""A reader of the stream of events: in order, without gaps.
+"""The consumer of the events stream: all messages, in order, without gaps.
 
-It pulls, so the broker sends no more than was asked for, and it trusts nothing: a gap in the
-consumer's own sequence, silence, or a broken connection ends it, and its owner starts another one from the
-last message it has really seen. Acknowledgements play no part. (design.md, "The feed"; pitfalls.md, 6 and 14)
+It pulls, so that the broker sends no more than was requested. A gap in the consumer's own sequence, silence, or a
+broken connection ends it; its owner then starts another one after the last message that arrived. It acknowledges
+nothing. (docs/design.md, "The feed"; docs/pitfalls.md, items 6 and 14)
 """
 
 import asyncio
@@ -25,14 +25,15 @@ from worker.telemetry.logs import logger, where
 
 _EXPIRES: Final = 30.0
 _HEARTBEAT: Final = 3.0
+_SILENCE_S: Final = 2 * _HEARTBEAT + 1
 _NANOSECOND: Final = 1_000_000_000
 _ACK_FIELDS: Final = 9
 
 log = logger("consumer")
 
 
-class FeedBroken(TransientError):
-    """The reader missed something or hears nothing: start another one."""
+class ConsumerFailed(TransientError):
+    """The consumer missed a message or hears nothing: start another one."""
 
 
 class Consumer:
@@ -72,7 +73,7 @@ class Consumer:
         except BaseException as error:
             await self._leave()
             if isinstance(error, nats.errors.Error | APIError | OSError):
-                raise FeedBroken(where(error)) from None
+                raise ConsumerFailed(where(error)) from None
             raise
         return self
 
@@ -92,14 +93,14 @@ class Consumer:
             log.debug("consumer left to expire", error=where(error))
 
     async def read(self) -> list[StreamMessage]:
-        """Return all messages that are waiting, at least one; `FeedBroken` when that can't be trusted."""
+        """Return all messages that have arrived, at least one; `ConsumerFailed` if some may be missing."""
         while not self._arrived:
             self._require_unbroken()
             self._wake.clear()
             try:
-                await asyncio.wait_for(self._wake.wait(), 2 * _HEARTBEAT + 1)
+                await asyncio.wait_for(self._wake.wait(), _SILENCE_S)
             except TimeoutError:
-                self._broken = "silence"
+                self._broken = f"no heartbeat from JetStream for {_SILENCE_S:g} s"
         messages, self._arrived = self._arrived, []
         if self._open_requests <= self._limits.pull_messages:
             await self._ask()
@@ -109,7 +110,7 @@ class Consumer:
         if self._broker.connection_epoch != self._epoch or not self._broker.connected:
             self._broken = "disconnected"
         if self._broken is not None:
-            raise FeedBroken(self._broken)
+            raise ConsumerFailed(self._broken)
 
     async def _ask(self) -> None:
         request = {
@@ -123,7 +124,7 @@ class Consumer:
         try:
             await self._broker.client.publish(subject, orjson.dumps(request), reply=self._inbox)
         except (nats.errors.Error, OSError) as error:
-            raise FeedBroken(where(error)) from None
+            raise ConsumerFailed(where(error)) from None
 
     async def _take(self, message: Msg) -> None:
         headers = message.headers or {}
@@ -135,14 +136,14 @@ class Consumer:
         self._wake.set()
 
     async def _take_status(self, status: str, headers: dict[str, str]) -> None:
-        """Handle the broker's word on a request: a heartbeat, or its end with what it did not deliver."""
+        """Handle a status message: a heartbeat, or the end of a pull request with what it did not deliver."""
         if status == "100":
             return
         left = headers.get("Nats-Pending-Messages", "")
         if left.isdecimal():
             self._open_requests -= int(left)
             if not self._arrived:
-                await self._ask()  # who has not read what has arrived asks for more by reading it
+                await self._ask()  # while messages wait, `read` asks for more
         else:
             self._broken = f"status {status} {headers.get('Description', '')}".strip()
 

@@ -1,6 +1,6 @@
-"""Who this replica is to NATS: user and password, nkey seed, credentials file, TLS.
+"""Authentication and TLS for NATS: user and password, nkey seed, credentials file, certificates.
 
-The files are read before any connection is tried, so that one with nonsense in it is a wrong setting and not a
+The files are read before any connection is tried. So a malformed file is reported as a wrong setting, and not as a
 server that cannot be reached.
 """
 
@@ -41,7 +41,7 @@ def _tls(settings: Settings) -> ssl.SSLContext:
         raise WrongSetting("NATS_TLS_CA must be a file of certificates in PEM form") from None
     try:
         if settings.nats_tls_cert is not None:
-            # Without a password of ours a key that needs one would be asked for on the terminal.
+            # With no password at all, OpenSSL would ask for one on the terminal.
             context.load_cert_chain(settings.nats_tls_cert, settings.nats_tls_key, password="")
     except (ssl.SSLError, OSError):
         raise WrongSetting(
@@ -67,7 +67,7 @@ def _holds_a_seed(file: Path) -> bool:
 
 
 def _is_seed(seed: bytes) -> bool:
-    """Tell whether it is a user's seed: an account's or an operator's is no login."""
+    """Tell whether it is a user's seed: seeds of accounts and operators cannot log in."""
     try:
         nkeys.from_seed(bytearray(seed))
     except Exception:  # noqa: BLE001 - the library has many ways to say no

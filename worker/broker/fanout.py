@@ -1,7 +1,7 @@
-"""Fan-out: one payload, many accounts, in chunks of framed bytes of which only so many are in flight.
+"""Fan-out: one payload to many accounts, as chunks of framed bytes, with a bound on the chunks in flight.
 
-A publish does not wait for the broker, so what is bounded is the chunks between the frame and the socket, not
-the publishes. (design.md, "Fast by shape")
+A publish does not wait for the broker, so a bound on publishes bounds nothing. The bound is on the chunks between
+framing and the socket. (docs/design.md, "Fast by shape")
 """
 
 import asyncio
@@ -20,7 +20,7 @@ log = logger("fanout")
 
 
 class Fanout:
-    """Publishes room keys; shared by all partitions, and so is its bound."""
+    """Publishes room keys. All partitions of a replica share it, and its bound."""
 
     def __init__(self, broker: Broker, most_in_flight: int) -> None:
         self._broker = broker
@@ -34,7 +34,7 @@ class Fanout:
 
 
 def chunks(payloads: Mapping[str, bytes], page: Mapping[str, Sequence[object]]) -> Iterator[bytes]:
-    """Yield a page's protocol bytes, many small rooms together and a big one in parts."""
+    """Yield a page's protocol bytes: many small rooms per chunk, a large room in several chunks."""
     framed: list[bytes] = []
     size = 0
     for room_id, members in page.items():
@@ -50,10 +50,10 @@ def chunks(payloads: Mapping[str, bytes], page: Mapping[str, Sequence[object]]) 
 
 
 def _checked(room_id: str, members: Sequence[object]) -> Sequence[str]:
-    """Return who can be published to, and report those whose account is no token."""
+    """Return the accounts that can be published to, and report the invalid ones."""
     recipients = split(members)
     metrics.RECIPIENTS.inc(len(recipients.accounts))
     if recipients.refused:
         metrics.REFUSED.inc(recipients.refused)
-        log.error("accounts that are no tokens were left out", room=room_id, accounts=recipients.refused)
+        log.error("skipped invalid accounts", room=room_id, accounts=recipients.refused)
     return recipients.accounts

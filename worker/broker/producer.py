@@ -1,6 +1,8 @@
-"""A producer: builds an event's body, publishes it, and waits for its result. (contract.md, sections 1 and 3)"""
+"""A producer: builds an event, publishes it, and waits for its result. (docs/contract.md, sections 1 and 3)
 
-import time
+The command and the demo use it; the service does not.
+"""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,26 +15,29 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from roomkeys import subjects
 from worker.broker.connection import Broker
+from worker.clock import now_ms
 
 PUBLISH_SECONDS: Final = 5.0
-_NO_STREAM: Final = "no stream takes {subject}: start the worker with BOOTSTRAP_STREAMS=true, or create {stream}"
+_NO_STREAM: Final = (
+    "no stream has the subject {subject}: start the worker with BOOTSTRAP_STREAMS=true, or create {stream}"
+)
 RESULT_SECONDS: Final = 10.0
-"""How long a result is waited for, unless told otherwise."""
+"""How long `ask` waits for a result by default."""
 
 
-class NotTaken(Exception):
-    """The stream did not take the event; the message says why."""
+class NotStored(Exception):
+    """The stream did not store the event; the message says why."""
 
 
 class NotAnswered(Exception):
-    """The event is in the stream, and no result came in time; the message says where it is."""
+    """The event is in the stream, but no result came in time; the message says where the event is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a producer asks for: the subject's suffix, the body but for its timestamp, and who asks.
+    """An event to publish: the subject's suffix, the body without its timestamp, and the requester.
 
-    `id` is a hyphenated UUID: it names the request and, as `Nats-Msg-Id`, keeps it from being taken twice.
+    `id` is a hyphenated UUID. It names the request; as `Nats-Msg-Id` it keeps the stream from storing it twice.
     """
 
     suffix: str
@@ -50,7 +55,7 @@ def create(
     orgs: Sequence[str] = (),
     request_id: str | None = None,
 ) -> Request:
-    """Ask for a room; without a name and orgs and with one user it is a dm."""
+    """Return the request for a room; without a name and orgs and with one user it is a dm."""
     body = {"roomId": room_id, "name": name, "users": list(users), "orgs": list(orgs), "channels": []}
     return _request("create", {**body, "requesterAccount": requester}, requester, request_id)
 
@@ -64,7 +69,7 @@ def add(
     history: str | None = None,
     request_id: str | None = None,
 ) -> Request:
-    """Ask for more members; `history` "none" keeps from them what was said before."""
+    """Return the request for more members; with `history` "none" they cannot read earlier messages."""
     body: dict[str, Any] = {"roomId": room_id, "users": list(users), "orgs": list(orgs), "channels": []}
     if history is not None:
         body["history"] = {"mode": history}
@@ -79,14 +84,14 @@ def remove(
     org: str | None = None,
     request_id: str | None = None,
 ) -> Request:
-    """Ask for the removal of accounts or of an org, not both."""
+    """Return the request for the removal of accounts, or of an org."""
     body: dict[str, Any] = {"roomId": room_id, "requester": requester}
     body |= {"accounts": list(users)} if org is None else {"orgId": org}
     return _request("member.remove", body, requester, request_id)
 
 
 def rotate(room_id: str, requester: str, *, reason: str | None = None, request_id: str | None = None) -> Request:
-    """Ask for a new key."""
+    """Return the request for a new key."""
     body = {"roomId": room_id, "requester": requester, **({"reason": reason} if reason else {})}
     return _request("key.rotate", body, requester, request_id)
 
@@ -96,30 +101,30 @@ def _request(suffix: str, body: dict[str, Any], requester: str, request_id: str 
 
 
 async def publish(broker: Broker, site: str, request: Request) -> int:
-    """Publish the event, stamped with the time of now; return its stream sequence. `NotTaken` says why not."""
+    """Publish the event with the current time as timestamp; return its sequence. `NotStored` if it fails."""
     subject = subjects.event_subject(site, request.suffix)
-    body = orjson.dumps({**request.body, "timestamp": time.time_ns() // 1_000_000})
+    body = orjson.dumps({**request.body, "timestamp": now_ms()})
     return await publish_body(broker, site, subject, body, {"X-Request-ID": request.id, "Nats-Msg-Id": request.id})
 
 
 async def publish_body(broker: Broker, site: str, subject: str, body: bytes, headers: dict[str, str]) -> int:
-    """Publish an event's bytes as they are; return its stream sequence. `NotTaken` says why not."""
+    """Publish an event's bytes as they are; return its stream sequence. `NotStored` if it fails."""
     stream = subjects.events_stream(site)
     if not broker.fits(body, headers):
-        raise NotTaken(f"the event is larger than the {broker.max_payload} bytes that the server takes")
+        raise NotStored(f"the event is larger than the server's max_payload of {broker.max_payload} bytes")
     try:
-        taken = await broker.jetstream.publish(subject, body, timeout=PUBLISH_SECONDS, headers=headers)
+        stored = await broker.jetstream.publish(subject, body, timeout=PUBLISH_SECONDS, headers=headers)
     except NoStreamResponseError:
-        raise NotTaken(_NO_STREAM.format(subject=subject, stream=stream)) from None
+        raise NotStored(_NO_STREAM.format(subject=subject, stream=stream)) from None
     except APIError as error:
-        raise NotTaken(f"{stream} did not take the event: {error.description}") from None
+        raise NotStored(f"{stream} did not store the event: {error.description}") from None
     except nats.errors.TimeoutError:
-        raise NotTaken(await _silence(broker, subject, stream)) from None
-    return int(taken.seq)
+        raise NotStored(await _silence(broker, subject, stream)) from None
+    return int(stored.seq)
 
 
 async def _silence(broker: Broker, subject: str, stream: str) -> str:
-    """Say why nobody confirmed: a subscriber on the subject hides it from the server that no stream is there."""
+    """Say why no confirmation came: if the subject has a subscriber, a missing stream shows as a timeout."""
     try:
         await broker.jetstream.stream_info(stream)
     except NotFoundError:
@@ -134,7 +139,7 @@ async def ask(
 ) -> tuple[int, dict[str, Any]]:
     """Publish the event and wait for its result; return its stream sequence and the result's body.
 
-    `NotAnswered`: no result came within `seconds`; `NotTaken` as `publish`.
+    `NotAnswered`: no result came within `seconds`; `NotStored` as `publish`.
     """
     client: Client = broker.client
     listening = await client.subscribe(subjects.response(request.requester, request.id))

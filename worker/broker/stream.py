@@ -1,7 +1,7 @@
-"""The stream of events: whether it still is the same stream, and where in it to go on.
+"""The events stream: whether it is still the same stream, and where to read on.
 
-A stream that was deleted and made anew, or that lost its end, has other messages under the old sequences and
-says nothing about it; only times tell. (pitfalls.md, items 18 and 19)
+A stream that was deleted and re-created, or that lost its end, has other messages under the old sequences. The
+broker reports no error then; only the times of messages show it. (docs/pitfalls.md, items 18 and 19)
 """
 
 from datetime import UTC, datetime, timedelta
@@ -31,22 +31,21 @@ async def inspect(broker: Broker, stream: str) -> StreamInfo:
 
 
 def created_ns(info: StreamInfo) -> int:
-    """Return when the stream was made (epoch nanoseconds, to the microsecond)."""
+    """Return when the stream was created (epoch nanoseconds, to the microsecond)."""
     return 0 if info.created is None else _ns(info.created)
 
 
 async def position_at(broker: Broker, stream: str, sequence: int, created: int) -> StreamPosition:
-    """Return the position after the message with this sequence, with its broker time where it still exists."""
+    """Return the position after the message with this sequence; its time is 0 if the message is gone."""
     time_ns = await _time_of(broker, stream, sequence) if sequence > 0 else None
     return StreamPosition(max(sequence, 0), time_ns or 0, created)
 
 
 async def resume_after(broker: Broker, stream: str, position: StreamPosition) -> StreamPosition:
-    """Return the position to go on from: `position` itself while the stream still is what it was.
+    """Return the position to read on from: `position` itself if the stream is still the same.
 
-    A stream that was made anew, or lost its end, carries other messages under old sequences: then it goes on
-    after the last message that is not newer than `position`. A stream whose messages expired goes on at its
-    first. (pitfalls.md, items 18 and 19)
+    If the stream was re-created or lost its end, reading goes on after the last message that is not newer than
+    `position`. If messages expired, it goes on at the first one left. (docs/pitfalls.md, items 18 and 19)
     """
     info = await inspect(broker, stream)
     same = created_ns(info) == position.created_ns and info.state.last_seq >= position.sequence
@@ -58,13 +57,13 @@ async def resume_after(broker: Broker, stream: str, position: StreamPosition) ->
 
 
 async def expired(broker: Broker, stream: str, position: StreamPosition) -> int:
-    """Return how many sequences after `position` the stream's limits have taken before they were read."""
+    """Return how many messages after `position` the stream's limits removed before they were read."""
     info = await inspect(broker, stream)
     return max(info.state.first_seq - position.sequence - 1, 0) if position.sequence else 0
 
 
 async def _holds(broker: Broker, stream: str, position: StreamPosition) -> bool:
-    """Tell whether the message at `position` is the one that was applied; a deleted one counts as such."""
+    """Tell whether the message at `position` is the one that was applied; so does a deleted one."""
     time_ns = await _time_of(broker, stream, position.sequence)
     return time_ns is None or time_ns == position.time_ns // 1_000 * 1_000
 
@@ -81,7 +80,7 @@ async def _time_of(broker: Broker, stream: str, sequence: int) -> int | None:
 
 
 async def _last_before(broker: Broker, stream: str, time_ns: int) -> int:
-    """Return the sequence of the last message that is not newer; the broker finds it, by time."""
+    """Return the sequence of the last message that is not newer; the broker finds it by time."""
     after = time_ns + 1
     whole = _EPOCH + timedelta(seconds=after // _NANOSECOND)
     stamp = f"{whole:%Y-%m-%dT%H:%M:%S}.{after % _NANOSECOND:09d}Z"

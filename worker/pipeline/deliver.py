@@ -1,7 +1,7 @@
-"""The courier: sends what a batch owes, in the order that subscribers rely on.
+"""Delivery: publishes what a batch's outbox entries ask for, in the order that subscribers rely on.
 
-Notices in stream order, then dead letters, then keys to joiners, then each staged key to all members of its
-room. Nothing but dead letters is confirmed here; the loop puts one barrier after all of it.
+Notices come first, in stream order, then dead letters, then keys to joiners, then each staged key to all members
+of its room. JetStream confirms the dead letters; for everything else the loop puts one barrier around the calls.
 """
 
 import asyncio
@@ -50,23 +50,23 @@ class Publisher:
     limits: Limits
 
     async def publish_notices(self, owed: Sequence[OutboxEntry]) -> None:
-        """Send the notices, then the dead letters."""
+        """Publish the notices, then the dead letters, in stream order."""
         await self._publish(notice for outcome in in_stream_order(owed) for notice in notices(outcome))
-        await self._dead_letters(outcome for item in owed for outcome in item.outcomes if outcome.letter)
+        await self._publish_dead_letters(outcome for item in owed for outcome in item.outcomes if outcome.letter)
 
     async def send_key_to_joiners(
         self, keys: Mapping[str, RoomKey], joiners: Mapping[str, Sequence[str]], now_ms: int
     ) -> None:
-        """Send each room's key to its joiners; a payload is serialised once, stamped `now_ms`."""
+        """Send each room's key to its joiners; each payload is serialised once and stamped `now_ms`."""
         payloads = _payloads(keys, now_ms)
         await self.fanout.send(payloads, {room_id: joiners[room_id] for room_id in payloads})
 
     async def fan_out_keys(
         self, keys: Mapping[str, RoomKey], known: Mapping[str, Sequence[object]], lease: Lease, now_ms: int
     ) -> None:
-        """Send each room's key to all its members.
+        """Send each room's key to all its members, by room `known` or read here.
 
-        Whoever is not `known` is read only now: the keys were read or written before.
+        Members are read after their room's key was read or written, so accounts that left before it are gone.
         """
         payloads = _payloads(keys, now_ms)
         await self.fanout.send(payloads, {room_id: known[room_id] for room_id in payloads if room_id in known})
@@ -87,7 +87,7 @@ class Publisher:
         await self._publish(answer for answer in results if answer is not None)
 
     async def _publish(self, wanted: Iterable[Notice]) -> None:
-        """Publish in order, many messages in one write."""
+        """Publish in order, with many messages per write."""
         framed: list[bytes] = []
         size = 0
         for notice in wanted:
@@ -101,19 +101,19 @@ class Publisher:
         if framed:
             await self.broker.write(b"".join(framed))
 
-    async def _dead_letters(self, outcomes: Iterable[Outcome]) -> None:
+    async def _publish_dead_letters(self, outcomes: Iterable[Outcome]) -> None:
         at_once = asyncio.Semaphore(_LETTERS_AT_ONCE)
 
         async def one(outcome: Outcome) -> None:
             async with at_once:
-                await self._dead_letter(outcome)
+                await self._publish_dead_letter(outcome)
 
-        # Each one is confirmed by the stream, which recognises those that it has already by their id.
+        # The stream confirms each letter and recognises repeated ones by their id.
         for failure in await asyncio.gather(*map(one, outcomes), return_exceptions=True):
             if failure is not None:
                 raise failure
 
-    async def _dead_letter(self, outcome: Outcome) -> None:
+    async def _publish_dead_letter(self, outcome: Outcome) -> None:
         letter, fault = outcome.letter, outcome.error
         if letter is None or fault is None:
             return
@@ -130,12 +130,12 @@ class Publisher:
         try:
             await self.broker.jetstream.publish(dead_letter_subject(self.site), body, headers=headers, timeout=5)
         except (nats.errors.Error, JetStreamError, OSError) as error:
-            raise TransientError(f"dead letter not taken: {where(error)}") from None
+            raise TransientError(f"the dead-letter stream did not accept a letter: {where(error)}") from None
         metrics.DEAD_LETTERS.labels(fault.reason).inc()
-        log.warning("dead letter", sequence=outcome.sequence, code=fault.code, reason=fault.reason)
+        log.warning("event became a dead letter", sequence=outcome.sequence, code=fault.code, reason=fault.reason)
 
     def _cut(self, letter: DeadLetter, headers: dict[str, str]) -> bytes:
-        """Return as much of the event's body as fits a message together with the headers."""
+        """Return as much of the event's body as fits into one message with the headers."""
         if self.broker.fits(letter.body, headers) and not letter.truncated:
             return letter.body
         headers[TRUNCATED] = "true"
@@ -143,7 +143,7 @@ class Publisher:
 
 
 def joiners_by_room(owed: Iterable[OutboxEntry]) -> dict[str, list[str]]:
-    """Return the accounts that each room's current key goes to; a room may be owed something in parts."""
+    """Return the accounts that each room's current key goes to; a room may have several entries."""
     joiners: dict[str, list[str]] = {}
     for item in owed:
         if item.room_id is not None and item.joiners:

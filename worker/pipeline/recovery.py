@@ -1,4 +1,4 @@
-"""Recovery: what a partition owes, read back from the database in the order in which it came to owe it."""
+"""Recovery: reads back what a partition has applied and not finished, in the order in which it was applied."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
@@ -17,24 +17,27 @@ from worker.pipeline.deliver import joiners_by_room
 
 
 async def unfinished(database: Database, lease: Lease, page: int) -> AsyncIterator[AppliedBatch]:
-    """Yield what is owed, some entries at a time: keys first, members after; who has left since is no joiner."""
+    """Yield the outbox entries, some at a time, with their rooms as they are now.
+
+    Keys are read first and members after them: joiners who have left since get no key.
+    """
     async for entries in outbox.unfinished(database, lease, page):
         room_ids = {entry.owed.room_id for entry in entries if entry.owed.room_id is not None}
         rooms = await load_rooms(database, room_ids, lease.session)
         members = await still_members(database, joiners_by_room(entry.owed for entry in entries), lease.session)
-        yield AppliedBatch([_for_members(entry, members) for entry in entries], rooms)
+        yield AppliedBatch([_keep_joiners(entry, members) for entry in entries], rooms)
 
 
 async def partially_applied(database: Database, lease: Lease) -> Sliceable:
-    """Return the event that has been applied in part."""
+    """Return the event that is applied in slices; `LookupError` if the outbox lacks it."""
     kept = await outbox.kept(database, lease)
     event = None if kept is None else decode(kept, parse(kept.body))
     if event is None or isinstance(event, InvalidEvent | Rotate):
-        raise LookupError("the event that was applied in part is not in the outbox")
+        raise LookupError("the event that is applied in slices is not in the outbox")
     return event
 
 
-def _for_members(entry: StoredEntry, members: Mapping[str, list[str]]) -> StoredEntry:
+def _keep_joiners(entry: StoredEntry, members: Mapping[str, list[str]]) -> StoredEntry:
     staying = set(members.get(entry.owed.room_id or "", ()))
     joiners = tuple(account for account in entry.owed.joiners if account in staying)
     return StoredEntry(entry.id, replace(entry.owed, joiners=joiners))

@@ -180,7 +180,7 @@ async def _own_partitions(partitions: Partitions, broker: Broker, stop: asyncio.
 def alive_ids(known: Sequence[Replica], lease_ms: int) -> list[str]:
     """Return the ids of the replicas that are alive, in order.
 
-    A sign of life from the future is a former primary's clock's: whoever lives gives another one at once.
+    A heartbeat in the future comes from the clock of a former primary; a replica that is alive soon replaces it.
     """
     return sorted(replica.id for replica in known if abs(replica.silent_ms) < lease_ms)
 
@@ -194,5 +194,5 @@ def fair_share(alive: Sequence[str], me: str, partitions: int) -> int:
 
 
 def claimable(documents: Sequence[Document], alive: Sequence[str], me: str) -> list[Document]:
-    """Return the cursor documents whose partition nobody alive serves, or that this replica has dropped."""
+    """Return the cursor documents without a live owner, and those that name this replica, which dropped them."""
     return [document for document in documents if document["owner"] not in alive or document["owner"] == me]

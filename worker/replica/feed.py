@@ -15,7 +15,7 @@ from roomkeys.events.position import StreamPosition, partition_of
 from roomkeys.subjects import operation_of
 from worker.broker.cancellation import cancel_and_wait
 from worker.broker.connection import Broker
-from worker.broker.consumer import Consumer, FeedBroken
+from worker.broker.consumer import Consumer, ConsumerFailed
 from worker.broker.stream import expired, resume_after
 from worker.limits import Limits
 from worker.pipeline.inbox import Inbox
@@ -76,7 +76,7 @@ class Feed:
         """Stop feeding the partition."""
         inbox = self._inboxes.pop(partition, None)
         if inbox is not None:
-            inbox.fail(FeedBroken("the partition has left the feed"))
+            inbox.fail(ConsumerFailed("the partition has left the feed"))
         self._end_catching_up(partition)
 
     async def close(self) -> None:
@@ -98,7 +98,7 @@ class Feed:
             await self._joined.wait()
             try:
                 await self._read()
-            except FeedBroken as error:
+            except ConsumerFailed as error:
                 after = self.position and self.position.sequence
                 log.warning("feed interrupted, reading again", cause=str(error), after=after)
             except StreamChanged as error:

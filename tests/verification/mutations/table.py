@@ -70,7 +70,7 @@ MUTATIONS = (
     ),
     Mutation(
         "recovery forgets joiners",
-        {"worker.pipeline.recovery:_for_members": ordering_mutants.without_joiners},
+        {"worker.pipeline.recovery:_keep_joiners": ordering_mutants.without_joiners},
         scenarios.crash_after_applying,
         Invariant.REACH,
     ),
@@ -82,7 +82,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a dead letter is not sent",
-        {f"{PUBLISHER}._dead_letters": ordering_mutants.nothing},
+        {f"{PUBLISHER}._publish_dead_letters": ordering_mutants.nothing},
         scenarios.a_day,
         Invariant.LETTERS,
     ),

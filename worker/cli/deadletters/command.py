@@ -6,7 +6,7 @@ from typing import Any, Final
 import click
 
 from worker.broker.connection import Broker
-from worker.broker.producer import NotTaken
+from worker.broker.producer import NotStored
 from worker.cli.deadletters import stream
 from worker.cli.deadletters.stream import DeadLetter, Refused
 from worker.cli.terminal.connections import nats_connection
@@ -125,7 +125,7 @@ async def _once_more(broker: Broker, site: str, sequence: int, letter: DeadLette
     outcome = {"sequence": sequence, "subject": letter.subject}
     try:
         return {**outcome, "newSequence": await stream.replay(broker, site, letter)}
-    except (Refused, NotTaken) as refusal:
+    except (Refused, NotStored) as refusal:
         return {**outcome, "refused": str(refusal)}
 
 

@@ -18,7 +18,7 @@ import click
 
 from roomkeys.errors import TransientError, Unexpected
 from worker.app import BrokerClosed
-from worker.broker.producer import NotAnswered, NotTaken
+from worker.broker.producer import NotAnswered, NotStored
 from worker.cli.terminal.output import safe
 from worker.local.servers import ServerUnavailable
 from worker.settings import WrongSetting
@@ -47,7 +47,7 @@ _SPEAKING: Final = (
     Failed,
     BrokerClosed,
     ServerUnavailable,
-    NotTaken,
+    NotStored,
     NotAnswered,
     TransientError,
     Unexpected,
