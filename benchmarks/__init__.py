@@ -1,1 +1,4 @@
-"""Measurements: ratios and numbers, never tests. Each table that is published has the command that made it."""
+"""Benchmarks: they measure and print, and never fail because of a number.
+
+`make bench` runs all of them. benchmarks/README.md says what each scenario measures and how to read the results.
+"""

@@ -1,4 +1,4 @@
-"""Everything side by side on this machine, in turn within one run: `make bench`."""
+"""Measure all peers in turn on this machine, within one run: `make bench`."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ from benchmarks.report.machine import description
 from benchmarks.report.plots import draw
 from benchmarks.report.progress import say
 from benchmarks.report.samples import Samples
-from benchmarks.report.tables import document
+from benchmarks.report.tables import document, ratios, replace_table
 from benchmarks.scenarios import fanout, growth, removals
 from worker.telemetry import logs
 
@@ -20,35 +20,36 @@ FOLDER: Final = Path(__file__).parent
 
 
 async def measured(samples: Samples) -> Recording:
-    """Measure everything once."""
-    async with bench() as made:
-        say("rooms are made")
-        rooms = await fanout.rooms_by_size(made)
-        for site in {made.site(peer).name: made.site(peer) for peer in made.workers}.values():
+    """Run every scenario."""
+    async with bench() as running:
+        say("create the rooms")
+        rooms = await fanout.rooms_by_size(running)
+        for site in {running.site(peer).name: running.site(peer) for peer in running.workers}.values():
             await removals.prepare(site)
-        await growth.prepare(made.ours)
+        await growth.prepare(running.ours)
         say("fan-out and reading")
-        async with fanout.peers(made) as peers:
-            await fanout.fan_out(made, samples, peers, rooms)
+        async with fanout.peers(running) as peers:
+            await fanout.fan_out(running, samples, peers, rooms)
             say("fan-out by size")
-            await fanout.by_size(made, samples, peers, rooms)
-        say("a broker without its cache")
-        await fanout.uncached(made, samples, rooms)
-        await fanout.peak(made, samples, rooms)
-        await removals.removals(made, samples)
-        await growth.growth(made, samples)
-        return made.recorder
+            await fanout.by_size(running, samples, peers, rooms)
+        say("fan-out to a broker without a subject cache")
+        await fanout.uncached(running, samples, rooms)
+        await fanout.peak(running, samples, rooms)
+        await removals.removals(running, samples)
+        await growth.growth(running, samples)
+        return running.recorder
 
 
 async def main() -> None:
-    """Measure, and write it down; a quick run is only printed."""
+    """Measure, print the results and write them to files; a quick run only prints them."""
     logs.configure("warning", "console")
-    samples, machine, since = Samples(), description(), time.monotonic()
+    samples, machine, started = Samples(), description(), time.monotonic()
     recorder = await measured(samples)
-    text = document(samples, recorder, machine, time.monotonic() - since)
+    text = document(samples, recorder, machine, time.monotonic() - started)
     print(text)
     if not IS_QUICK:
         (FOLDER / "results.md").write_text(text)
+        replace_table(FOLDER.parent / "docs" / "performance.md", ratios(samples))
         draw(samples, FOLDER / "plots")
 
 

@@ -8,7 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// fanoutWorkers is how many publishes of one fan-out are under way at once.
+// fanoutWorkers is the maximum number of publishes in flight in one fan-out.
 const fanoutWorkers = 32
 
 type keyEvent struct {
@@ -18,7 +18,8 @@ type keyEvent struct {
 	Timestamp  int64  `json:"timestamp"`
 }
 
-// fanOut publishes one key to each account: serialised once, a goroutine a recipient behind a semaphore.
+// fanOut publishes one key to each account. It serialises the key once and starts one goroutine per recipient,
+// behind a semaphore.
 func fanOut(nc *nats.Conn, accounts []string, event keyEvent) error {
 	event.Timestamp = time.Now().UnixMilli()
 	payload, err := json.Marshal(event)

@@ -1,5 +1,5 @@
-// A Go worker of the usual kind, to measure against: `peer serve` handles events as such workers do,
-// `peer measure` does one part of it for each line of JSON that it reads, and says how long that took.
+// A Go worker of the usual kind, as a peer for the benchmarks. `peer serve` handles events as such workers do.
+// `peer measure` runs one step for each line of JSON that it reads, and reports its time.
 package main
 
 import (
@@ -29,7 +29,7 @@ func run(ctx context.Context, mode string) error {
 		return fmt.Errorf("nats: %w", err)
 	}
 	defer nc.Close()
-	// No write concern is named: such workers take the server's default, which is majority.
+	// Such workers use the default write concern of the server, which is majority.
 	client, err := mongo.Connect(options.Client().ApplyURI(os.Getenv("MONGO_URI")))
 	if err != nil {
 		return fmt.Errorf("mongodb: %w", err)

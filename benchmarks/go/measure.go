@@ -14,7 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// barrier is how long the broker may take to confirm a fan-out.
+// barrier is the time that the broker may take to confirm a fan-out.
 const barrier = 60 * time.Second
 
 type request struct {
@@ -31,16 +31,16 @@ type sample struct {
 	Count   int     `json:"count"`
 }
 
-// measure answers each line of JSON on standard input with a line that says how long it took.
+// measure runs one step for each line of JSON on standard input, and writes one line with its time.
 func measure(ctx context.Context, nc *nats.Conn, rooms store) error {
 	fmt.Println(`{"ready":true}`)
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
-		var asked request
-		if err := json.Unmarshal(lines.Bytes(), &asked); err != nil {
+		var req request
+		if err := json.Unmarshal(lines.Bytes(), &req); err != nil {
 			return err
 		}
-		step, err := prepare(ctx, nc, rooms, asked)
+		step, err := prepare(ctx, nc, rooms, req)
 		if err != nil {
 			return err
 		}
@@ -55,20 +55,20 @@ func measure(ctx context.Context, nc *nats.Conn, rooms store) error {
 	return lines.Err()
 }
 
-// prepare returns the step that is measured; what is ready beforehand in real life is ready before it.
-func prepare(ctx context.Context, nc *nats.Conn, rooms store, asked request) (func() (int, error), error) {
-	key := keyEvent{RoomID: asked.Rooms[0], Version: asked.Version, PrivateKey: make([]byte, 32)}
-	switch asked.Do {
+// prepare returns the step to measure. What a worker has ready before the step is prepared here.
+func prepare(ctx context.Context, nc *nats.Conn, rooms store, req request) (func() (int, error), error) {
+	key := keyEvent{RoomID: req.Rooms[0], Version: req.Version, PrivateKey: make([]byte, 32)}
+	switch req.Do {
 	case "send":
-		accounts := make([]string, asked.Members)
+		accounts := make([]string, req.Members)
 		for i := range accounts {
-			accounts[i] = "m" + strconv.Itoa(asked.First+i)
+			accounts[i] = "m" + strconv.Itoa(req.First+i)
 		}
 		return func() (int, error) { return confirmed(nc, accounts, key) }, nil
 	case "fan_out":
 		return func() (int, error) {
 			sent := 0
-			for _, roomID := range asked.Rooms {
+			for _, roomID := range req.Rooms {
 				accounts, err := rooms.accounts(ctx, roomID)
 				if err != nil {
 					return 0, err
@@ -83,16 +83,16 @@ func prepare(ctx context.Context, nc *nats.Conn, rooms store, asked request) (fu
 		}, nil
 	case "read":
 		return func() (int, error) {
-			accounts, err := rooms.accounts(ctx, asked.Rooms[0])
+			accounts, err := rooms.accounts(ctx, req.Rooms[0])
 			return len(accounts), err
 		}, nil
 	case "documents":
 		return func() (int, error) {
-			documents, err := rooms.documents(ctx, asked.Rooms[0])
+			documents, err := rooms.documents(ctx, req.Rooms[0])
 			return len(documents), err
 		}, nil
 	}
-	return nil, fmt.Errorf("nobody knows how to %q", asked.Do)
+	return nil, fmt.Errorf("unknown step %q", req.Do)
 }
 
 func confirmed(nc *nats.Conn, accounts []string, key keyEvent) (int, error) {
@@ -103,13 +103,13 @@ func confirmed(nc *nats.Conn, accounts []string, key keyEvent) (int, error) {
 }
 
 func timed(step func() (int, error)) (sample, error) {
-	runtime.GC() // what was made beforehand is not the step's
+	runtime.GC() // do not measure the garbage of the preparation
 	cpu, since := cpuSeconds(), time.Now()
 	count, err := step()
 	return sample{time.Since(since).Seconds(), cpuSeconds() - cpu, count}, err
 }
 
-// cpuSeconds is how long this process has worked, in and for itself.
+// cpuSeconds returns the CPU time of this process, user and system.
 func cpuSeconds() float64 {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {

@@ -64,7 +64,7 @@ func (s store) remove(ctx context.Context, roomID, account string) (int64, error
 	return gone.DeletedCount, nil
 }
 
-// recount writes how many members a room has, by two counts and an update.
+// recount updates the member counts of a room, with two counts and an update.
 func (s store) recount(ctx context.Context, roomID string) error {
 	everybody, err := s.subscriptions.CountDocuments(ctx, bson.M{"roomId": roomID})
 	if err != nil {
@@ -80,7 +80,7 @@ func (s store) recount(ctx context.Context, roomID string) error {
 	return err
 }
 
-// accounts reads a room's members by a projection that the index covers.
+// accounts reads the members of a room with a projection that the index covers.
 func (s store) accounts(ctx context.Context, roomID string) ([]string, error) {
 	cursor, err := s.subscriptions.Find(ctx, bson.M{"roomId": roomID},
 		options.Find().SetProjection(bson.M{"u.account": 1, "_id": 0}))
@@ -102,7 +102,7 @@ func (s store) accounts(ctx context.Context, roomID string) ([]string, error) {
 	return accounts, nil
 }
 
-// documents reads a room's members as whole documents.
+// documents reads the members of a room as whole documents.
 func (s store) documents(ctx context.Context, roomID string) ([]subscription, error) {
 	cursor, err := s.subscriptions.Find(ctx, bson.M{"roomId": roomID})
 	if err != nil {
@@ -112,7 +112,7 @@ func (s store) documents(ctx context.Context, roomID string) ([]subscription, er
 	return found, cursor.All(ctx, &found)
 }
 
-// rotate makes the new key current and keeps the one before it, in one update.
+// rotate makes the new key current and keeps the previous one, in one update.
 func (s store) rotate(ctx context.Context, roomID string, secret []byte) error {
 	update := mongo.Pipeline{bson.D{{Key: "$set", Value: bson.M{
 		"encKey.prevPriv":      "$encKey.priv",

@@ -13,7 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// eventWorkers is how many events are handled at once.
+// eventWorkers is the maximum number of events handled at once.
 const eventWorkers = 100
 
 type removal struct {
@@ -28,7 +28,8 @@ type worker struct {
 	site  string
 }
 
-// serve consumes a site's events from a durable consumer until it is killed; each is acknowledged once handled.
+// serve consumes the events of a site from a durable consumer until it is killed. It acknowledges each event after
+// handling it.
 func serve(ctx context.Context, nc *nats.Conn, rooms store, site string) error {
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -84,7 +85,7 @@ func (w worker) handle(ctx context.Context, message jetstream.Msg) {
 	_ = message.Ack()
 }
 
-// remove does what a removal takes, one call after the other; the new key goes out before it is stored.
+// remove handles a removal, one call after the other. It sends the new key before it stores it.
 func (w worker) remove(ctx context.Context, event removal) error {
 	current, err := w.rooms.key(ctx, event.RoomID)
 	if err != nil {
@@ -114,7 +115,7 @@ func (w worker) remove(ctx context.Context, event removal) error {
 	return nil
 }
 
-// answer sends the notices and the result.
+// answer publishes the notices and the result.
 func (w worker) answer(event removal, requestID string) {
 	now := time.Now().UnixMilli()
 	user := map[string]any{"id": "u-" + event.Account, "account": event.Account, "isBot": false}

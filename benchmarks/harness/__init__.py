@@ -1,1 +1,1 @@
-"""What the scenarios run on: servers, rooms, workers as processes, and the recorder."""
+"""What every scenario uses: servers, rooms, workers as processes, and the recorder."""

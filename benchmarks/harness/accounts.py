@@ -1,15 +1,15 @@
-"""The accounts of every room: m1000000, m1000001, …; the first one asks for everything."""
+"""The accounts of every room: m1000000, m1000001, …; the first one is the requester of every event."""
 
 from benchmarks.harness.sizes import FIRST
 
 
 def account(number: int) -> str:
-    """Name a room's member by its place."""
+    """Return the account of the member with this number."""
     return f"m{FIRST + number}"
 
 
 def accounts(count: int) -> list[str]:
-    """Name the first members of a room."""
+    """Return the accounts of the first members of a room."""
     return [account(number) for number in range(count)]
 
 

@@ -1,4 +1,4 @@
-"""Child processes that answer a line of JSON with a line of JSON, and what the system says of them."""
+"""Child processes that answer each line of JSON with a line of JSON, and their CPU time and memory."""
 
 import asyncio
 import json
@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-PATIENCE: Final = 120.0
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
-_USER, _SYSTEM = 11, 12
+ANSWER_SECONDS: Final = 120.0
+"""How long a child may take for one answer."""
+
+_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+_USER, _SYSTEM = 11, 12  # fields of /proc/PID/stat, after the program's name
 
 
 class ChildFailed(Exception):
-    """A child process ended, or said nothing for too long."""
+    """A child process ended, or did not answer in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,25 +33,25 @@ class Child:
         """Return its process id."""
         return self.process.pid
 
-    async def ask(self, **asked: Any) -> dict[str, Any]:
+    async def ask(self, **request: Any) -> dict[str, Any]:
         """Send a line and return the answer."""
-        self.send(**asked)
+        self.send(**request)
         return await self.answer()
 
-    def send(self, **asked: Any) -> None:
-        """Send a line whose answer is fetched later."""
+    def send(self, **request: Any) -> None:
+        """Send a line; `answer` fetches the answer later."""
         if self.process.stdin is not None:
-            self.process.stdin.write(json.dumps(asked).encode() + b"\n")
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
 
     async def answer(self) -> dict[str, Any]:
-        """Wait for the answer to what was sent."""
+        """Wait for the next answer."""
         if self.process.stdout is None:
             raise ChildFailed(f"{self.name} has no standard output")
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(ANSWER_SECONDS):
                 line = await self.process.stdout.readline()
         except TimeoutError:
-            raise ChildFailed(f"{self.name} did not answer within {PATIENCE:.0f} s") from None
+            raise ChildFailed(f"{self.name} did not answer within {ANSWER_SECONDS:.0f} s") from None
         if not line:
             raise ChildFailed(f"{self.name} ended without an answer")
         answer: dict[str, Any] = json.loads(line)
@@ -58,7 +60,7 @@ class Child:
 
 @asynccontextmanager
 async def child(name: str, command: Sequence[str], environment: Mapping[str, str]) -> AsyncIterator[Child]:
-    """Start a child process, and end it with the block."""
+    """Start a child process, and terminate it at the end of the block."""
     process = await asyncio.create_subprocess_exec(
         *command, stdin=PIPE, stdout=PIPE, env={**os.environ, **environment}
     )
@@ -71,32 +73,32 @@ async def child(name: str, command: Sequence[str], environment: Mapping[str, str
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return how long a process has worked."""
+    """Return the CPU time of a process, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[_USER]) + int(fields[_SYSTEM])) / _TICKS
+    return (int(fields[_USER]) + int(fields[_SYSTEM])) / _TICKS_PER_SECOND
 
 
 def cpu_by_program() -> dict[str, float]:
-    """Return how long each of our child processes has worked, by the program's name."""
-    worked: dict[str, float] = {}
+    """Return the CPU time of the child processes of this process, in seconds, summed by program name."""
+    seconds: dict[str, float] = {}
     for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
         name = Path(f"/proc/{pid}/comm").read_text().strip()
-        worked[name] = worked.get(name, 0.0) + cpu_seconds(int(pid))
-    return worked
+        seconds[name] = seconds.get(name, 0.0) + cpu_seconds(int(pid))
+    return seconds
 
 
 def resident_mib(pid: int) -> float:
-    """Return how much memory a process has now."""
+    """Return the resident memory of a process."""
     return _status(pid, "VmRSS")
 
 
 def peak_mib(pid: int) -> float:
-    """Return the most memory that a process had since `forget_peak`."""
+    """Return the largest resident memory of a process since `reset_peak`."""
     return _status(pid, "VmHWM")
 
 
-def forget_peak(pid: int) -> None:
-    """Let a process's peak of memory begin with what it has now."""
+def reset_peak(pid: int) -> None:
+    """Set the memory peak of a process to its current resident memory."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 

@@ -1,9 +1,9 @@
-"""The recorder: a process that receives every room key and result, and says when the last one came.
+"""The recorder: a process that receives every room key and every result, and reports when the last one arrived.
 
-    python -m benchmarks.recorder nats://…
+    python -m benchmarks.harness.recorder nats://…
 
-One JSON line in is one answer out. While messages come it only counts them and keeps their bytes, so that it
-waits for the broker and not the broker for it; who was reached is looked at afterwards.
+It answers each line of JSON with a line of JSON. While messages arrive, it only counts them and stores their
+bytes, so that the broker never waits for it. It decodes the messages afterwards.
 """
 
 import json
@@ -28,86 +28,86 @@ _READ: Final = 2**22
 
 
 @dataclass
-class Ear:
-    """One subscription on a connection of its own."""
+class Listener:
+    """One subscription on a separate connection."""
 
     connection: socket.socket
     subject: str
-    heard: list[bytes] = field(default_factory=list)
+    received: list[bytes] = field(default_factory=list)
     count: int = 0
     end: bytes = b""
     marks: list[tuple[int, int]] = field(default_factory=list)
 
-    def hear(self) -> None:
-        """Take what has come, and note when how many had come."""
+    def receive(self) -> None:
+        """Read from the socket, and note the time and the number of messages so far."""
         data = self.connection.recv(_READ)
         at = time.monotonic_ns()
         if not data:
             raise ConnectionError("the broker closed the recorder's connection: it was too slow")
-        # A message may begin in one read and go on in the next.
+        # The beginning of a message may be split between two reads.
         self.count += data.count(_BEGINNING) + (self.end + data[: len(_BEGINNING) - 1]).count(_BEGINNING)
         self.end = (self.end + data[-len(_BEGINNING) :])[-len(_BEGINNING) + 1 :]
-        self.heard.append(data)
+        self.received.append(data)
         self.marks.append((at, self.count))
         if b"PING\r\n" in data:
             self.connection.sendall(b"PONG\r\n")
 
     def open(self) -> None:
-        """Subscribe; returns once the broker knows."""
+        """Subscribe; return once the broker has taken the subscription."""
         self.connection.sendall(f"SUB {self.subject} 1\r\n".encode())
         wire.confirm(self.connection)
 
     def close(self) -> None:
-        """Subscribe to nothing; only while nothing is coming."""
+        """Unsubscribe. Call it only while no messages arrive."""
         self.connection.sendall(b"UNSUB 1\r\n")
         wire.confirm(self.connection)
 
     def at(self, count: int) -> int:
-        """Return when this many had come (nanoseconds of the machine's monotonic clock)."""
+        """Return when this many messages had arrived (nanoseconds of the monotonic clock)."""
         return next((at for at, by_then in self.marks if by_then >= count), 0)
 
-    def forget(self) -> None:
-        """Begin to count anew."""
-        self.heard, self.count, self.marks = [], 0, []
+    def reset(self) -> None:
+        """Drop all messages and start counting at zero."""
+        self.received, self.count, self.marks = [], 0, []
 
 
-def listen(url: str, subject: str) -> Ear:
-    """Subscribe; returns once the broker knows."""
+def listen(url: str, subject: str) -> Listener:
+    """Subscribe; return once the broker has taken the subscription."""
     connection = wire.connect(url)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _READ)
-    ear = Ear(connection, subject)
-    ear.open()
-    return ear
+    listener = Listener(connection, subject)
+    listener.open()
+    return listener
 
 
 @dataclass
 class Recorder:
-    """Both ears, and what is waited for."""
+    """The listeners for keys and results, and the request that waits for messages, if there is one."""
 
-    keys: Ear
-    results: Ear
+    keys: Listener
+    results: Listener
     waiting: dict[str, Any] | None = None
 
     def run(self) -> None:
-        """Listen and answer until standard input ends."""
-        ears = {self.keys.connection: self.keys, self.results.connection: self.results}
+        """Receive messages and answer requests until standard input ends."""
+        listeners = {self.keys.connection: self.keys, self.results.connection: self.results}
         while True:
-            ready = select.select([sys.stdin, *ears], [], [])[0]
-            for connection in ears.keys() & set(ready):
-                ears[connection].hear()
+            ready = select.select([sys.stdin, *listeners], [], [])[0]
+            for connection in listeners.keys() & set(ready):
+                listeners[connection].receive()
             if sys.stdin in ready:
                 line = sys.stdin.readline()
                 if not line:
                     return
                 self.answer(json.loads(line))
-            self.look()
+            self.answer_waiting()
 
-    def answer(self, asked: dict[str, Any]) -> None:
-        """Do what was asked for."""
-        match asked["do"]:
-            case "forget":
-                self.keys.forget()
-                self.results.forget()
+    def answer(self, request: dict[str, Any]) -> None:
+        """Handle one request."""
+        match request["do"]:
+            case "reset":
+                self.keys.reset()
+                self.results.reset()
                 say({"cpu": cpu_seconds()})
             case "open":
                 self.keys.open()
@@ -116,12 +116,12 @@ class Recorder:
                 self.keys.close()
                 say({})
             case "until":
-                self.waiting = asked
+                self.waiting = request
             case "reach":
-                say(self.reach(asked["without"].encode()))
+                say(self.reach(request["without"].encode()))
 
-    def look(self) -> None:
-        """Answer once everything that is waited for has come."""
+    def answer_waiting(self) -> None:
+        """Answer the waiting request if everything that it names has arrived."""
         if (
             self.waiting
             and self.keys.count >= self.waiting["keys"]
@@ -132,26 +132,26 @@ class Recorder:
             say({"key_ns": last_key, "result_ns": last_result, "cpu": cpu_seconds()})
 
     def reach(self, without: bytes) -> dict[str, int]:
-        """Return how many different (room, account) were reached, with how many different keys a version."""
-        found = _KEY.findall(b"".join(self.keys.heard))
+        """Return how many messages, (room, account), versions, keys and results came, and keys for `without`."""
+        found = _KEY.findall(b"".join(self.keys.received))
         return {
             "messages": len(found),
             "reached": len({(room, account) for account, room, _, _ in found}),
             "versions": len({(room, version) for _, room, version, _ in found}),
             "keys": len({(room, version, key) for _, room, version, key in found}),
-            "wrongly": sum(account == without for account, _, _, _ in found),
-            "results": len(set(_RESULT.findall(b"".join(self.results.heard)))),
+            "excluded": sum(account == without for account, _, _, _ in found),
+            "results": len(set(_RESULT.findall(b"".join(self.results.received)))),
         }
 
 
 def cpu_seconds() -> float:
-    """Return how long this process has worked."""
+    """Return the CPU time of this process, in seconds."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
 
 def say(answer: dict[str, Any]) -> None:
-    """Answer one line."""
+    """Write one answer."""
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
 

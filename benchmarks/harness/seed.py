@@ -1,4 +1,4 @@
-"""Rooms and people written straight into the database, by the database itself: a million take seconds."""
+"""Rooms and users, which the database itself generates and writes, so that a million take seconds."""
 
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -11,9 +11,9 @@ _AT: Final = datetime(2025, 5, 11, tzinfo=UTC)
 
 
 async def rooms(db: Any, site: str, prefix: str, count: int, members: int, *, apart: bool = False) -> list[str]:
-    """Make channels {prefix}0, {prefix}1, … with their memberships; returns their ids.
+    """Create channels {prefix}0, {prefix}1, … with their memberships; return their ids.
 
-    All of them have the same members, unless they are to be `apart`.
+    All rooms have the same members. With `apart`, no account is a member of two of them.
     """
     facts = {"name": "a room", "type": "channel", "siteId": site, "lastMsgId": "", "userCount": members}
     key = {"priv": bytes(32), "ver": 0}
@@ -26,14 +26,14 @@ async def rooms(db: Any, site: str, prefix: str, count: int, members: int, *, ap
 
 
 async def memberships(db: Any, site: str, prefix: str, count: int, members: int, first: int) -> None:
-    """Make the memberships of `members` accounts from `first` on, in each room; those that exist stay."""
+    """Create the memberships of `members` accounts from `first` on in each room; keep existing ones."""
     await _write(db, "subscriptions", count * members, _membership(site, prefix, members, first, apart=False))
 
 
 def _membership(site: str, prefix: str, members: int, first: int, *, apart: bool) -> dict[str, Any]:
-    """Return the membership of number `$n`, as an expression."""
-    place = {"$add": [FIRST + first, "$n" if apart else {"$mod": ["$n", members]}]}
-    account = {"$concat": ["m", {"$toString": place}]}
+    """Return membership number `$n` as an aggregation expression."""
+    number = {"$add": [FIRST + first, "$n" if apart else {"$mod": ["$n", members]}]}
+    account = {"$concat": ["m", {"$toString": number}]}
     room_id = {"$concat": [prefix, {"$toString": {"$toLong": {"$floor": {"$divide": ["$n", members]}}}}]}
     return {
         "_id": {"$concat": [room_id, "-", account]},
@@ -49,7 +49,7 @@ def _membership(site: str, prefix: str, members: int, first: int, *, apart: bool
 
 
 async def member_of(db: Any, site: str, prefix: str, rooms: int, account: str) -> None:
-    """Make one account a member of the first rooms."""
+    """Make one account a member of the first `rooms` rooms."""
     room_id = {"$concat": [prefix, {"$toString": "$n"}]}
     document = {
         "_id": {"$concat": [room_id, "-", account]},
@@ -61,14 +61,14 @@ async def member_of(db: Any, site: str, prefix: str, rooms: int, account: str) -
 
 
 async def people(db: Any, count: int) -> None:
-    """Make the users behind the first accounts."""
+    """Create the users of the first accounts."""
     account = {"$concat": ["m", {"$toString": {"$add": [FIRST, "$n"]}}]}
     await _write(db, "users", count, {"_id": {"$concat": ["u-", account]}, "account": account})
 
 
 async def _write(db: Any, collection: str, count: int, document: dict[str, Any], *, new: bool = False) -> None:
-    """Write a document for each number `$n` below `count`; those that are `new` are not looked for one by one."""
-    known = "fail" if new else "keepExisting"
+    """Write one document for each number `$n` below `count`. With `new`, an existing document is an error."""
+    when_matched = "fail" if new else "keepExisting"
     pipeline = [
         {"$documents": [{}]},
         {"$set": {"start": {"$range": [0, count, _STEP]}}},
@@ -76,6 +76,6 @@ async def _write(db: Any, collection: str, count: int, document: dict[str, Any],
         {"$set": {"n": {"$range": ["$start", {"$min": [{"$add": ["$start", _STEP]}, count]}]}}},
         {"$unwind": "$n"},
         {"$project": document},
-        {"$merge": {"into": {"db": db.name, "coll": collection}, "whenMatched": known}},
+        {"$merge": {"into": {"db": db.name, "coll": collection}, "whenMatched": when_matched}},
     ]
     await (await db.aggregate(pipeline)).to_list()

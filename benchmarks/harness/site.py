@@ -1,4 +1,4 @@
-"""The servers of a run, and its two sites: this worker's and the Go worker's, each with a database of its own."""
+"""The servers of a run and its two sites, for this worker and for the Go worker, each with its database."""
 
 import asyncio
 import subprocess
@@ -31,17 +31,17 @@ from worker.settings import read_settings
 OURS: Final = "ours"
 GO: Final = "go"
 PYMONGO: Final = "pymongo"
-"""Our worker with its other driver, on our site."""
+"""This worker with the other MongoDB driver, on its own site."""
 
 _PEOPLE: Final = 1_000
 _WINDOW: Final = 500
-_LATE: Final = 30.0
-"""Seconds by which the broker's own counts may lag behind what it was sent."""
+_COUNT_SECONDS: Final = 30.0
+"""Seconds by which the broker's own counts may be late."""
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One worker's site: its name is also its database's."""
+    """The site of one worker. Its name is also the name of its database."""
 
     name: str
     nats_url: str
@@ -51,7 +51,7 @@ class Site:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the settings of whoever works here."""
+        """Return the environment of a worker on this site."""
         return {
             "NATS_URL": self.nats_url,
             "MONGO_URI": self.mongo_uri,
@@ -61,12 +61,12 @@ class Site:
         }
 
     async def publish(self, suffix: str, body: dict[str, Any]) -> None:
-        """Publish one event as a producer does."""
+        """Publish one event, as a producer does."""
         headers = {"X-Request-ID": str(uuid4())}
         await self.nc.jetstream().publish(event_subject(self.name, suffix), orjson.dumps(body), headers=headers)
 
     async def publish_all(self, suffix: str, bodies: list[dict[str, Any]]) -> None:
-        """Publish a backlog at once; returns when the stream has stored it."""
+        """Publish a backlog at once; return when the stream has stored it."""
         before = await self._stored()
         await asyncio.to_thread(
             _write_windows, self.nats_url, [_framed(self.name, suffix, body) for body in bodies]
@@ -74,21 +74,21 @@ class Site:
         await _until(self._stored, before + len(bodies))
 
     async def _stored(self) -> int:
-        """Return how many events the stream has ever stored."""
+        """Return the last sequence of the stream."""
         return int((await self.nc.jetstream().stream_info(events_stream(self.name))).state.last_seq)
 
     async def put_back(self, prefix: str, count: int, first: int, members: int) -> None:
-        """Make these accounts members again, in each of the rooms."""
+        """Make these accounts members of each of the rooms again."""
         await seed.memberships(self.db, self.name, prefix, count, members, first)
         await self.db.rooms.update_many({"_id": {"$regex": f"^{prefix}[0-9]+$"}}, {"$inc": {"userCount": members}})
 
     async def rooms_of_ten(self, prefix: str, count: int) -> list[str]:
-        """Make rooms of ten."""
+        """Create rooms of ten members; return their ids."""
         return await seed.rooms(self.db, self.name, prefix, count, TEN)
 
 
 async def _until(counted: Callable[[], Awaitable[int]], total: int) -> int:
-    async with asyncio.timeout(_LATE):
+    async with asyncio.timeout(_COUNT_SECONDS):
         while True:
             if (found := await counted()) >= total:
                 return found
@@ -112,10 +112,10 @@ def _write_windows(url: str, frames: list[bytes]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Everything a measure works with; `go` is the Go program, if there is one.
+    """What every scenario works with.
 
-    `monitor` is where the broker tells its counts; `uncached` has the URL and the monitor of another broker, which
-    remembers no subjects.
+    `go` is the built Go program, or None where there is no Go. `monitor` is the monitoring URL of the broker.
+    `uncached` is the URL and the monitoring URL of a second broker, which has no subject cache.
     """
 
     ours: Site
@@ -126,32 +126,32 @@ class Bench:
     uncached: tuple[str, str]
 
     def without_cache(self) -> "Bench":
-        """Return the same with the other broker."""
+        """Return the same bench with the broker that has no subject cache."""
         url, monitor = self.uncached
         return replace(self, ours=replace(self.ours, nats_url=url), monitor=monitor)
 
     def site(self, peer: str) -> Site:
-        """Return a worker's site."""
+        """Return the site of a worker."""
         return self.gos if peer == GO else self.ours
 
     async def taken(self) -> int:
-        """Return how many messages the broker has taken so far, by its own count."""
+        """Return how many messages the broker has received so far, by its own count."""
         async with aiohttp.ClientSession() as session, session.get(self.monitor) as response:
             return int((await response.json())["in_msgs"])
 
     async def taken_until(self, total: int) -> int:
-        """Return how many messages the broker has taken, once its count has come to so many."""
+        """Wait until the broker has received this many messages; return its count."""
         return await _until(self.taken, total)
 
     @property
     def workers(self) -> list[str]:
-        """Return the workers that can be measured."""
+        """Return the workers that this machine can run."""
         return [OURS, PYMONGO] if self.go is None else [OURS, PYMONGO, GO]
 
 
 @asynccontextmanager
 async def bench() -> AsyncIterator[Bench]:
-    """Start the servers and the recorder, and make both sites."""
+    """Start the servers and the recorder, and prepare both sites."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         nats_server, monitor = await _broker(stack, folder / "nats")
@@ -164,7 +164,7 @@ async def bench() -> AsyncIterator[Bench]:
         ours, gos = (Site(name, nats_server.url, mongo_server.uri, client[name], nc) for name in (OURS, GO))
         for site in (ours, gos):
             await _prepare(site)
-        # Such workers keep an index for their count of bots.
+        # Go workers of this kind have an index for their count of bots.
         await gos.db.subscriptions.create_index([("roomId", 1), ("u.isBot", 1)])
         recorder = await stack.enter_async_context(recording(nats_server.url))
         go = await asyncio.to_thread(_built, folder)
@@ -172,7 +172,7 @@ async def bench() -> AsyncIterator[Bench]:
 
 
 async def _broker(stack: AsyncExitStack, folder: Path, config: str = "") -> tuple[NatsServer, str]:
-    """Start a broker; returns it and where it tells its counts."""
+    """Start a broker; return it and its monitoring URL."""
     monitor = f"{HOST}:{free_port()}"
     server = await stack.enter_async_context(NatsServer(folder, config=f"http: {monitor}\n{config}"))
     return server, f"http://{monitor}/varz"
@@ -190,20 +190,20 @@ async def _prepare(site: Site) -> None:
 
 
 def _built(folder: Path) -> Path | None:
-    """Build the Go program; None, and a line that says why, where that cannot be done."""
+    """Build the Go program. If that is impossible, print why and return None."""
     program = folder / "go-peer"
     try:
-        made = subprocess.run(  # noqa: S603 - our own program
-            ["go", "build", "-o", str(program), "."],  # noqa: S607 - the Go of whoever runs it
+        built = subprocess.run(  # noqa: S603 - our own program
+            ["go", "build", "-o", str(program), "."],  # noqa: S607 - the Go on the PATH
             cwd=Path(__file__).parents[1] / "go",
             capture_output=True,
             text=True,
             check=False,
         )
     except FileNotFoundError:
-        print("no Go on this machine: its rows are left out")
+        print("no Go on this machine; the Go rows are left out")
         return None
-    if made.returncode:
-        print(f"the Go program cannot be built, its rows are left out: {made.stderr.strip()[-500:]}")
+    if built.returncode:
+        print(f"cannot build the Go program; the Go rows are left out: {built.stderr.strip()[-500:]}")
         return None
     return program

@@ -1,4 +1,4 @@
-"""How large everything is; `BENCH=quick` makes a run of a minute that only shows that everything works."""
+"""The sizes of a run. `BENCH=quick` runs for one minute and only shows that everything works."""
 
 import os
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ class Sizes:
     """Sizes and rounds of one run."""
 
     rounds: int
-    big_room: int
+    large_room: int
     peak_room: int
     rooms_of_ten: int
     room: int
@@ -22,7 +22,7 @@ class Sizes:
 
 FULL: Final = Sizes(
     rounds=3,
-    big_room=100_000,
+    large_room=100_000,
     peak_room=1_000_000,
     rooms_of_ten=20_000,
     room=10_000,
@@ -33,7 +33,7 @@ FULL: Final = Sizes(
 )
 QUICK: Final = Sizes(
     rounds=2,
-    big_room=20_000,
+    large_room=20_000,
     peak_room=60_000,
     rooms_of_ten=1_000,
     room=1_000,
@@ -47,4 +47,4 @@ SIZES: Final = QUICK if IS_QUICK else FULL
 
 TEN: Final = 10
 FIRST: Final = 1_000_000
-"""The number of the first account: all accounts are of one length."""
+"""The number of the first account. It is so high that all accounts have the same length."""

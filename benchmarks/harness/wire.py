@@ -1,4 +1,4 @@
-"""A bare connection to the broker: bytes out, bytes in, and a barrier; nothing else costs anything."""
+"""A bare connection to the broker: bytes out, bytes in and a barrier, without the cost of a client."""
 
 import socket
 from typing import Final
@@ -7,7 +7,7 @@ _MEGABYTE: Final = 2**20
 
 
 def connect(url: str) -> socket.socket:
-    """Connect to a NATS server without a client."""
+    """Connect to a NATS server without a client library."""
     host, _, port = url.removeprefix("nats://").rpartition(":")
     connection = socket.create_connection((host, int(port)))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -20,13 +20,13 @@ def connect(url: str) -> socket.socket:
 
 
 def confirm(connection: socket.socket) -> None:
-    """Return once the broker has taken all that was sent; only for a connection that subscribes to nothing."""
+    """Return once the broker has taken everything that was sent; the connection must not get messages."""
     connection.sendall(b"PING\r\n")
-    heard = b""
-    while not heard.endswith(b"PONG\r\n"):
+    received = b""
+    while not received.endswith(b"PONG\r\n"):
         data = connection.recv(_MEGABYTE)
         if not data:
             raise ConnectionError("the broker closed the connection")
-        heard += data
+        received += data
         if b"PING\r\n" in data:
             connection.sendall(b"PONG\r\n")

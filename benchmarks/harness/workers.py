@@ -1,4 +1,4 @@
-"""Workers under measurement: `room-worker run` or the Go worker, in a process of its own on its site."""
+"""The measured workers: `room-worker run` or the Go worker, each as a separate process on its site."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ from worker.local.ports import HOST, free_port
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker's process; `metrics` is where it tells its metrics, if it does."""
+    """A worker process. `metrics` is the URL of its metrics, or None if it has none."""
 
     process: Child
     metrics: str | None
@@ -31,16 +31,16 @@ class Worker:
         """Return its process id."""
         return self.process.pid
 
-    def hold(self) -> None:
-        """Let it stand still, while a backlog is made."""
+    def pause(self) -> None:
+        """Stop the process while a backlog is published."""
         os.kill(self.pid, signal.SIGSTOP)
 
-    def let_go(self) -> None:
-        """Let it go on."""
+    def resume(self) -> None:
+        """Let the process continue."""
         os.kill(self.pid, signal.SIGCONT)
 
     async def step_seconds(self) -> dict[str, float]:
-        """Return how long its steps have taken so far, summed over its partitions."""
+        """Return the seconds that each step has taken so far, summed over all partitions."""
         if self.metrics is None:
             return {}
         async with aiohttp.ClientSession() as session, session.get(self.metrics) as response:
@@ -55,7 +55,7 @@ class Worker:
 
 @asynccontextmanager
 async def working(bench: Bench, peer: str, warm: str) -> AsyncIterator[Worker]:
-    """Run a worker, warmed up by a removal in each of some rooms of its own, named after `warm`."""
+    """Run a worker, warmed up by one removal in each of 32 rooms with the prefix `warm`."""
     site = bench.site(peer)
     address = f"{HOST}:{free_port()}"
     environment = {**site.environment, "HEALTH_ADDR": f"{HOST}:0", "METRICS_ADDR": address}
@@ -64,7 +64,7 @@ async def working(bench: Bench, peer: str, warm: str) -> AsyncIterator[Worker]:
     program = [str(bench.go), "serve"] if peer == GO else [str(Path(sys.executable).parent / "room-worker"), "run"]
     rooms = await site.rooms_of_ten(warm, 32)
     async with child(peer, program, environment) as process:
-        await bench.recorder.forget()
+        await bench.recorder.reset()
         bench.recorder.begin_until(len(rooms) * (TEN - 1), len(rooms))
         for room_id in rooms:
             await site.publish("member.remove", removal(room_id))

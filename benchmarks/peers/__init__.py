@@ -1,1 +1,1 @@
-"""Peers: processes of their own that each do one part of the work in their own way, and say how long it took."""
+"""Peers: separate processes that each do one step of the work in their own way, and report how long it took."""

@@ -1,4 +1,4 @@
-"""The limit: frames made beforehand, written as fast as the broker takes them; memcpy; the server's own work."""
+"""The limit: ready-made frames, written as fast as the broker takes them; memcpy; the database's own work."""
 
 import asyncio
 import socket
@@ -19,14 +19,14 @@ _WRITE: Final = 256 * 1024
 _CONNECTIONS: Final = 4
 
 
-def framed(recipients: Sequence[str], asked: dict[str, Any]) -> bytes:
-    """Return the bytes that publish a key to the recipients."""
-    event = RoomKeyEvent(asked["rooms"][0], RoomKey(asked["version"], bytes(32)))
+def framed(recipients: Sequence[str], request: dict[str, Any]) -> bytes:
+    """Return the protocol bytes that publish a key to the recipients."""
+    event = RoomKeyEvent(request["rooms"][0], RoomKey(request["version"], bytes(32)))
     return frame(recipients, marshal(event, 0))
 
 
 def write(connection: socket.socket, frames: bytes) -> None:
-    """Write frames as fast as the broker takes them, and let it confirm that it did."""
+    """Write frames as fast as the broker takes them, and wait for its confirmation."""
     view = memoryview(frames)
     for start in range(0, len(view), _WRITE):
         connection.sendall(view[start : start + _WRITE])
@@ -35,45 +35,45 @@ def write(connection: socket.socket, frames: bytes) -> None:
 
 @asynccontextmanager
 async def peer() -> AsyncIterator[dict[str, Any]]:
-    """Connect, and offer what can be measured."""
+    """Connect, and return the steps that can be measured."""
     settings = read_settings()
     connections = [wire.connect(settings.nats_url[0]) for _ in range(_CONNECTIONS)]
     database = connect(settings.mongo_uri.get_secret_value(), settings.mongo_db)
 
-    async def send(asked: dict[str, Any]) -> Callable[[], Awaitable[int]]:
-        frames = framed(accounts(asked["members"]), asked)
+    async def send(request: dict[str, Any]) -> Callable[[], Awaitable[int]]:
+        frames = framed(accounts(request["members"]), request)
 
         async def written() -> int:
             write(connections[0], frames)
-            return int(asked["members"])
+            return int(request["members"])
 
         return written
 
-    async def send_over_all(asked: dict[str, Any]) -> Callable[[], Awaitable[int]]:
-        everybody = accounts(asked["members"])
-        shares = [framed(everybody[at::_CONNECTIONS], asked) for at in range(_CONNECTIONS)]
+    async def send_over_all(request: dict[str, Any]) -> Callable[[], Awaitable[int]]:
+        everybody = accounts(request["members"])
+        shares = [framed(everybody[at::_CONNECTIONS], request) for at in range(_CONNECTIONS)]
 
         async def written() -> int:
             await asyncio.gather(
                 *(asyncio.to_thread(write, *one) for one in zip(connections, shares, strict=True))
             )
-            return int(asked["members"])
+            return int(request["members"])
 
         return written
 
-    async def memcpy(asked: dict[str, Any]) -> Callable[[], Awaitable[int]]:
-        frames = framed(accounts(asked["members"]), asked)
+    async def memcpy(request: dict[str, Any]) -> Callable[[], Awaitable[int]]:
+        frames = framed(accounts(request["members"]), request)
         copy = bytearray(len(frames))
 
         async def copied() -> int:
             copy[:] = frames
-            return int(asked["members"])
+            return int(request["members"])
 
         return copied
 
-    async def read(asked: dict[str, Any]) -> Callable[[], Awaitable[int]]:
-        # What the server does for our pages, without sending them anywhere.
-        pages = page_pipeline(asked["rooms"], START, asked["members"])
+    async def read(request: dict[str, Any]) -> Callable[[], Awaitable[int]]:
+        # The work of the database for our pages, without sending them.
+        pages = page_pipeline(request["rooms"], START, request["members"])
         walk = [*pages, {"$project": {"n": {"$size": "$accounts"}}}]
 
         async def counted() -> int:

@@ -1,4 +1,4 @@
-"""This project's own steps, through the functions that the worker calls."""
+"""The steps of this worker, through the functions that the worker itself calls."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -32,17 +32,17 @@ _Step = Callable[[], Awaitable[int]]
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """The steps that can be measured; `prepare` does what is ready beforehand in real life."""
+    """The steps that can be measured. Each method does the preparation and returns the step."""
 
     database: Database
     broker: Broker
     publisher: Publisher
     lease: Lease
 
-    async def send(self, asked: dict[str, Any]) -> _Step:
-        """Frame and send one key to accounts that are in memory."""
-        room_id, recipients = asked["rooms"][0], accounts(asked["members"])
-        event = RoomKeyEvent(room_id, RoomKey.generate(asked["version"]))
+    async def send(self, request: dict[str, Any]) -> _Step:
+        """Frame and send one key to accounts in memory."""
+        room_id, recipients = request["rooms"][0], accounts(request["members"])
+        event = RoomKeyEvent(room_id, RoomKey.generate(request["version"]))
 
         async def sent() -> int:
             async with self.broker.barrier():
@@ -51,27 +51,27 @@ class Ours:
 
         return sent
 
-    async def fan_out(self, asked: dict[str, Any]) -> _Step:
-        """Send staged keys to everybody in the database, as the loop does or as a drainer does."""
-        rooms, size = asked["rooms"], asked["members"]
+    async def fan_out(self, request: dict[str, Any]) -> _Step:
+        """Send staged keys to all members in the database, as the loop does or as a pass through a large room."""
+        rooms, size = request["rooms"], request["members"]
         return await (
-            self._drain(rooms, size, asked)
+            self._roll_out(rooms, size, request)
             if size > _LIMITS.large_room_members
-            else self._deliver(rooms, size, asked)
+            else self._deliver(rooms, size, request)
         )
 
-    async def read(self, asked: dict[str, Any]) -> _Step:
+    async def read(self, request: dict[str, Any]) -> _Step:
         """Read the accounts of a room."""
 
         async def found() -> int:
             first, most = _LIMITS.first_page_accounts, _LIMITS.page_accounts
-            members = pages(self.database, self.lease, asked["rooms"], first=first, most=most)
-            return sum([len(page[asked["rooms"][0]]) async for page in members])
+            members = pages(self.database, self.lease, request["rooms"], first=first, most=most)
+            return sum([len(page[request["rooms"][0]]) async for page in members])
 
         return found
 
-    async def _deliver(self, rooms: Sequence[str], size: int, asked: dict[str, Any]) -> _Step:
-        keys = {room_id: RoomKey.generate(asked["version"]) for room_id in rooms}
+    async def _deliver(self, rooms: Sequence[str], size: int, request: dict[str, Any]) -> _Step:
+        keys = {room_id: RoomKey.generate(request["version"]) for room_id in rooms}
 
         async def delivered() -> int:
             async with self.broker.barrier():
@@ -80,8 +80,8 @@ class Ours:
 
         return delivered
 
-    async def _drain(self, rooms: Sequence[str], size: int, asked: dict[str, Any]) -> _Step:
-        key = RoomKey.generate(asked["version"])
+    async def _roll_out(self, rooms: Sequence[str], size: int, request: dict[str, Any]) -> _Step:
+        key = RoomKey.generate(request["version"])
         staged = {"$set": {"keyRotation": {"high": key.version, "staged": key_document(key)}}}
         await self.database["rooms"].update_many({"_id": {"$in": rooms}}, staged)
         found = await load_rooms(self.database, rooms, self.lease.session)
@@ -94,25 +94,25 @@ class Ours:
             now_ms,
         )
 
-        async def drained() -> int:
-            over = asyncio.Event()
-            large_rooms = LargeRooms(passes, self.lease, over.set)
+        async def rolled_out() -> int:
+            ended = asyncio.Event()
+            large_rooms = LargeRooms(passes, self.lease, ended.set)
             for room in found.values():
                 large_rooms.begin(room.id, room.keys)
             finished = 0
             while finished < len(found):
-                await over.wait()
-                over.clear()
-                await asyncio.sleep(0)  # a pass wakes us as its last act, and is over after that
+                await ended.wait()
+                ended.clear()
+                await asyncio.sleep(0)  # a pass sets the event just before its task ends
                 finished += len(large_rooms.pop_finished())
             return size * len(found)
 
-        return drained
+        return rolled_out
 
 
 @asynccontextmanager
 async def peer() -> AsyncIterator[dict[str, Any]]:
-    """Connect, take a partition, and offer what can be measured."""
+    """Connect, take a partition, and return the steps that can be measured."""
     settings = read_settings()
     database = connect(settings.mongo_uri.get_secret_value(), settings.mongo_db)
     broker = await brokers.connect(settings, "measure")

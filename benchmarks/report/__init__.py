@@ -1,1 +1,1 @@
-"""What is made of the measurements: tables, targets and plots."""
+"""The output: tables, targets and plots."""

@@ -1,4 +1,4 @@
-"""The machine and the programs that were measured on it."""
+"""The machine, and the versions of the measured programs."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ _GIBIBYTE: Final = 2**30
 
 
 def description() -> dict[str, str]:
-    """Return what the numbers belong to, by what it is."""
+    """Return the facts about the machine and its programs, by name."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GIBIBYTE
     load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
     return {
@@ -33,12 +33,12 @@ def _processor() -> str:
 
 def _go() -> str:
     try:
-        said = subprocess.run(["go", "version"], capture_output=True, text=True, check=True)  # noqa: S607 - theirs
+        version_line = subprocess.run(["go", "version"], capture_output=True, text=True, check=True)  # noqa: S607 - the Go on the PATH
     except (FileNotFoundError, subprocess.CalledProcessError):
-        return "none on this machine: its rows are left out"
+        return "not on this machine; the Go rows are left out"
     modules = (Path(__file__).parents[1] / "go" / "go.mod").read_text().splitlines()
     direct = [line.split() for line in modules if line.startswith("\t") and "indirect" not in line]
     drivers = ", ".join(
         f"{name.rpartition('/')[2] if 'nats' in name else 'mongo-driver'} {at}" for name, at in direct
     )
-    return f"{said.stdout.split()[2].removeprefix('go')}; {drivers}"
+    return f"{version_line.stdout.split()[2].removeprefix('go')}; {drivers}"

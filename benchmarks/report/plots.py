@@ -1,4 +1,4 @@
-"""The plots beside `benchmarks/results.md`, as SVG."""
+"""The plots of `benchmarks/plots`, as SVG."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -10,13 +10,13 @@ mpl.rcParams.update(
     {"svg.hashsalt": "room-worker", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 )
 
-from matplotlib import pyplot as plt  # noqa: E402 - after the choice of how to draw
+from matplotlib import pyplot as plt  # noqa: E402 - after the choice of the backend
 
 from benchmarks.report.samples import Samples, percentile  # noqa: E402
 
 _OURS: Final = "#1b6ca8"
-_MOST: Final = 0.98
-"""Which share of the removals is drawn: the longest few would squeeze all others."""
+_DRAWN: Final = 0.98
+"""The share of the removals that a latency plot shows; the longest few would squeeze all others."""
 
 _OTHERS: Final = "#b0b7bf"
 
@@ -28,16 +28,16 @@ def draw(samples: Samples, folder: Path) -> None:
         samples,
         folder / "sending.svg",
         {
-            "taken": "recipients a second, nobody subscribed",
-            "received": "recipients a second, everybody subscribed",
+            "taken": "recipients per second, nobody subscribed",
+            "received": "recipients per second, everybody subscribed",
         },
     )
     _bars(
         samples,
         folder / "working.svg",
         {
-            "read": "accounts a second from the database",
-            "backlog": "removals a second, rooms of ten",
+            "read": "accounts per second from the database",
+            "backlog": "removals per second, rooms of ten",
         },
     )
     _latencies(samples, folder / "latency.svg")
@@ -45,22 +45,22 @@ def draw(samples: Samples, folder: Path) -> None:
 
 
 def _bars(samples: Samples, path: Path, measures: dict[str, str]) -> None:
-    """Draw every peer's median, with how far the rounds lay apart."""
+    """Draw the median of every peer, with the spread of the rounds."""
     figure, panels = plt.subplots(1, len(measures), figsize=(9, 2.6))
     for panel, (measure, title) in zip(panels, measures.items(), strict=True):
         peers = [peer for peer in reversed(samples.peers(measure)) if peer != "memcpy"]
         found = [(peer, spread) for peer in peers if (spread := samples.spread(measure, peer)) is not None]
         medians = [spread.median for _, spread in found]
-        apart = [[s.median - s.low for _, s in found], [s.high - s.median for _, s in found]]
+        spread_bars = [[s.median - s.low for _, s in found], [s.high - s.median for _, s in found]]
         colours = [_OURS if peer == "ours" else _OTHERS for peer, _ in found]
-        panel.barh([peer for peer, _ in found], medians, xerr=apart, color=colours, ecolor="#555555")
+        panel.barh([peer for peer, _ in found], medians, xerr=spread_bars, color=colours, ecolor="#555555")
         panel.set_title(title, loc="left", fontsize=9)
         panel.xaxis.set_major_formatter(mpl.ticker.EngFormatter(sep=""))
     _save(figure, path)
 
 
 def _latencies(samples: Samples, path: Path) -> None:
-    """Draw which share of the removals took how long."""
+    """Draw the cumulative distribution of the latency of removals."""
     figure, panels = plt.subplots(1, 2, figsize=(9, 2.6))
     for panel, (measure, title) in zip(
         panels,
@@ -70,18 +70,18 @@ def _latencies(samples: Samples, path: Path) -> None:
         for peer in samples.peers(measure):
             panel.ecdf(samples.of(measure, peer), label=peer, color=_OURS if peer == "ours" else "#666666")
         panel.set_title(title, loc="left", fontsize=9)
-        longest = max(percentile(samples.of(measure, peer), _MOST) for peer in samples.peers(measure))
+        longest = max(percentile(samples.of(measure, peer), _DRAWN) for peer in samples.peers(measure))
         panel.set_xlim(0, longest * 1.1)
         panel.legend(frameon=False)
     _save(figure, path)
 
 
 def _growth(samples: Samples, path: Path) -> None:
-    """Draw what one costs as there are more of them."""
+    """Draw the cost of one recipient or event as the numbers grow."""
     figure, panels = plt.subplots(1, 2, figsize=(9, 2.6))
     for panel, measure, title in (
-        (panels[0], "by size", "µs a recipient, by members of a room"),
-        (panels[1], "by backlog", "µs an event, by events in the backlog"),
+        (panels[0], "by size", "µs per recipient, by members of a room"),
+        (panels[1], "by backlog", "µs per event, by events in the backlog"),
     ):
         sizes = samples.sizes(measure)
         costs = [1e6 / found.median for size in sizes if (found := samples.spread(measure, "ours", size))]

@@ -1,8 +1,8 @@
-"""Progress, for whoever watches."""
+"""Progress on the terminal."""
 
 import time
 
 
 def say(text: str) -> None:
-    """Say what is being done, and when."""
+    """Print the time and what is being measured."""
     print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)

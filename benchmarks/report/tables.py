@@ -1,6 +1,8 @@
-"""The tables of `benchmarks/results.md`."""
+"""The tables of `benchmarks/results.md` and of `docs/performance.md`."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from textwrap import fill
 from typing import Final
 
 from benchmarks.harness.recording import Recording
@@ -9,53 +11,55 @@ from benchmarks.report.samples import Samples, percentile
 from benchmarks.report.targets import NO_VALUE, Target, targets
 
 _PEERS: Final = {
-    "taken": ("Publish to barrier, nobody subscribed", "recipients a second", True),
-    "uncached": ("Publish to barrier, nobody subscribed, no_sublist_cache", "recipients a second", True),
-    "received": ("Publish to barrier, the recorder receives everything", "recipients a second", True),
-    "fan-out": ("Database to barrier, the recorder receives everything", "recipients a second", True),
-    "taken CPU": ("Client CPU, publish to barrier", "µs a recipient", False),
-    "fan-out CPU": ("Client CPU, database to barrier", "µs a recipient", False),
-    "read": ("Accounts from the database", "accounts a second", True),
-    "read CPU": ("Client CPU, accounts from the database", "µs an account", False),
-    "backlog": ("A backlog of removals in rooms of ten", "removals a second", True),
-    "backlog CPU": ("Worker CPU, backlog", "µs a removal", False),
-    "idle CPU": ("Worker CPU, one removal alone in a room of ten", "µs a removal", False),
+    "taken": ("Publish to barrier, nobody subscribed", "recipients per second", True),
+    "uncached": ("Publish to barrier, nobody subscribed, no_sublist_cache", "recipients per second", True),
+    "received": ("Publish to barrier, the recorder receives everything", "recipients per second", True),
+    "fan-out": ("Database to barrier, the recorder receives everything", "recipients per second", True),
+    "taken CPU": ("Client CPU, publish to barrier", "µs per recipient", False),
+    "fan-out CPU": ("Client CPU, database to barrier", "µs per recipient", False),
+    "read": ("Accounts from the database", "accounts per second", True),
+    "read CPU": ("Client CPU, accounts from the database", "µs per account", False),
+    "backlog": ("A backlog of removals in rooms of ten", "removals per second", True),
+    "backlog CPU": ("Worker CPU, backlog", "µs per removal", False),
+    "idle CPU": ("Worker CPU, a single removal in a room of ten", "µs per removal", False),
     "memory": ("Peak memory above idle, the largest room", "MiB", False),
 }
 _LATENCIES: Final = {"room": f"a room of {SIZES.room:,}", "room of ten": "a room of ten"}
+BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 _WORST: Final = 0.99
 _LARGE: Final = 100
+_COLUMNS: Final = 120
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table; all columns but the first are numbers."""
+    """Return a Markdown table; all columns but the first are numbers."""
     lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 def number(value: float | None) -> str:
-    """Return a number with three significant digits, or all before the point."""
+    """Return a number with three significant digits, or with all digits before the decimal point."""
     if value is None:
         return NO_VALUE
     return f"{value:,.0f}" if abs(value) >= _LARGE else f"{value:.3g}"
 
 
 def ratios(samples: Samples) -> str:
-    """Return the table of all targets."""
-    heads = ("measure", "ours", "against", "theirs", "ratio", "at least", "shown", "aim", "reached")
+    """Return the table of all ratios, with their targets and stretch goals."""
+    heads = ("measure", "ours", "against", "theirs", "ratio", "target", "met", "stretch goal", "met")
     return table(heads, map(_target, targets(samples)))
 
 
 def _target(line: Target) -> list[str]:
     sign = "≥" if line.more else "≤"
     bounds = []
-    for bound in (line.at_least, line.aim):
-        bounds += [NO_VALUE if bound is None else f"{sign} {bound:g}", line.reaches(bound)]
+    for bound in (line.target, line.stretch_goal):
+        bounds += [NO_VALUE if bound is None else f"{sign} {bound:g}", line.meets(bound)]
     return [line.what, number(line.ours), line.against, number(line.theirs), number(line.ratio), *bounds]
 
 
 def by_peer(samples: Samples, measure: str) -> str:
-    """Return a measure's table: every peer's median, spread, and our value over theirs."""
+    """Return the table of a measure: the median and spread of every peer, and our value divided by theirs."""
     title, unit, _ = _PEERS[measure]
     ours = samples.spread(measure, "ours")
     rows = []
@@ -80,7 +84,7 @@ def latencies(samples: Samples) -> str:
 
 
 def idle(samples: Samples) -> str:
-    """Return the table of our steps for one removal alone; the key is out within the third one."""
+    """Return the table of our steps for a single removal. The key is sent in the third step."""
     prefix = "idle step "
     measures = [of for of in dict.fromkeys(of for of, _, _ in samples.values) if of.startswith(prefix)]
     peers = samples.peers(measures[0]) if measures else []
@@ -94,7 +98,7 @@ def idle(samples: Samples) -> str:
 def growth(samples: Samples) -> str:
     """Return the tables of cost by size."""
     parts = []
-    for measure, head in (("by size", "members a room"), ("by backlog", "events")):
+    for measure, head in (("by size", "members per room"), ("by backlog", "events")):
         rows = []
         for size in samples.sizes(measure):
             rate, cpu = samples.spread(measure, "ours", size), samples.spread(f"{measure} CPU", "ours", size)
@@ -103,12 +107,12 @@ def growth(samples: Samples) -> str:
                 rows.append(
                     [f"{size:,}", number(1e6 / rate.median), number(rate.median), spread, number(cpu.median)]
                 )
-        parts.append(table((head, "µs each", "a second", "spread", "CPU, µs each"), rows))
+        parts.append(table((head, "µs each", "per second", "spread", "CPU, µs each"), rows))
     return "### Cost as rooms and backlogs grow\n\n" + "\n\n".join(parts)
 
 
 def busy(samples: Samples) -> str:
-    """Return who was busy while the backlog was worked off, and which steps took how long."""
+    """Return how busy each program was while a backlog was processed, and how long our steps took."""
     rows = []
     for measure in dict.fromkeys(measure for measure, _, _ in samples.values):
         if measure.startswith("backlog CPU of "):
@@ -119,30 +123,32 @@ def busy(samples: Samples) -> str:
         [step, number(found.median)] for step in samples.peers("step") if (found := samples.spread("step", step))
     ]
     return (
-        "### While the backlog is worked off\n\nCores in use, by program:\n\n"
+        "### While the backlog is processed\n\nCores in use, by program:\n\n"
         + table(("", "ours", "Go"), rows)
-        + "\n\nPartitions in each of our steps at a time (of 8):\n\n"
+        + "\n\nMean number of partitions in each of our steps (of 8):\n\n"
         + table(("step", "partitions"), steps)
     )
 
 
 def reach(recorder: Recording) -> str:
-    """Say that everybody was reached, and that the recorder was no bottleneck."""
-    return (
-        f"Reach: {recorder.reached:,} of {recorder.expected:,} keys arrived, in every run that counts, and nobody "
-        "who had been removed was sent one. The recorder was busy for "
-        f"{max(recorder.loads):.0%} of a core at most, with the limit's messages too."
+    """Return the sentences on reach and on the load of the recorder."""
+    return fill(
+        f"Reach: {recorder.reached:,} of {recorder.expected:,} keys arrived, and no removed account was sent one. "
+        f"The recorder used at most {max(recorder.loads):.0%} of a core, also with the messages of the limit.",
+        _COLUMNS,
     )
 
 
 def document(samples: Samples, recorder: Recording, machine: dict[str, str], took: float) -> str:
-    """Return the whole of `results.md`."""
+    """Return the whole page `benchmarks/results.md`."""
     about = table(("", ""), [[name, value] for name, value in machine.items()])
     parts = [
         "# Results",
-        (
-            f"Made by `make bench` in {took:.0f} s: peers in turn, {SIZES.rounds} rounds, medians. "
-            "Servers, recorder and clients share the machine. Ratios are the result: numbers are the machine's."
+        fill(
+            f"`make bench` wrote this page in {took:.0f} s. It measured the peers in turn. Values are medians of "
+            f"{SIZES.rounds} rounds. Servers, recorder and clients share the machine. Compare the ratios; "
+            "absolute numbers belong to the machine. [README.md](README.md) says how to read the tables.",
+            _COLUMNS,
         ),
         about,
         reach(recorder),
@@ -156,3 +162,12 @@ def document(samples: Samples, recorder: Recording, machine: dict[str, str], too
         busy(samples),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def replace_table(page: Path, text: str) -> None:
+    """Write a text between the marks of a page."""
+    before, _, rest = page.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"{page} has no marks for a table")
+    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")

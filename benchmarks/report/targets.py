@@ -1,4 +1,4 @@
-"""The targets: this worker against its peers, as ratios, with what must be shown and what is aimed at."""
+"""The targets: ratios of this worker to its peers, each with a target or a stretch goal or both."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -12,42 +12,42 @@ _MICRO: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One line: our value over theirs; `more` tells whether more is better."""
+    """One row: our value divided by theirs. With `more`, a higher ratio is better."""
 
     what: str
     ours: float | None
     against: str
     theirs: float | None
-    at_least: float | None
-    aim: float | None = None
+    target: float | None
+    stretch_goal: float | None = None
     more: bool = True
 
     @property
     def ratio(self) -> float | None:
-        """Return our value over theirs."""
+        """Return our value divided by theirs, or None if one is missing."""
         return self.ours / self.theirs if self.ours is not None and self.theirs else None
 
-    def reaches(self, bound: float | None) -> str:
-        """Tell whether the ratio is as good as a bound."""
+    def meets(self, bound: float | None) -> str:
+        """Return "yes" or "no": whether the ratio meets a bound."""
         if bound is None or self.ratio is None:
             return NO_VALUE
         return "yes" if (self.ratio >= bound if self.more else self.ratio <= bound) else "no"
 
 
 def targets(samples: Samples) -> list[Target]:
-    """Return every target with what was measured."""
+    """Return every row with the measured values."""
     return [*_sending(samples), *_reading(samples), *_removing(samples), *_growing(samples)]
 
 
 def _sending(samples: Samples) -> list[Target]:
-    room = f"a room of {SIZES.big_room:,}"
+    room = f"a room of {SIZES.large_room:,}"
     lines = []
     for measure, who in (
         ("taken", "nobody subscribed"),
         ("received", "everybody subscribed"),
         ("uncached", "nobody subscribed, no_sublist_cache"),
     ):
-        what = f"recipients a second, {room}, publish to barrier, {who}"
+        what = f"recipients per second, {room}, publish to barrier, {who}"
         ours = _median(samples, measure, "ours")
         lines.append(Target(what, ours, "Go", _median(samples, measure, "Go"), 3))
         lines.append(Target(what, ours, "limit", _median(samples, measure, "limit"), None, 0.9))
@@ -55,7 +55,7 @@ def _sending(samples: Samples) -> list[Target]:
     tasks = _median(samples, cpu, "nats-py, tasks")
     lines.append(
         Target(
-            "client CPU a recipient",
+            "client CPU per recipient, µs",
             _median(samples, cpu, "ours"),
             "nats-py, tasks",
             tasks,
@@ -69,7 +69,7 @@ def _sending(samples: Samples) -> list[Target]:
 
 def _reading(samples: Samples) -> list[Target]:
     what, ours = (
-        f"accounts a second from the database, {SIZES.big_room:,} members",
+        f"accounts per second from the database, {SIZES.large_room:,} members",
         _median(samples, "read", "ours"),
     )
     bounds = {"Go, projected": 1.5, "Go, documents": 4.0, "Motor, documents": 4.0}
@@ -78,7 +78,7 @@ def _reading(samples: Samples) -> list[Target]:
 
 
 def _removing(samples: Samples) -> list[Target]:
-    what = f"removals a second, rooms of ten, backlog of {SIZES.rooms_of_ten:,}"
+    what = f"removals per second, rooms of ten, backlog of {SIZES.rooms_of_ten:,}"
     lines = [Target(what, _median(samples, "backlog", "ours"), "Go", _median(samples, "backlog", "Go"), 4, 8)]
     for measure, name, share, least, aim in (
         ("room", f"a room of {SIZES.room:,}", 0.5, 0.8, 0.4),
@@ -95,14 +95,14 @@ def _growing(samples: Samples) -> list[Target]:
     memory = f"MiB above idle for a room of {SIZES.peak_room:,}"
     lines = [Target(memory, _median(samples, "memory", "ours"), "1 MiB", 1.0, 64, 16, more=False)]
     for measure, what in (
-        ("by size", "µs a recipient, the dearest size over the cheapest"),
-        ("by backlog", "µs an event, the dearest backlog over the cheapest"),
+        ("by size", "µs per recipient, most expensive size over cheapest"),
+        ("by backlog", "µs per event, most expensive backlog over cheapest"),
     ):
         found = [_median(samples, measure, "ours", size) for size in samples.sizes(measure)]
         rates = [rate for rate in found if rate]
         if rates:
-            dearest, cheapest = _MICRO / min(rates), _MICRO / max(rates)
-            lines.append(Target(what, dearest, "cheapest", cheapest, 1.15, more=False))
+            highest, lowest = _MICRO / min(rates), _MICRO / max(rates)
+            lines.append(Target(what, highest, "cheapest", lowest, 1.15, more=False))
     return lines
 
 

@@ -1,1 +1,1 @@
-"""What is measured: one file per scenario."""
+"""The scenarios: one file per group of measurements."""

@@ -1,4 +1,4 @@
-"""Removals, end to end: events in the stream, a worker's process, and the recorder at the other end."""
+"""Removals, end to end: from an event in the stream, through a worker process, to the recorder."""
 
 import asyncio
 import time
@@ -18,25 +18,27 @@ NAMES = {OURS: "ours", PYMONGO: "ours, MONGO_DRIVER=pymongo", GO: "Go"}
 ROOM = "room"
 ROOMS_OF_TEN = "ten"
 PAUSE = 0.02
-ALONE = "for comparison, the driver alone: that read and that transaction"
+"""Seconds between two removals on an idle system."""
+
+DRIVER_ALONE = "for comparison, the driver alone: the same read and transaction"
 NANOSECONDS = 1_000_000_000
 
 
 async def prepare(site: Site) -> None:
-    """Make the rooms that are measured."""
+    """Create the rooms of this scenario."""
     await site.rooms_of_ten(ROOMS_OF_TEN, SIZES.rooms_of_ten)
     await seed.rooms(site.db, site.name, ROOM, 1, SIZES.room)
 
 
 async def removals(bench: Bench, samples: Samples) -> None:
-    """Measure the workers in turn, some rounds."""
+    """Measure all workers in turn, in several rounds."""
     for number in range(SIZES.rounds):
         for peer in bench.workers:
             if peer == PYMONGO and number > 0:
-                continue  # the other driver is nobody's peer: one round shows that it does no worse
+                continue  # one round is enough to show that the other driver does no worse
             say(f"removals, round {number + 1}: {NAMES[peer]}")
             async with working(bench, peer, f"warm-{peer}-{number}-") as worker:
-                say("one after the other")
+                say("single removals")
                 await _in_rooms_of_ten(bench, samples, peer, worker)
                 await _in_a_room(bench, samples, peer)
                 say("backlog")
@@ -45,7 +47,7 @@ async def removals(bench: Bench, samples: Samples) -> None:
 
 
 async def _in_rooms_of_ten(bench: Bench, samples: Samples, peer: str, worker: Worker) -> None:
-    """Remove somebody from one room of ten after the other, and put them back."""
+    """Remove one member from each of some rooms of ten, one after the other, and put them back."""
     count, site = SIZES.removals_in_rooms_of_ten, bench.site(peer)
     steps, worked = await worker.step_seconds(), cpu_seconds(worker.pid)
     taken = [await _removed(bench, site, f"{ROOMS_OF_TEN}{number}", 1, TEN - 1) for number in range(count)]
@@ -55,12 +57,12 @@ async def _in_rooms_of_ten(bench: Bench, samples: Samples, peer: str, worker: Wo
         samples.add(f"idle step {step}", NAMES[peer], (total - steps.get(step, 0.0)) / count * 1_000)
     await site.put_back(ROOMS_OF_TEN, count, 1, 1)
     if peer == OURS:
-        samples.add(f"idle step {ALONE}", NAMES[peer], await _driver_alone(site, count))
+        samples.add(f"idle step {DRIVER_ALONE}", NAMES[peer], await _driver_alone(site, count))
         await site.put_back(ROOMS_OF_TEN, count, 1, 1)
 
 
 async def _driver_alone(site: Site, count: int) -> float:
-    """Return the mean milliseconds of what comes before a key is sent, with nothing decided and nothing sent."""
+    """Return the mean milliseconds of the read and the transaction that precede a key, with the driver alone."""
     taken = 0.0
     async with site.db.client.start_session() as session:
         for number in range(count):
@@ -81,7 +83,7 @@ async def _driver_alone(site: Site, count: int) -> float:
 
 
 async def _in_a_room(bench: Bench, samples: Samples, peer: str) -> None:
-    """Remove one after the other from a larger room, and put them back."""
+    """Remove some members from a larger room, one after the other, and put them back."""
     count, site = SIZES.removals_in_room, bench.site(peer)
     room_id = f"{ROOM}0"
     taken = [await _removed(bench, site, room_id, number, SIZES.room - number) for number in range(1, count + 1)]
@@ -90,9 +92,9 @@ async def _in_a_room(bench: Bench, samples: Samples, peer: str) -> None:
 
 
 async def _removed(bench: Bench, site: Site, room_id: str, number: int, survivors: int) -> float:
-    """Remove a member; returns the milliseconds until the last survivor holds the key."""
+    """Remove a member; return the milliseconds until the last survivor holds the key."""
     recorder = bench.recorder
-    await recorder.forget()
+    await recorder.reset()
     recorder.begin_until(survivors, 1)
     since = time.monotonic_ns()
     await site.publish("member.remove", removal(room_id, number))
@@ -103,19 +105,19 @@ async def _removed(bench: Bench, site: Site, room_id: str, number: int, survivor
 
 
 async def _backlog(bench: Bench, samples: Samples, peer: str, worker: Worker) -> None:
-    """Let a worker stand still while one removal in every room of ten is stored, then let it go."""
+    """Pause a worker while one removal for each room of ten is stored, then measure how fast it catches up."""
     site, recorder, count = bench.site(peer), bench.recorder, SIZES.rooms_of_ten
     steps = await worker.step_seconds()
-    worker.hold()
+    worker.pause()
     try:
         events = [removal(f"{ROOMS_OF_TEN}{number}") for number in range(count)]
         await site.publish_all("member.remove", events)
-        await recorder.forget()
+        await recorder.reset()
         recorder.begin_until(count * (TEN - 1), count)
         worked, before = cpu_by_program(), cpu_seconds(worker.pid)
     finally:
         since = time.monotonic_ns()
-        worker.let_go()
+        worker.resume()
     answer = await recorder.until()
     seconds = (max(answer["result_ns"], answer["key_ns"]) - since) / NANOSECONDS
     recorder.note_load(answer, seconds)
