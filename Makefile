@@ -1,4 +1,4 @@
-# The same targets on a laptop and in CI. `make demo` and `make test` set up everything themselves.
+# The same targets on a laptop and in CI. Every target sets up what it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,28 +12,28 @@ $(READY): requirements/dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-demo: $(READY)       ## the whole story on this machine
+demo: $(READY)       ## plays a short story on this machine, with NATS, MongoDB and the worker
 	$(BIN)/room-worker demo
 
-dev: $(READY)        ## the same servers and a worker, left running
+dev: $(READY)        ## starts the same servers and a worker, and leaves them running
 	$(BIN)/room-worker dev
 
-test: $(READY)       ## everything that needs no container engine
+test: $(READY)       ## every test except the container and the soak tests
 	$(BIN)/python -m pytest -n 4 --dist worksteal
 
-test-unit: $(READY)  ## what needs no server
+test-unit: $(READY)  ## the tests that need no server
 	$(BIN)/python -m pytest tests/unit
 
-test-faults: $(READY)  ## the faults, and the judge of them, that belong to every change
+test-faults: $(READY)  ## fault tests, verification and load tests
 	$(BIN)/python -m pytest -n 4 --dist worksteal tests/faults tests/verification tests/load
 
-soak: $(READY)       ## every kind of fault for SOAK_MINUTES (30), judged; then what is too long for every change
+soak: $(READY)       ## random faults for SOAK_MINUTES (30), judged by the oracle; then the long tests
 	$(BIN)/python -m tests.load.soak
 	$(BIN)/python -m pytest -m soak
 	STATEFUL_EXAMPLES=50 $(BIN)/python -m pytest tests/faults/crash/test_stateful.py
 	LOAD=full $(BIN)/python -m pytest tests/load
 
-test-containers: $(READY)  ## builds the image and runs it, through a Docker API
+test-containers: $(READY)  ## builds the image; runs it and the compose file, through a Docker API
 	$(BIN)/python -m pytest -m container
 
 lint: $(READY)
@@ -41,7 +41,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.bench  ## everything side by side on this machine, in numbers; BENCH=quick shows that it works
+bench: $(VENV)/.bench  ## every benchmark; BENCH=quick only shows that they work
 	$(BIN)/python -m benchmarks
 
 $(VENV)/.bench: $(READY) requirements/bench.txt
@@ -51,7 +51,7 @@ $(VENV)/.bench: $(READY) requirements/bench.txt
 PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-header --no-annotate --upgrade
 
-lock: $(READY)       ## pins anew what pyproject.toml asks for
+lock: $(READY)       ## resolves the requirements of pyproject.toml again and pins them
 	$(BIN)/python -m pip install --quiet uv
 	$(PIN) pyproject.toml -o requirements/run.txt
 	$(PIN) --extra dev pyproject.toml -o requirements/dev.txt
