@@ -101,5 +101,5 @@ def non_channel_operation() -> Rejection:
     )
 
 
-INTERNAL_FAULT: Final = ErrorInfo(INTERNAL, "internal", "the event could not be processed")
+INTERNAL_ERROR: Final = ErrorInfo(INTERNAL, "internal", "the event could not be processed")
 """The event was tried alone and failed, for a cause that is not known to pass."""

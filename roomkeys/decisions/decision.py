@@ -143,4 +143,4 @@ class Decision:
 
     taken: int
     changes: tuple[RoomChange, ...]
-    owed: tuple[OutboxEntry, ...]
+    entries: tuple[OutboxEntry, ...]

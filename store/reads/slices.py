@@ -52,7 +52,7 @@ async def next_accounts(database: Database, event: Sliceable, after: str, sessio
     return sorted(found)[:most]
 
 
-async def rows_to_clear(database: Database, event: Sliceable, session: Any, most: int) -> list[str]:
+async def reasons_to_clear(database: Database, event: Sliceable, session: Any, most: int) -> list[str]:
     """Return the ids of up to `most` individual reasons that have to be deleted with the room's last org."""
     if not isinstance(event, Remove) or await _orgs_of(database, event.room_id, session) != {event.org}:
         return []

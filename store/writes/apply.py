@@ -1,8 +1,8 @@
-"""Apply: one transaction with everything a batch writes. (design.md, rules a and b)
+"""Apply: one transaction with everything that a batch writes. (docs/design.md, rules a and b)
 
-In this order: the cursor, which is the fence; `rooms`, which other services write for every message and so
-must not wait long under our lock; memberships and rows; the outbox. Each is a bulk, so the number of
-commands does not depend on the number of events.
+It writes in this order: the cursor, which is the fence; `rooms`, early because other services write to it for
+every message; memberships and their reasons; the outbox. Each is a bulk, so the number of commands does not depend
+on the number of events.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,10 +18,17 @@ from store.database import Database, Document
 from store.documents import date, key_document, membership_document, reason_fields, room_document
 from store.leases.lease import Lease, fence
 from store.transaction import Bulk, Write, commit
-from store.writes.outbox import OUTBOX, StoredEntry, delete_bulk, entry_document, kept_document, kept_id
+from store.writes.outbox import (
+    OUTBOX,
+    StoredEntry,
+    delete_bulk,
+    entry_document,
+    kept_event_document,
+    kept_event_id,
+)
 
 
-async def apply(  # noqa: PLR0913 - what a batch writes, each part by name
+async def apply(  # noqa: PLR0913 - everything that a batch writes, by name
     database: Database,
     lease: Lease,
     *,
@@ -29,28 +36,34 @@ async def apply(  # noqa: PLR0913 - what a batch writes, each part by name
     after: StreamPosition,
     changes: Sequence[RoomChange],
     staged: Mapping[str, RoomKey],
-    owed: Sequence[StoredEntry],
-    paid: Iterable[str],
+    entries: Sequence[StoredEntry],
+    finished_ids: Iterable[str],
     now_ms: int,
-    keep: StreamMessage | None = None,
+    kept_event: StreamMessage | None = None,
 ) -> None:
-    """Write a batch, or a slice of one event. `staged` has the new key of each room whose change stages one.
+    """Write a batch, or a slice of one event, and move the cursor from `before` to `after`.
 
-    `paid` are outbox ids; `keep` is the event that `after` leaves applied in part, the first time it does.
-    `WriteConflict`: nothing was written, try again. `TransientError`: perhaps it was, renew the lease and look.
-    `LeaseLost`: another replica has the partition.
+    - `staged`: by room id, the new key of each change that stages one.
+    - `entries`: what the batch owes; `finished_ids`: the outbox entries to delete.
+    - `now_ms`: when the rooms were updated (epoch milliseconds).
+    - `kept_event`: the event to keep in the outbox, with its first slice. The last slice deletes it.
+
+    Raise `WriteConflict` if nothing was written: retry. Raise `TransientError` if something may have been written:
+    take the lease again and read back. Raise `LeaseLost` if another replica has the partition, or if the cursor is
+    not at `before`.
     """
     rooms = [_room_write(change, staged.get(change.room.id), now_ms) for change in changes]
-    documents = [entry_document(entry) for entry in owed]
-    documents += [] if keep is None else [kept_document(lease, keep)]
-    gone = [*paid, *([kept_id(lease)] if before.slice is not None and after.slice is None else [])]
+    documents = [entry_document(entry) for entry in entries]
+    documents += [] if kept_event is None else [kept_event_document(lease, kept_event)]
+    completed = before.slice is not None and after.slice is None
+    deleted_ids = [*finished_ids, *([kept_event_id(lease)] if completed else [])]
     bulks = [
         fence(lease, before, after),
         Bulk("rooms", [write for write in rooms if write]),
         *_memberships(changes),
         *_reasons(changes),
-        # One after the other: what is wrong with the one must not look like a conflict of the other.
-        delete_bulk(gone),
+        # Two bulks: an error of the one must not look like a conflict of the other.
+        delete_bulk(deleted_ids),
         Bulk(OUTBOX, [InsertOne(document) for document in documents]),
     ]
     await commit(database, lease.session, bulks)
@@ -119,7 +132,7 @@ def _reasons(changes: Sequence[RoomChange]) -> list[Bulk]:
     return [Bulk("room_members", deleted), Bulk("room_members", inserted)]
 
 
-async def clear_rows(database: Database, lease: Lease, place: StreamPosition, ids: list[str]) -> None:
-    """Delete rows, as a slice that stays at its place. Errors as those of `apply`."""
-    rows = Bulk("room_members", [DeleteMany({"_id": {"$in": ids}})])
-    await commit(database, lease.session, [fence(lease, place, place), rows])
+async def clear_reasons(database: Database, lease: Lease, position: StreamPosition, ids: list[str]) -> None:
+    """Delete membership reasons by their ids, and leave the cursor at `position`. Errors are those of `apply`."""
+    reasons = Bulk("room_members", [DeleteMany({"_id": {"$in": ids}})])
+    await commit(database, lease.session, [fence(lease, position, position), reasons])

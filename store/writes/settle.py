@@ -28,26 +28,29 @@ async def settle(
     database: Database,
     lease: Lease,
     records: Mapping[str, KeyRecord],
-    following: Mapping[str, RoomKey],
+    next_keys: Mapping[str, RoomKey],
     *,
-    paid: Iterable[str],
+    finished_ids: Iterable[str],
     now_ms: int,
     grace_ms: int,
 ) -> None:
-    """Make the staged key of each room current, and stage the key that follows it; no rooms: no call.
+    """Make the staged key of each room current, and stage the room's next key; without rooms, send no command.
 
-    Replaced keys stay fetchable for `grace_ms`. `paid` are outbox ids, which go too. Errors as those of `apply`;
-    `TransientError` also where somebody else has written a room's keys since they were read: read them again.
+    `records` has the keys of each room as they were read, and `next_keys` the keys to stage, by room id. Replaced
+    keys stay fetchable for `grace_ms` (milliseconds). `finished_ids` are outbox entries, which are deleted.
+
+    Errors are those of `store.writes.apply.apply`. `TransientError` is also raised if another program has written
+    a room's keys since they were read: read them again.
     """
     if not records:
         return
     writes = [
-        UpdateOne({"_id": room_id}, promotion(record, staged, following.get(room_id), until_ms=now_ms + grace_ms))
+        UpdateOne({"_id": room_id}, promotion(record, staged, next_keys.get(room_id), until_ms=now_ms + grace_ms))
         for room_id, record in records.items()
         if (staged := record.staged) is not None
     ]
     rooms = (_unchanged(records), Bulk("rooms", writes))
-    await commit(database, lease.session, [fence(lease), *rooms, delete_bulk(paid)])
+    await commit(database, lease.session, [fence(lease), *rooms, delete_bulk(finished_ids)])
 
 
 def _unchanged(records: Mapping[str, KeyRecord]) -> Look:
@@ -73,10 +76,10 @@ def _is_unchanged(room: Document, record: KeyRecord) -> bool:
     return record.superseded or in_use == record.in_use
 
 
-def promotion(record: KeyRecord, staged: RoomKey, following: RoomKey | None, *, until_ms: int) -> Document:
+def promotion(record: KeyRecord, staged: RoomKey, next_key: RoomKey | None, *, until_ms: int) -> Document:
     """Return the update of a room that makes the staged key current and keeps the keys that it replaces.
 
-    If another program has put a higher version in use, that key stays in use until the following key settles.
+    If another program has put a higher version in use, that key stays in use until the next key settles.
     """
     until = date(until_ms)
     replaced = [key for key in record.replaced if not record.superseded or key.version < staged.version]
@@ -85,10 +88,10 @@ def promotion(record: KeyRecord, staged: RoomKey, following: RoomKey | None, *, 
         sets["encKey"] = _in_use(staged, replaced, until)
     past = [{**key_document(key), "until": until} for key in replaced]
     update: Document = {"$set": sets, "$push": {"keyRotation.past": {"$each": past, "$slice": -PAST_KEYS}}}
-    if following is None:
+    if next_key is None:
         update["$unset"] = {"keyRotation.staged": ""}
     else:
-        sets |= {"keyRotation.staged": key_document(following), "keyRotation.high": following.version}
+        sets |= {"keyRotation.staged": key_document(next_key), "keyRotation.high": next_key.version}
     return update
 
 

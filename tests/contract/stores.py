@@ -152,7 +152,7 @@ async def apply_batch(
     before: StreamPosition,
     events: Sequence[AnyEvent],
     *,
-    paid: Sequence[str] = (),
+    finished_ids: Sequence[str] = (),
     now: int = AT,
 ) -> Applied:
     """Read, decide and apply a batch as the loop does."""
@@ -164,7 +164,7 @@ async def apply_batch(
     staged = {
         change.room.id: RoomKey.generate(change.stage) for change in decision.changes if change.stage is not None
     }
-    entries = outbox.entries(lease, decision.owed, events[0].origin.sequence, before)
+    entries = outbox.stored_entries(lease, decision.entries, events[0].origin.sequence, before)
     await apply(
         store.database,
         lease,
@@ -172,18 +172,26 @@ async def apply_batch(
         after=after,
         changes=decision.changes,
         staged=staged,
-        owed=entries,
-        paid=paid,
+        entries=entries,
+        finished_ids=finished_ids,
         now_ms=now,
     )
     return Applied(decision, read, staged, entries, after)
 
 
 async def settle_batch(
-    store: Store, lease: Lease, applied: Applied, *, now: int = AT, grace_ms: int = DAY, paid: Sequence[str] = ()
+    store: Store,
+    lease: Lease,
+    applied: Applied,
+    *,
+    now: int = AT,
+    grace_ms: int = DAY,
+    finished_ids: Sequence[str] = (),
 ) -> None:
-    """Settle what a batch staged, and strike what is paid."""
-    await settle.settle(store.database, lease, applied.records, {}, paid=paid, now_ms=now, grace_ms=grace_ms)
+    """Settle the keys that a batch staged, and delete finished outbox entries."""
+    await settle.settle(
+        store.database, lease, applied.records, {}, finished_ids=finished_ids, now_ms=now, grace_ms=grace_ms
+    )
 
 
 @asynccontextmanager

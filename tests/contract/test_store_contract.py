@@ -242,7 +242,9 @@ async def test_a_key_put_in_use_by_another_program_before_the_look_is_not_lost(s
         await settle_batch(store, lease, applied)
     assert (await room(store))["encKey"] == theirs
     rooms = await load_rooms(store.database, ["r1"], lease.session)
-    await settle.settle(store.database, lease, {"r1": rooms["r1"].keys}, {}, paid=(), now_ms=AT, grace_ms=DAY)
+    await settle.settle(
+        store.database, lease, {"r1": rooms["r1"].keys}, {}, finished_ids=(), now_ms=AT, grace_ms=DAY
+    )
     found = await room(store)
     assert (found["encKey"]["ver"], found["encKey"]["prevVer"]) == (2, 1)
     assert {key["ver"]: key["priv"] for key in found["keyRotation"]["past"]}[1] == bytes(32)
@@ -316,7 +318,7 @@ async def test_a_batch_costs_the_same_number_of_commands_whatever_its_size(store
             place = applied.place
         events = [one_of(kind, sequence := sequence + 1, room_id, people) for room_id in rooms]
         store.commands.take()
-        applied = await apply_batch(store, lease, place, events, paid=["nothing"])
+        applied = await apply_batch(store, lease, place, events, finished_ids=["nothing"])
         await settle_batch(store, lease, applied)
         seen[size] = store.commands.take()
         place = applied.place
@@ -490,10 +492,10 @@ def every_kind_of_owed() -> list[OutboxEntry]:
         replace(plain, operation=Operation.ROTATE, request_id=None, requester=None),
     )
     letter = DeadLetter("chat.\ufffd.\x00", b"\x00\xff not json")
-    poison = Outcome(9, Operation.ADD, AT, error=ErrorInfo("internal", "internal", "a text"), letter=letter)
+    invalid = Outcome(9, Operation.ADD, AT, error=ErrorInfo("internal", "internal", "a text"), letter=letter)
     return [
         OutboxEntry("r1", outcomes, ("alice", "bob"), 2**40),
-        OutboxEntry(None, (poison,)),
+        OutboxEntry(None, (invalid,)),
         OutboxEntry("r2", (replace(plain, room_id="r2"),), (), 0),
         OutboxEntry("r3", ()),
     ]
@@ -507,14 +509,14 @@ async def test_what_is_owed_comes_back_as_it_went_in_and_in_order(store: Store) 
     lease, place = await store.lease()
     wanted = []
     for sequence in (9, 10, 100):
-        entries = outbox.entries(lease, every_kind_of_owed(), sequence, START)
+        entries = outbox.stored_entries(lease, every_kind_of_owed(), sequence, START)
         documents = [outbox.entry_document(entry) for entry in entries]
         await store.database[outbox.OUTBOX].insert_many(documents[::-1])
         wanted += entries
     assert await unpaid(store.database, lease) == wanted
-    rooms = sorted({entry.owed.room_id for entry in wanted if entry.owed.room_id is not None})
-    assert await outbox.rooms_owed(store.database, SITE) == rooms
-    assert await outbox.rooms_owed(store.database, SITE[:-1]) == []
+    rooms = sorted({entry.content.room_id for entry in wanted if entry.content.room_id is not None})
+    assert await outbox.unfinished_rooms(store.database, SITE) == rooms
+    assert await outbox.unfinished_rooms(store.database, SITE[:-1]) == []
     await outbox.delete_finished(store.database, lease, [entry.id for entry in wanted[:3]])
     assert await unpaid(store.database, lease) == wanted[3:]
     assert place == START
@@ -523,7 +525,7 @@ async def test_what_is_owed_comes_back_as_it_went_in_and_in_order(store: Store) 
 async def test_what_is_paid_goes_with_the_next_batch(store: Store) -> None:
     lease, place = await founded(store, "bob", "carol")
     (owed,) = await unpaid(store.database, lease)
-    applied = await apply_batch(store, lease, place, [remove(2, "r1", "bob")], paid=[owed.id])
+    applied = await apply_batch(store, lease, place, [remove(2, "r1", "bob")], finished_ids=[owed.id])
     assert await unpaid(store.database, lease) == applied.entries
 
 
@@ -551,7 +553,7 @@ async def test_an_outbox_shows_only_its_own_partitions_entries(store: Store) -> 
     strangers = []
     for site, partition in (("site-a", 1), ("site-a", 10), ("site", 0), ("site-a:0", 1)):
         theirs = replace(mine, site=site, partition=partition)
-        entries = outbox.entries(theirs, every_kind_of_owed(), 1, START)
+        entries = outbox.stored_entries(theirs, every_kind_of_owed(), 1, START)
         await store.database[outbox.OUTBOX].insert_many([outbox.entry_document(entry) for entry in entries])
         assert await unpaid(store.database, theirs) == entries
         strangers += [entry.id for entry in await unpaid(store.database, mine)]

@@ -130,7 +130,7 @@ def decided(before: Snapshot, *batch: AnyEvent, most_accounts: int = 5_000) -> D
 
 def only_outcome(decision: Decision) -> Outcome:
     """Return the outcome of the only event."""
-    ((only,),) = (entry.outcomes for entry in decision.owed)
+    ((only,),) = (entry.outcomes for entry in decision.entries)
     return only
 
 

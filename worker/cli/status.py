@@ -10,7 +10,7 @@ from roomkeys import subjects
 from store.database import Database, Document
 from store.leases.heartbeats import replicas
 from store.leases.lease import cursors, stored_partitions
-from store.writes.outbox import rooms_owed
+from store.writes.outbox import unfinished_rooms
 from worker.broker.connection import Broker
 from worker.cli.terminal.connections import database_connection, nats_connection
 from worker.cli.terminal.output import example, json_option, safe, show, show_json, show_table
@@ -53,7 +53,7 @@ async def rotating_rooms(database: Database, site: str) -> list[dict[str, Any]]:
 
     They are found by the outbox, which has an entry for each and is short, not by reading every room.
     """
-    query = {"_id": {"$in": await rooms_owed(database, site)}, "keyRotation.staged.ver": {"$exists": True}}
+    query = {"_id": {"$in": await unfinished_rooms(database, site)}, "keyRotation.staged.ver": {"$exists": True}}
     found = await database.find("rooms", query, {"keyRotation.staged.ver": 1, "encKey.ver": 1})
     return [
         {

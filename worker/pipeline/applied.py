@@ -23,9 +23,9 @@ class AppliedBatch:
     remaining_members: Mapping[str, Sequence[object]] = field(default_factory=dict)
 
     @property
-    def owed(self) -> list[OutboxEntry]:
+    def contents(self) -> list[OutboxEntry]:
         """Return the entries without their ids."""
-        return [entry.owed for entry in self.entries]
+        return [entry.content for entry in self.entries]
 
     def current_keys(self, room_ids: Mapping[str, object]) -> dict[str, RoomKey]:
         """Return the current keys of those rooms among `room_ids` that have one."""
@@ -71,8 +71,8 @@ def plan_fanout(
 
 def rooms_after(decision: Decision, snapshot: Snapshot, staged: Mapping[str, RoomKey]) -> dict[str, Room]:
     """Return a batch's rooms as the batch leaves them, with the keys that it staged."""
-    owed = [item.room_id for item in decision.owed if item.room_id is not None]
-    rooms = {room_id: snapshot.rooms[room_id] for room_id in owed if room_id in snapshot.rooms}
+    room_ids = [entry.room_id for entry in decision.entries if entry.room_id is not None]
+    rooms = {room_id: snapshot.rooms[room_id] for room_id in room_ids if room_id in snapshot.rooms}
     for change in decision.changes:
         keys = change.room.keys
         if change.room.id in staged:

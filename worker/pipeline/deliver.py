@@ -49,10 +49,12 @@ class Publisher:
     site: str
     limits: Limits
 
-    async def publish_notices(self, owed: Sequence[OutboxEntry]) -> None:
+    async def publish_notices(self, entries: Sequence[OutboxEntry]) -> None:
         """Publish the notices, then the dead letters, in stream order."""
-        await self._publish(notice for outcome in in_stream_order(owed) for notice in notices(outcome))
-        await self._publish_dead_letters(outcome for item in owed for outcome in item.outcomes if outcome.letter)
+        await self._publish(notice for outcome in in_stream_order(entries) for notice in notices(outcome))
+        await self._publish_dead_letters(
+            outcome for entry in entries for outcome in entry.outcomes if outcome.letter
+        )
 
     async def send_key_to_joiners(
         self, keys: Mapping[str, RoomKey], joiners: Mapping[str, Sequence[str]], now_ms: int
@@ -81,9 +83,9 @@ class Publisher:
             async for page in found:
                 await self.fanout.send(payloads, page)
 
-    async def publish_results(self, owed: Iterable[OutboxEntry]) -> None:
+    async def publish_results(self, entries: Iterable[OutboxEntry]) -> None:
         """Publish the results, in stream order."""
-        results = map(result, in_stream_order(owed))
+        results = map(result, in_stream_order(entries))
         await self._publish(answer for answer in results if answer is not None)
 
     async def _publish(self, wanted: Iterable[Notice]) -> None:
@@ -142,18 +144,19 @@ class Publisher:
         return letter.body[: self.broker.room_for_body(headers)]
 
 
-def joiners_by_room(owed: Iterable[OutboxEntry]) -> dict[str, list[str]]:
+def joiners_by_room(entries: Iterable[OutboxEntry]) -> dict[str, list[str]]:
     """Return the accounts that each room's current key goes to; a room may have several entries."""
     joiners: dict[str, list[str]] = {}
-    for item in owed:
-        if item.room_id is not None and item.joiners:
-            joiners.setdefault(item.room_id, []).extend(item.joiners)
+    for entry in entries:
+        if entry.room_id is not None and entry.joiners:
+            joiners.setdefault(entry.room_id, []).extend(entry.joiners)
     return joiners
 
 
-def in_stream_order(owed: Iterable[OutboxEntry]) -> list[Outcome]:
+def in_stream_order(entries: Iterable[OutboxEntry]) -> list[Outcome]:
     """Return the outcomes of all rooms in the order of their events."""
-    return sorted((outcome for item in owed for outcome in item.outcomes), key=lambda outcome: outcome.sequence)
+    outcomes = (outcome for entry in entries for outcome in entry.outcomes)
+    return sorted(outcomes, key=lambda outcome: outcome.sequence)
 
 
 def _payloads(keys: Mapping[str, RoomKey], now_ms: int) -> dict[str, bytes]:

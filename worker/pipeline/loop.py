@@ -146,10 +146,10 @@ class Loop:
 
     async def _deliver(self, applied: AppliedBatch, plan: FanoutPlan) -> None:
         """Publish notices, then joiners' keys, then the plan's staged keys, and wait for the confirmation."""
-        joiners, at_ms = joiners_by_room(applied.owed), self.clock()
+        joiners, at_ms = joiners_by_room(applied.contents), self.clock()
         with metrics.step("deliver"):
             async with self.broker.barrier():
-                await self.publisher.publish_notices(applied.owed)
+                await self.publisher.publish_notices(applied.contents)
                 await self.publisher.send_key_to_joiners(applied.current_keys(joiners), joiners, at_ms)
                 await self.publisher.send_key_to_joiners(
                     self.state.large_rooms.staged_keys(joiners), joiners, at_ms
@@ -191,11 +191,11 @@ class Loop:
             await self._announce_some(entries[start : start + self.limits.results_per_barrier])
 
     async def _announce_some(self, entries: Sequence[StoredEntry]) -> None:
-        outcomes = [outcome for entry in entries for outcome in entry.owed.outcomes if outcome.final]
+        outcomes = [outcome for entry in entries for outcome in entry.content.outcomes if outcome.final]
         if outcomes:
             with metrics.step("announce"):
                 async with self.broker.barrier():
-                    await self.publisher.publish_results(entry.owed for entry in entries)
+                    await self.publisher.publish_results(entry.content for entry in entries)
         for outcome in outcomes:
             metrics.EVENTS.labels(outcome.operation.value, "error" if outcome.error else "ok").inc()
         self.state.finished_ids += [entry.id for entry in entries]

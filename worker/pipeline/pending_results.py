@@ -18,7 +18,7 @@ class PendingResults:
     def is_full(self) -> bool:
         """Tell whether the partition should take no further batch before some results are published."""
         waiting = (entry for of_room in self._waiting.values() for entry in of_room)
-        return sum(len(entry.owed.outcomes) for entry in waiting) > self._most
+        return sum(len(entry.content.outcomes) for entry in waiting) > self._most
 
     def defer(self, entries: Iterable[StoredEntry], unsettled: Container[str]) -> list[StoredEntry]:
         """Keep the entries of unsettled rooms and return the others.
@@ -28,7 +28,7 @@ class PendingResults:
         """
         due: list[StoredEntry] = []
         for entry in entries:
-            room_id = entry.owed.room_id
+            room_id = entry.content.room_id
             if room_id is not None and room_id in unsettled:
                 self._waiting.setdefault(room_id, []).append(without_members(entry))
             else:
@@ -38,7 +38,7 @@ class PendingResults:
     def release(self, room_id: str, settled: float) -> list[StoredEntry]:
         """Return, and keep no longer, the room's entries that wait for a version of at most `settled`."""
         waiting = self._waiting.pop(room_id, [])
-        due = list(takewhile(lambda entry: entry.owed.high is None or entry.owed.high <= settled, waiting))
+        due = list(takewhile(lambda entry: entry.content.high is None or entry.content.high <= settled, waiting))
         if len(due) < len(waiting):
             self._waiting[room_id] = waiting[len(due) :]
         return due
@@ -46,5 +46,5 @@ class PendingResults:
 
 def without_members(entry: StoredEntry) -> StoredEntry:
     """Return the entry with only what its results need: its notices and joiners' keys are out already."""
-    outcomes = (replace(one, added=(), removed=(), notice=None, letter=None) for one in entry.owed.outcomes)
-    return StoredEntry(entry.id, replace(entry.owed, joiners=(), outcomes=tuple(outcomes)))
+    outcomes = (replace(one, added=(), removed=(), notice=None, letter=None) for one in entry.content.outcomes)
+    return StoredEntry(entry.id, replace(entry.content, joiners=(), outcomes=tuple(outcomes)))

@@ -22,15 +22,15 @@ async def unfinished(database: Database, lease: Lease, page: int) -> AsyncIterat
     Keys are read first and members after them: joiners who have left since get no key.
     """
     async for entries in outbox.unfinished(database, lease, page):
-        room_ids = {entry.owed.room_id for entry in entries if entry.owed.room_id is not None}
+        room_ids = {entry.content.room_id for entry in entries if entry.content.room_id is not None}
         rooms = await load_rooms(database, room_ids, lease.session)
-        members = await still_members(database, joiners_by_room(entry.owed for entry in entries), lease.session)
+        members = await still_members(database, joiners_by_room(entry.content for entry in entries), lease.session)
         yield AppliedBatch([_keep_joiners(entry, members) for entry in entries], rooms)
 
 
 async def partially_applied(database: Database, lease: Lease) -> Sliceable:
     """Return the event that is applied in slices; `LookupError` if the outbox lacks it."""
-    kept = await outbox.kept(database, lease)
+    kept = await outbox.kept_event(database, lease)
     event = None if kept is None else decode(kept, parse(kept.body))
     if event is None or isinstance(event, InvalidEvent | Rotate):
         raise LookupError("the event that is applied in slices is not in the outbox")
@@ -38,6 +38,6 @@ async def partially_applied(database: Database, lease: Lease) -> Sliceable:
 
 
 def _keep_joiners(entry: StoredEntry, members: Mapping[str, list[str]]) -> StoredEntry:
-    staying = set(members.get(entry.owed.room_id or "", ()))
-    joiners = tuple(account for account in entry.owed.joiners if account in staying)
-    return StoredEntry(entry.id, replace(entry.owed, joiners=joiners))
+    staying = set(members.get(entry.content.room_id or "", ()))
+    joiners = tuple(account for account in entry.content.joiners if account in staying)
+    return StoredEntry(entry.id, replace(entry.content, joiners=joiners))

@@ -12,16 +12,16 @@ from roomkeys.decisions.decide import decide, reject, touches
 from roomkeys.decisions.decision import Decision, OutboxEntry
 from roomkeys.decisions.slices import EventSlice, Sliceable, decide_slice
 from roomkeys.decisions.snapshot import Snapshot
-from roomkeys.errors import INTERNAL_FAULT, ErrorInfo
+from roomkeys.errors import INTERNAL_ERROR, ErrorInfo
 from roomkeys.events.event import AnyEvent, InvalidEvent, Remove, Rotate, StreamMessage
 from roomkeys.events.position import SliceProgress, StreamPosition
 from roomkeys.keys import KeyRecord, RoomKey
 from store.database import Database
 from store.documents import new_id
-from store.reads.slices import all_known, next_accounts, rows_to_clear
+from store.reads.slices import all_known, next_accounts, reasons_to_clear
 from store.reads.snapshot import load_batch, load_slice
 from store.writes import outbox
-from store.writes.apply import apply, clear_rows
+from store.writes.apply import apply, clear_reasons
 from store.writes.settle import settle
 from worker.clock import Clock
 from worker.limits import Limits
@@ -50,7 +50,7 @@ class Writer:
         With `give_up` the first event becomes a dead letter. Errors as those of `store.writes.apply.apply`.
         """
         if give_up:
-            outcome = reject(events[0], INTERNAL_FAULT, site=self.site, now_ms=self.clock())
+            outcome = reject(events[0], INTERNAL_ERROR, site=self.site, now_ms=self.clock())
             given_up = Decision(1, (), (OutboxEntry(events[0].room_id, (outcome,)),))
             return await self._write_batch(events[:1], given_up, Snapshot())
         together, snapshot = await self._read(events)
@@ -71,12 +71,12 @@ class Writer:
         progress = self.state.position.slice or SliceProgress()
         if give_up:
             snapshot = await self._load(event, []) if progress.rotates else Snapshot()
-            return await self._write_slice(event, snapshot, [], last=True, fault=INTERNAL_FAULT)
+            return await self._write_slice(event, snapshot, [], last=True, fault=INTERNAL_ERROR)
         most = self.limits.batch_accounts
         with metrics.step("read"):
             session = self.state.lease.session
             found = await next_accounts(self.database, event, progress.after, session, most + 1)
-            rows = await rows_to_clear(self.database, event, session, most + 1)
+            rows = await reasons_to_clear(self.database, event, session, most + 1)
             known = progress.number > 0 or await all_known(self.database, event, session, most)
             snapshot = await self._load(event, found[:most])
         # Rows go after every account, and only once the event is known to be valid.
@@ -94,7 +94,7 @@ class Writer:
             self.state.lease,
             records,
             following,
-            paid=self.state.finished_ids,
+            finished_ids=self.state.finished_ids,
             now_ms=self.clock(),
             grace_ms=self.grace_ms,
         )
@@ -159,7 +159,7 @@ class Writer:
 
     async def _clear(self, rows: list[str]) -> AppliedBatch:
         with metrics.step("apply"):
-            await clear_rows(self.database, self.state.lease, self.state.position, rows)
+            await clear_reasons(self.database, self.state.lease, self.state.position, rows)
         return AppliedBatch()
 
     async def _write_batch(
@@ -182,7 +182,7 @@ class Writer:
     ) -> AppliedBatch:
         """Write a decision and advance; the keys that it stages are made here and exist nowhere else."""
         state = self.state
-        entries = outbox.entries(state.lease, decision.owed, first.sequence, state.position)
+        entries = outbox.stored_entries(state.lease, decision.entries, first.sequence, state.position)
         staged = {
             change.room.id: RoomKey.generate(change.stage)
             for change in decision.changes
@@ -199,10 +199,10 @@ class Writer:
                 after=after,
                 changes=decision.changes,
                 staged=staged,
-                owed=entries,
-                paid=finished_ids,
+                entries=entries,
+                finished_ids=finished_ids,
                 now_ms=self.clock(),
-                keep=keep,
+                kept_event=keep,
             )
         state.advance(after, partial)
         if not staged:

@@ -208,7 +208,7 @@ def holders() -> dict[str, Any]:
         "Room": room,
         "Snapshot": Snapshot(rooms={"r1": room}),
         "RoomChange": change,
-        "Decision": Decision(1, (change,), (entry.owed,)),
+        "Decision": Decision(1, (change,), (entry.content,)),
         "Entry": entry,
         "Work": AppliedBatch([entry], {"r1": room}),
         "Lease": Lease("site", 0, "me", 1, {"session": SECRET}),

@@ -12,7 +12,7 @@ from roomkeys.decisions.decision import OutboxEntry, Outcome
 from roomkeys.errors import Unexpected
 from roomkeys.subjects import Operation, events_stream, events_subjects
 from store.reads import members
-from store.reads.slices import rows_to_clear
+from store.reads.slices import reasons_to_clear
 from store.writes.outbox import StoredEntry
 from store.writes.settle import settle
 from tests.harness.site import Rig
@@ -271,12 +271,12 @@ async def test_an_event_whose_rows_cannot_be_read_is_given_up_between_slices(
     async def broken(*args: Any) -> list[str]:
         if next(reads):
             raise Unexpected("OperationFailure 2")
-        return await rows_to_clear(*args)
+        return await reasons_to_clear(*args)
 
     async with site_rig.worker(partitions=1):
         await site_rig.users("alice", *MEMBERS)
         await site_rig.ask("create", room("r1", "m0", "m1"))
-        monkeypatch.setattr("worker.pipeline.writer.rows_to_clear", broken)
+        monkeypatch.setattr("worker.pipeline.writer.reasons_to_clear", broken)
         asked = await site_rig.publish(
             "member.add", {"roomId": "r1", "requesterAccount": "alice", "users": MEMBERS}
         )

@@ -177,7 +177,7 @@ def test_repeated_create_writes_only_missing_members() -> None:
 
 
 def test_repeated_create_sends_the_current_key_to_the_named_accounts() -> None:
-    (entry,) = decided(snapshot(PEOPLE, room(), ["alice", "bob"]), create(users=["bob", "carol"])).owed
+    (entry,) = decided(snapshot(PEOPLE, room(), ["alice", "bob"]), create(users=["bob", "carol"])).entries
     assert set(entry.joiners) == {"alice", "bob", "carol"}
 
 
@@ -187,7 +187,7 @@ def test_event_with_nothing_to_do_is_ok_and_sends_and_rotates_nothing(event: Any
     outcome = only_outcome(decision)
     assert (outcome.error, outcome.added, outcome.removed, outcome.notice) == (None, (), (), None)
     assert decision.changes == ()
-    assert decision.owed[0].joiners == ()
+    assert decision.entries[0].joiners == ()
 
 
 def test_member_who_is_added_again_keeps_role_and_membership() -> None:
@@ -208,7 +208,7 @@ def test_outcome_of_a_successful_event_has_no_dead_letter() -> None:
 
 def test_invalid_event_does_not_affect_the_others_of_its_batch() -> None:
     invalid = add(roomId="r1", users=5)
-    (entry,) = decided(snapshot(PEOPLE, room(), ["alice"]), add("bob"), invalid, remove("bob")).owed
+    (entry,) = decided(snapshot(PEOPLE, room(), ["alice"]), add("bob"), invalid, remove("bob")).entries
     errors = [outcome.error.reason if outcome.error else None for outcome in entry.outcomes]
     assert errors == [None, "invalid_event", None]
 
@@ -217,7 +217,7 @@ def test_account_that_joins_and_leaves_in_one_batch_leaves_no_trace() -> None:
     decision = decided(snapshot(PEOPLE, room(), ["alice"]), add("bob"), remove("bob"))
     written = only_change(decision)
     assert (written.joined, written.left, written.users_delta) == ((), (), 0)
-    assert decision.owed[0].joiners == ()
+    assert decision.entries[0].joiners == ()
 
 
 def test_account_that_leaves_and_returns_in_one_batch_has_a_new_membership() -> None:

@@ -60,7 +60,7 @@ def test_dm_has_no_key() -> None:
 
 
 def test_nobody_is_sent_a_key_of_a_dm() -> None:
-    (entry,) = decided(snapshot(PEOPLE), create(users=["bob"])).owed
+    (entry,) = decided(snapshot(PEOPLE), create(users=["bob"])).entries
     assert (entry.joiners, entry.high) == ((), None)
 
 

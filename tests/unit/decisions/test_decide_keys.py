@@ -36,13 +36,13 @@ def test_rotation_changes_no_member_and_sends_no_notice() -> None:
     decision = decided(snapshot(PEOPLE, room(), ["alice"]), rotate())
     outcome = only_outcome(decision)
     assert (outcome.error, outcome.added, outcome.removed, outcome.notice) == (None, (), (), None)
-    assert decision.owed[0].joiners == ()
+    assert decision.entries[0].joiners == ()
 
 
 def test_add_does_not_rotate_and_owes_joiners_the_current_key() -> None:
     decision = decided(snapshot(PEOPLE, room(), ["alice", "bob"]), add("bob", "carol"))
     assert (only_change(decision).high, only_change(decision).stage) == (None, None)
-    assert decision.owed[0].joiners == ("carol",)
+    assert decision.entries[0].joiners == ("carol",)
 
 
 def test_every_rotation_of_a_batch_raises_the_version_but_one_key_is_staged() -> None:
@@ -95,7 +95,7 @@ def test_rotation_only_raises_the_version_while_a_key_is_staged() -> None:
 
 def test_joiners_are_owed_the_current_key_while_another_is_staged() -> None:
     record = settled(3).with_staged(RoomKey(4, b"s" * 32))
-    (entry,) = decided(snapshot(PEOPLE, room(keys=record), ["alice"]), add("bob")).owed
+    (entry,) = decided(snapshot(PEOPLE, room(keys=record), ["alice"]), add("bob")).entries
     assert (entry.joiners, entry.high) == (("bob",), 4)
 
 
@@ -105,33 +105,33 @@ def test_joiners_are_owed_the_staged_key_if_it_is_the_only_one(record: KeyRecord
     staged = record.with_staged(RoomKey(20, b"s" * 32))
     decision = decided(snapshot(PEOPLE, room(keys=staged), ["alice"]), add("bob"))
     assert only_change(decision).high is None
-    assert decision.owed[0].joiners == ("bob",)
+    assert decision.entries[0].joiners == ("bob",)
 
 
 def test_new_room_stages_version_0_and_has_no_joiners() -> None:
     decision = decided(snapshot(PEOPLE), create(users=["bob", "carol"]))
-    assert decision.owed[0].joiners == ()
+    assert decision.entries[0].joiners == ()
     assert only_change(decision).stage == 0
 
 
 def test_account_added_and_removed_in_one_batch_is_owed_nothing() -> None:
-    (entry,) = decided(snapshot(PEOPLE, room(), ["alice"]), add("bob", "carol"), remove("bob")).owed
+    (entry,) = decided(snapshot(PEOPLE, room(), ["alice"]), add("bob", "carol"), remove("bob")).entries
     assert entry.joiners == ("carol",)
 
 
 def test_outbox_entry_says_which_version_must_have_settled() -> None:
     before = snapshot(PEOPLE, room(), ["alice", "bob"])
-    highs = [decided(before, event).owed[0].high for event in (add("carol"), rotate(), remove("carol"))]
+    highs = [decided(before, event).entries[0].high for event in (add("carol"), rotate(), remove("carol"))]
     assert highs == [3, 4, 3]
 
 
 def test_result_of_a_rejected_event_waits_for_the_version_of_its_batch() -> None:
-    (entry,) = decided(snapshot(PEOPLE, room(), ["alice", "bob"]), remove("bob"), add("nobody")).owed
+    (entry,) = decided(snapshot(PEOPLE, room(), ["alice", "bob"]), remove("bob"), add("nobody")).entries
     assert (len(entry.outcomes), entry.high) == (2, 4)
 
 
 def test_outcomes_of_a_room_stay_in_stream_order() -> None:
     before = snapshot(PEOPLE, room(), ["alice"])
     other = rotate(roomId="r2")
-    entries = decided(before, add("bob"), other, add("carol"), rotate()).owed
+    entries = decided(before, add("bob"), other, add("carol"), rotate()).entries
     assert [(entry.room_id, len(entry.outcomes)) for entry in entries] == [("r1", 3), ("r2", 1)]

@@ -62,7 +62,7 @@ def play(world: World, stream: list[Step], most_accounts: int) -> Iterator[Outco
             )
             assert 1 <= decision.taken <= len(rest)
             world.apply(decision)
-            outcomes = [outcome for entry in decision.owed for outcome in entry.outcomes]
+            outcomes = [outcome for entry in decision.entries for outcome in entry.outcomes]
             assert len(outcomes) == decision.taken
             yield from sorted(outcomes, key=lambda outcome: outcome.sequence)
             rest = rest[decision.taken :]

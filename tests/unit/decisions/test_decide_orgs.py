@@ -89,7 +89,7 @@ def test_add_of_a_member_through_an_org_writes_only_the_reason() -> None:
     decision = decided(before, add("bob"))
     assert reasons(decision) == {("individual", "bob")}
     assert (only_change(decision).joined, only_outcome(decision).notice) == ((), None)
-    assert decision.owed[0].joiners == ()
+    assert decision.entries[0].joiners == ()
 
 
 def test_removal_of_a_member_whom_an_org_covers_deletes_only_the_reason() -> None:

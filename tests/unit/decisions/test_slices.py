@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from roomkeys.decisions.decide import decide
 from roomkeys.decisions.decision import MEMBER_LEFT, MEMBER_REMOVED, Decision, MembersNotice, Outcome
 from roomkeys.decisions.slices import EventSlice, Sliceable, SliceDecision, decide_slice
-from roomkeys.errors import INTERNAL_FAULT
+from roomkeys.errors import INTERNAL_ERROR
 from roomkeys.events.event import AnyEvent, InvalidEvent, Remove, Rotate
 from roomkeys.events.position import SliceProgress
 from roomkeys.membership import Kind
@@ -50,9 +50,9 @@ def test_slices_come_to_what_the_event_comes_to_at_once(
     for world in (whole, sliced):
         world.settle()
 
-    assert merged(outcomes) == merged([decision.owed[0].outcomes[0]])
+    assert merged(outcomes) == merged([decision.entries[0].outcomes[0]])
     assert [outcome.final for outcome in outcomes] == [False] * (len(outcomes) - 1) + [True]
-    assert notices(outcomes) == notices([decision.owed[0].outcomes[0]])
+    assert notices(outcomes) == notices([decision.entries[0].outcomes[0]])
     for room_id, stored in whole.rooms.items():
         assert as_model(sliced.rooms[room_id]) == as_model(stored)
         assert sliced.rooms[room_id].sent == stored.sent, "the same accounts are sent the same versions"
@@ -77,7 +77,7 @@ def play(world: World, event: Sliceable, most: int) -> list[Outcome]:
         more = len(accounts) > most
         some = accounts[:most]
         decided = one_slice(world, event, some, state, last=not more, known=known)
-        outcomes += [outcome for entry in decided.decision.owed for outcome in entry.outcomes]
+        outcomes += [outcome for entry in decided.decision.entries for outcome in entry.outcomes]
         assert decided.next is None or (decided.next.number, decided.next.after) == (state.number + 1, some[-1])
         state = decided.next
     return outcomes
@@ -141,7 +141,7 @@ def test_event_given_up_after_a_removing_slice_still_rotates() -> None:
     assert begun.rotates
     snapshot = world.snapshot([event])
     last = EventSlice(event, begun)
-    end = decide_slice(last, snapshot, site=SITE, now_ms=NOW, new_id=new_id, error=INTERNAL_FAULT)
+    end = decide_slice(last, snapshot, site=SITE, now_ms=NOW, new_id=new_id, error=INTERNAL_ERROR)
     assert end.next is None
     assert [change.stage for change in end.decision.changes] == [3]
     assert error_of(end.decision) == "internal"
@@ -161,7 +161,7 @@ def room_of(*members: str) -> Initial:
 
 
 def error_of(decision: Decision) -> str | None:
-    (entry,) = decision.owed
+    (entry,) = decision.entries
     (outcome,) = entry.outcomes
     assert outcome.final
     return None if outcome.error is None else outcome.error.code

@@ -92,7 +92,7 @@ class World:
         current = {room_id: stored.keys().current for room_id, stored in self.rooms.items()}
         for change in decision.changes:
             self._write(change)
-        for entry in decision.owed:
+        for entry in decision.entries:
             self._send(entry, current.get(entry.room_id or ""))
         for change in decision.changes:
             if change.stage is not None:

@@ -61,7 +61,7 @@ def only_reading() -> Mapping[str, Any]:
 
 def without_joiners(_for_members: Any) -> Callable[..., Any]:
     """Forget who joined."""
-    return lambda entry, _members: replace(entry, owed=replace(entry.owed, joiners=()))
+    return lambda entry, _members: replace(entry, content=replace(entry.content, joiners=()))
 
 
 class DecidesAgain:
