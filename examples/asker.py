@@ -22,7 +22,7 @@ async def request(nc: Client, account: str, endpoint: str, body: dict[str, Any])
     subject = f"chat.user.{account}.request.rooms.{SITE}.{endpoint}"
     reply = await nc.request(subject, orjson.dumps(body), timeout=5)
     answer: dict[str, Any] = orjson.loads(reply.data)
-    if isinstance(answer.get("code"), str):  # not a string: the status of a room whose id is "code"
+    if isinstance(answer.get("code"), str):  # for a room with the id "code" it is an object
         raise SystemExit(f"{endpoint}: {answer['code']} / {answer.get('reason')}")
     return answer
 

@@ -39,11 +39,11 @@ class KeyFetcher:
     async def fetch(self, items: Sequence[Item]) -> Mapping[Item, RoomKey | KeyMissing]:
         """Request several keys; return for each item the key, or the reason why it is missing."""
         data = await self._request(self._batch_subject, protocol.encode_batch_request(items))
-        answer = (
+        reply = (
             protocol.BatchReply({}, {}, UNAVAILABLE) if data is None else protocol.decode_batch_reply(items, data)
         )
-        stored = await self._keys.add(answer.keys.values())
-        return {item: self._outcome(item, answer, stored=stored) for item in items}
+        stored = await self._keys.add(reply.keys.values())
+        return {item: self._outcome(item, reply, stored=stored) for item in items}
 
     async def sync(self, max_bytes: int, *, force: bool) -> float | None:
         """Fetch all keys in use that the ring lacks; return after how many seconds to call again, or None.
@@ -110,18 +110,18 @@ class KeyFetcher:
         if is_behind or (status.rotating and checked in {None, status.version}):
             self._maybe_rotating[room_id] = status.version
 
-    def _outcome(self, item: Item, answer: protocol.BatchReply, *, stored: bool) -> RoomKey | KeyMissing:
-        answered = answer.keys.get(item)
-        if answered is None:
-            error = missing(item.room_id, item.version, answer.code or answer.codes.get(item, UNAVAILABLE))
+    def _outcome(self, item: Item, reply: protocol.BatchReply, *, stored: bool) -> RoomKey | KeyMissing:
+        received = reply.keys.get(item)
+        if received is None:
+            error = missing(item.room_id, item.version, reply.code or reply.codes.get(item, UNAVAILABLE))
             if isinstance(error, KeyNotAvailable) and item.version is not None:
                 # Versions only rise: one below the version in use has expired and will not come back.
                 error.retryable = item.version >= self._keys.ring.in_use().get(item.room_id, 0)
             return error
         if not stored:
             return KeyStoreFailed(item.room_id, item.version)
-        # The ring's key takes precedence. A key that is too old for the ring is still an answer.
-        return self._keys.ring.key(item.room_id, item.version) or answered.key
+        # The ring's key takes precedence. A key that is too old for the ring is still returned.
+        return self._keys.ring.key(item.room_id, item.version) or received.key
 
     def _pause_after_failure(self, reason: str) -> float:
         self._failures += 1

@@ -1,8 +1,8 @@
 """Pending keys: the keys that a client lacks and that callers wait for.
 
 Each pending key has one entry, however many callers wait for it. Keys that become pending within one window are
-fetched together. An entry ends when the key arrives, by whatever way, when the key service refuses it for good, or
-when nobody waits for it any longer. Until then it is fetched again after each failure.
+requested together, and together again after a failure. An entry ends when the key arrives, in a reply or in any
+other way, when the key service refuses it for good, or when the last caller stops waiting.
 """
 
 import asyncio
@@ -115,7 +115,7 @@ class PendingKeys:
         self._any_due.set()
 
     def _is_pending(self, entry: _Entry) -> bool:
-        """Tell whether callers still wait for this entry: another one may have taken its position."""
+        """Tell whether callers still wait for this entry; a later entry may have replaced it."""
         return self._entries.get(entry.item) is entry
 
     def _finish(self, entry: _Entry, outcome: RoomKey | KeyMissing) -> None:

@@ -1,6 +1,6 @@
 """The client's side of the wire: encodes requests, and decodes replies and key messages.
 
-Nothing that arrives is trusted: malformed parts of a message are ignored. The key service's side is in
+Nothing that arrives is trusted: malformed messages, results and keys are ignored. The key service's side is in
 `roomkeys/messages/key_requests.py` and `key_replies.py`. (docs/contract.md, sections 2 and 6)
 """
 
