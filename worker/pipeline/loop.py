@@ -106,7 +106,9 @@ class Loop:
         """End the rollouts."""
         await self.state.large_rooms.close()
 
-    async def _attempt(self, writing: Coroutine[None, None, AppliedBatch], *, alone: bool) -> AppliedBatch | None:
+    async def _attempt(
+        self, writing: Coroutine[None, None, AppliedBatch | None], *, alone: bool
+    ) -> AppliedBatch | None:
         """Return what was applied; None, after a pause, if nothing was: the caller tries again."""
         partition = self.state.lease.partition
         try:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from roomkeys.decisions.slices import Sliceable
+from roomkeys.events.event import AnyEvent, InvalidEvent, Rotate
 from roomkeys.events.position import StreamPosition
 from store.leases.lease import Lease
 from worker.pipeline.large_rooms import LargeRooms
@@ -23,6 +24,12 @@ class PartitionState:
     pending: PendingResults
     partial: Sliceable | None = None
     finished_ids: list[str] = field(default_factory=list)
+
+    def begin_slices(self, event: AnyEvent) -> None:
+        """Note that the next event is to be applied in slices; nothing of it is written yet."""
+        if isinstance(event, InvalidEvent | Rotate):
+            raise TypeError("an event without memberships has no slices")
+        self.partial = event
 
     def advance(self, position: StreamPosition, partial: Sliceable | None = None) -> None:
         """Note what has been written: the cursor is at `position`, `partial` is the event after it in slices."""

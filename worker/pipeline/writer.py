@@ -44,10 +44,11 @@ class Writer:
     site: str
     grace_ms: int
 
-    async def apply_batch(self, events: Sequence[AnyEvent], *, give_up: bool) -> AppliedBatch:
-        """Write a prefix of the events, at least one; of an event too large for one transaction the first slice.
+    async def apply_batch(self, events: Sequence[AnyEvent], *, give_up: bool) -> AppliedBatch | None:
+        """Write a prefix of the events, at least one. With `give_up` the first event becomes a dead letter.
 
-        With `give_up` the first event becomes a dead letter. Errors as those of `store.writes.apply.apply`.
+        If the first event is too large for one transaction, write nothing and return None: it is `state.partial`
+        then, and `apply_slice` writes it. Errors as those of `store.writes.apply.apply`.
         """
         if give_up:
             outcome = reject(events[0], INTERNAL_ERROR, site=self.site, now_ms=self.clock())
@@ -55,7 +56,8 @@ class Writer:
             return await self._write_batch(events[:1], given_up, Snapshot())
         together, snapshot = await self._read(events)
         if snapshot is None:
-            return await self._first_slice(events[0])
+            self.state.begin_slices(events[0])
+            return None
         decision = decide(
             together,
             snapshot,
@@ -119,11 +121,6 @@ class Writer:
         if not events or touches(events[0], snapshot) > most:
             return events[:1], None
         return events, snapshot
-
-    async def _first_slice(self, event: AnyEvent) -> AppliedBatch:
-        if isinstance(event, InvalidEvent | Rotate):
-            raise TypeError("an event without memberships has no slices")
-        return await self.apply_slice(event, give_up=False)
 
     async def _load_all(self, events: Sequence[AnyEvent]) -> Snapshot:
         return await load_batch(
