@@ -1,7 +1,8 @@
-"""Lookups: requests that wait while the database is read are answered together by its next read.
+"""Batching: requests that wait while the database is read are answered together by the next read.
 
-Ten thousand clients that miss one key at once cost a handful of reads, and each gets its own slice. Nobody is
-answered by a read that began before it asked: a member who is removed is refused from then on.
+When ten thousand clients miss one key at the same time, a handful of reads answers all of them, and each client
+gets only what it asked for. A request is never answered by a read that began before the request came: from the
+moment that a member is removed, its requests are refused.
 """
 
 import asyncio
@@ -15,83 +16,84 @@ from worker.telemetry import metrics
 from worker.telemetry.logs import logger, where
 
 CONCURRENCY: Final = 4
-"""Reads in flight at once: a slow one does not hold up the others."""
+"""Reads in flight at once, so that a slow read does not delay all others."""
 
-log = logger("lookups")
+log = logger("key_service")
 _Q = TypeVar("_Q")
-_A = TypeVar("_A")
+_R = TypeVar("_R")
 
 
-class ReadBatcher(Generic[_Q, _A]):
-    """Collects questions of one kind; `read` answers several at once, in their order.
+class ReadBatcher(Generic[_Q, _R]):
+    """Collects queries of one kind; `read` takes several and returns their results in the same order.
 
-    `weigh` tells how much a question adds to a read, and `most` how much one may carry; `names` what it asks by
-    name, of which a read may carry `most_names` different ones: each of them is looked for in all that is read.
+    One read takes queries up to a total `cost` of `max_cost`, and up to `max_versions` different `versions_of`
+    them, because the database looks for each version in every room that it reads. One query alone may exceed
+    both.
     """
 
     def __init__(
         self,
-        read: Callable[[Sequence[_Q]], Awaitable[Sequence[_A]]],
+        read: Callable[[Sequence[_Q]], Awaitable[Sequence[_R]]],
         tasks: asyncio.TaskGroup,
         *,
-        most: int,
-        weigh: Callable[[_Q], int] = lambda _: 1,
-        most_names: int = 0,
-        names: Callable[[_Q], AbstractSet[int]] = lambda _: frozenset(),
+        max_cost: int,
+        cost: Callable[[_Q], int] = lambda _: 1,
+        max_versions: int = 0,
+        versions_of: Callable[[_Q], AbstractSet[int]] = lambda _: frozenset(),
     ) -> None:
         self._read = read
-        self._weigh = weigh
-        self._most = most
-        self._names = names
-        self._most_names = most_names
-        self._waiting: deque[tuple[_Q, asyncio.Future[_A]]] = deque()
+        self._max_cost = max_cost
+        self._cost = cost
+        self._max_versions = max_versions
+        self._versions_of = versions_of
+        self._waiting: deque[tuple[_Q, asyncio.Future[_R]]] = deque()
         self._arrived = asyncio.Event()
-        self._lanes = [tasks.create_task(self._serve()) for _ in range(CONCURRENCY)]
+        self._readers = [tasks.create_task(self._run()) for _ in range(CONCURRENCY)]
 
-    async def ask(self, question: _Q) -> _A:
-        """Return the answer of the next read; whatever that fails with is raised."""
-        future: asyncio.Future[_A] = asyncio.get_running_loop().create_future()
-        self._waiting.append((question, future))
+    async def ask(self, query: _Q) -> _R:
+        """Return the result of the query from the next read; raises what that read raises."""
+        future: asyncio.Future[_R] = asyncio.get_running_loop().create_future()
+        self._waiting.append((query, future))
         self._arrived.set()
         return await future
 
     async def close(self) -> None:
-        """Read no more."""
-        for lane in self._lanes:
-            await cancel_and_wait(lane)
+        """Cancel the reads in flight and start no others."""
+        for reader in self._readers:
+            await cancel_and_wait(reader)
 
-    async def _serve(self) -> None:
+    async def _run(self) -> None:
         while True:
             await self._arrived.wait()
-            if taken := self._take():
-                await self._answer(taken)
+            if batch := self._next_batch():
+                await self._answer(batch)
             else:
                 self._arrived.clear()
 
-    def _take(self) -> list[tuple[_Q, asyncio.Future[_A]]]:
-        taken: list[tuple[_Q, asyncio.Future[_A]]] = []
-        weight, names = 0, set[int]()
+    def _next_batch(self) -> list[tuple[_Q, asyncio.Future[_R]]]:
+        batch: list[tuple[_Q, asyncio.Future[_R]]] = []
+        cost, versions = 0, set[int]()
         while self._waiting:
-            question, future = self._waiting[0]
-            weight += self._weigh(question)
-            names |= self._names(question)
-            if taken and (weight > self._most or len(names) > self._most_names):
+            query, future = self._waiting[0]
+            cost += self._cost(query)
+            versions |= self._versions_of(query)
+            if batch and (cost > self._max_cost or len(versions) > self._max_versions):
                 break
             self._waiting.popleft()
-            if not future.done():  # it has not waited too long
-                taken.append((question, future))
-        return taken
+            if not future.done():  # done: the request has timed out
+                batch.append((query, future))
+        return batch
 
-    async def _answer(self, taken: list[tuple[_Q, asyncio.Future[_A]]]) -> None:
-        metrics.LOOKUPS.observe(len(taken))
+    async def _answer(self, batch: list[tuple[_Q, asyncio.Future[_R]]]) -> None:
+        metrics.LOOKUPS.observe(len(batch))
         try:
-            answers = await self._read([question for question, _ in taken])
-        except Exception as error:  # noqa: BLE001 - whoever waits for it says what it means
-            log.warning("lookup failed", requests=len(taken), error=where(error))
-            for _, future in taken:
+            results = await self._read([query for query, _ in batch])
+        except Exception as error:  # noqa: BLE001 - each request of the batch handles it
+            log.warning("database read failed", requests=len(batch), error=where(error))
+            for _, future in batch:
                 if not future.done():
                     future.set_exception(error)
             return
-        for (_, future), answer in zip(taken, answers, strict=True):
+        for (_, future), result in zip(batch, results, strict=True):
             if not future.done():
-                future.set_result(answer)
+                future.set_result(result)

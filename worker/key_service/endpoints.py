@@ -1,6 +1,7 @@
-"""The four endpoints: each turns a call into the bytes of its reply, or raises why not. (contract.md, section 6)
+"""The four endpoints: each turns a request into the bytes of its reply, or raises `Rejection`.
 
-What a call may be told comes from `Desk.rooms` alone, which returns only rooms that its account is a member of.
+Everything that a reply says about rooms comes from `KeyServiceContext.rooms`, which returns only rooms that the
+account of the request is a member of. (docs/contract.md, section 6)
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -16,7 +17,7 @@ from worker.clock import Clock
 from worker.key_service.batching import ReadBatcher
 
 PAGE: Final = 500
-"""The most keys a page of `keys.sync`."""
+"""Maximum number of keys in a page of `keys.sync`."""
 
 _RESULT_BYTES: Final = 700
 """More than one result of a page takes: a room id of 255 bytes, escaped, and a key."""
@@ -24,7 +25,7 @@ _RESULT_BYTES: Final = 700
 
 @dataclass(frozen=True, slots=True)
 class KeyRequest:
-    """A request whose subject has been read; `room_id` where the subject names one."""
+    """A request whose subject has been read; `room_id` is empty where the subject names no room."""
 
     account: str
     room_id: str
@@ -33,56 +34,63 @@ class KeyRequest:
 
 @dataclass(frozen=True, slots=True)
 class KeyServiceContext:
-    """What the endpoints answer from: how rooms stand, which rooms an account has, what a message may hold.
+    """What endpoints use: `rooms` reads rooms, `memberships` lists the rooms of an account.
 
-    `rooms_per_listing`: how many rooms a page of `keys.sync` looks at; a listing has one more if there are more.
+    `rooms_per_listing` is how many rooms a page of `keys.sync` looks at; a listing has one more if there are more.
+    `max_payload` returns how many bytes a message may have on the current connection.
     """
 
     rooms: ReadBatcher[RoomsQuery, RoomViews]
-    listings: ReadBatcher[MembershipQuery, list[str]]
+    memberships: ReadBatcher[MembershipQuery, list[str]]
     rooms_per_listing: int
     max_payload: Callable[[], int]
     clock: Clock
 
 
+Handler = Callable[[KeyServiceContext, KeyRequest], Awaitable[bytes]]
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An endpoint: its name to whoever watches the service, its subject of a site, and its handler."""
+    """An endpoint: its name in discovery and metrics, its subject at a site, and its handler."""
 
     name: str
     subject: Callable[[str], str]
-    handle: Callable[[KeyServiceContext, KeyRequest], Awaitable[bytes]]
+    handle: Handler
 
 
-async def key_get(desk: KeyServiceContext, call: KeyRequest) -> bytes:
-    """Answer with one room's key."""
-    item = key_requests.read_get(call.room_id, call.body)
-    return key_replies.get_answer(item, await desk.rooms.ask(_need(call.account, [item])))
+async def key_get(context: KeyServiceContext, request: KeyRequest) -> bytes:
+    """Answer with the key of one room."""
+    item = key_requests.read_get(request.room_id, request.body)
+    return key_replies.get_answer(item, await context.rooms.ask(_rooms_query(request.account, [item])))
 
 
-async def keys_batch(desk: KeyServiceContext, call: KeyRequest) -> bytes:
-    """Answer with several rooms' keys."""
-    batch = key_requests.read_batch(call.body)
-    states = await desk.rooms.ask(_need(call.account, batch.items))
-    return key_replies.batch_answer(batch, states, desk.clock())
+async def keys_batch(context: KeyServiceContext, request: KeyRequest) -> bytes:
+    """Answer with the keys of several rooms."""
+    batch = key_requests.read_batch(request.body)
+    rooms = await context.rooms.ask(_rooms_query(request.account, batch.items))
+    return key_replies.batch_answer(batch, rooms, context.clock())
 
 
-async def keys_sync(desk: KeyServiceContext, call: KeyRequest) -> bytes:
-    """Answer with the next keys that the account lacks: list its rooms, then look them up like all others."""
-    sync = key_requests.read_sync(call.account, call.body)
-    listed = await desk.listings.ask(MembershipQuery(call.account, sync.after))
-    rooms, more = listed[: desk.rooms_per_listing], len(listed) > desk.rooms_per_listing
-    states = await desk.rooms.ask(RoomsQuery(call.account, tuple(rooms)))
-    most = max(min(PAGE, desk.max_payload() // _RESULT_BYTES), 1)
-    page, cursor = key_replies.sync_page(call.account, sync, rooms, states, most=most, more=more)
-    return key_replies.sync_answer(page, states, desk.clock(), cursor)
+async def keys_sync(context: KeyServiceContext, request: KeyRequest) -> bytes:
+    """Answer with a page of the keys that the account lacks.
+
+    Lists the rooms of the account first, and then reads them in the same way as the other endpoints.
+    """
+    sync = key_requests.read_sync(request.account, request.body)
+    listed = await context.memberships.ask(MembershipQuery(request.account, sync.after))
+    room_ids, more = listed[: context.rooms_per_listing], len(listed) > context.rooms_per_listing
+    rooms = await context.rooms.ask(RoomsQuery(request.account, tuple(room_ids)))
+    most = max(min(PAGE, context.max_payload() // _RESULT_BYTES), 1)
+    page, cursor = key_replies.sync_page(request.account, sync, room_ids, rooms, most=most, more=more)
+    return key_replies.sync_answer(page, rooms, context.clock(), cursor)
 
 
-async def status_batch(desk: KeyServiceContext, call: KeyRequest) -> bytes:
-    """Answer how several rooms stand."""
-    room_ids = key_requests.read_status(call.body)
-    need = RoomsQuery(call.account, tuple(room_id for room_id in room_ids if is_token(room_id)))
-    return key_replies.status_answer(room_ids, await desk.rooms.ask(need))
+async def status_batch(context: KeyServiceContext, request: KeyRequest) -> bytes:
+    """Answer with the state of several rooms."""
+    room_ids = key_requests.read_status(request.body)
+    query = RoomsQuery(request.account, tuple(room_id for room_id in room_ids if is_token(room_id)))
+    return key_replies.status_answer(room_ids, await context.rooms.ask(query))
 
 
 ENDPOINTS: Final = (
@@ -93,8 +101,8 @@ ENDPOINTS: Final = (
 )
 
 
-def _need(account: str, items: Iterable[key_requests.Item]) -> RoomsQuery:
-    """Return what the items need to know; an id that is no token is no room's."""
-    named = [item for item in items if is_token(item.room_id)]
-    versions = frozenset(item.version for item in named if item.version is not None)
-    return RoomsQuery(account, tuple(dict.fromkeys(item.room_id for item in named)), versions)
+def _rooms_query(account: str, items: Iterable[key_requests.Item]) -> RoomsQuery:
+    """Return the query for what the items need; no room has an id that is not a token."""
+    valid = [item for item in items if is_token(item.room_id)]
+    versions = frozenset(item.version for item in valid if item.version is not None)
+    return RoomsQuery(account, tuple(dict.fromkeys(item.room_id for item in valid)), versions)

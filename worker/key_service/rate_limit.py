@@ -1,47 +1,54 @@
-"""A rate limit for each account, in a bounded memory."""
+"""A rate limit per account in bounded memory: the generic cell rate algorithm (GCRA)."""
 
 from collections import OrderedDict
 from typing import Final
 
 RATE: Final = 20.0
-"""Requests a second that an account may go on with."""
+"""Requests per second that an account may make continuously."""
 
 BURST: Final = 100
-"""Requests that it may make at once."""
+"""Requests that an account may make at once after a pause."""
 
 MAX_ACCOUNTS: Final = 100_000
-"""Beyond so many that have asked within seconds, those that have not for longest are forgiven."""
+"""Entries of the table. When it is full, the account whose last request is oldest gets its full budget back."""
 
 
 class RateLimit:
-    """Remembers for each account until when what it has asked for is paid off, at `RATE` requests a second.
+    """Allows each account `RATE` requests per second, and `BURST` at once.
 
-    Who has paid everything off is forgotten: that is all who have not asked for `BURST / RATE` seconds.
+    The table has one number per account, its theoretical arrival time: when its next request would come if it
+    made exactly `RATE` requests per second. An account may be up to `BURST / RATE` seconds ahead of that. An
+    account whose time has passed has its full budget and is dropped; this is so after at most `BURST / RATE`
+    idle seconds.
     """
 
-    def __init__(self, rate: float = RATE, burst: int = BURST, most: int = MAX_ACCOUNTS) -> None:
-        self._price = 1 / rate
-        self._credit = burst / rate
-        self._most = most
-        self._paid_off: OrderedDict[str, float] = OrderedDict()
+    def __init__(self, rate: float = RATE, burst: int = BURST, max_accounts: int = MAX_ACCOUNTS) -> None:
+        self._interval = 1 / rate
+        self._tolerance = burst / rate
+        self._max_accounts = max_accounts
+        self._theoretical_arrival: OrderedDict[str, float] = OrderedDict()
+        """Seconds, by account; the account with the oldest request comes first."""
 
     def __len__(self) -> int:
-        return len(self._paid_off)
+        return len(self._theoretical_arrival)
 
     def allows(self, account: str, now: float) -> bool:
-        """Tell whether the account may ask now (seconds of a clock that does not jump), and charge it if so."""
-        self._forget(now)
-        paid_off = max(self._paid_off.get(account, now), now) + self._price
-        # A hundred times a twentieth is a little more than five.
-        if paid_off - now > self._credit + self._price / 2:
+        """Tell whether the account may make a request now, and if so, charge it.
+
+        `now` is in seconds, from a clock that does not jump.
+        """
+        self._drop_idle(now)
+        arrival = max(self._theoretical_arrival.get(account, now), now) + self._interval
+        # Half an interval of tolerance for rounding: 100 times 1/20 in floating point is a little more than 5.
+        if arrival - now > self._tolerance + self._interval / 2:
             return False
-        self._paid_off[account] = paid_off
-        self._paid_off.move_to_end(account)
+        self._theoretical_arrival[account] = arrival
+        self._theoretical_arrival.move_to_end(account)
         return True
 
-    def _forget(self, now: float) -> None:
-        while self._paid_off:
-            account, paid_off = next(iter(self._paid_off.items()))
-            if paid_off > now and len(self._paid_off) < self._most:
+    def _drop_idle(self, now: float) -> None:
+        while self._theoretical_arrival:
+            account, arrival = next(iter(self._theoretical_arrival.items()))
+            if arrival > now and len(self._theoretical_arrival) < self._max_accounts:
                 return
-            del self._paid_off[account]
+            del self._theoretical_arrival[account]

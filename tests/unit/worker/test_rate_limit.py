@@ -42,7 +42,7 @@ def test_who_has_paid_everything_off_is_forgotten() -> None:
 
 
 def test_a_flood_of_accounts_does_not_grow_the_memory() -> None:
-    limit = RateLimit(most=1_000)
+    limit = RateLimit(max_accounts=1_000)
     for number in range(10_000):
         assert limit.allows(f"user-{number}", 5.0)
     assert len(limit) <= 1_000
