@@ -1,1 +1,4 @@
-"""Real servers on this machine, for `demo`, `dev` and the tests. The service itself imports nothing from here."""
+"""Real servers on this machine, for `demo`, `dev` and the tests.
+
+The service itself imports nothing from here.
+"""

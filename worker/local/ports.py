@@ -1,4 +1,4 @@
-"""Ports of this machine for servers of one's own."""
+"""Free ports of this machine, for local servers."""
 
 import contextlib
 import secrets
@@ -7,13 +7,15 @@ from typing import Final
 
 HOST: Final = "127.0.0.1"
 
-# Below the ports that systems hand to outgoing connections (Linux: from 32768 on): none of those takes a
-# server's port while the server is down.
 PORTS: Final = range(20_000, 32_768)
+"""Where free ports are taken from: below the ports of outgoing connections (Linux: from 32768 on).
+
+So no outgoing connection can take the port of a server that is down for a moment.
+"""
 
 
 def free_port() -> int:
-    """Return a port on which nothing listens, at random."""
+    """Return a random port on which nothing listens."""
     while not is_free(port := secrets.choice(PORTS)):
         pass
     return port
@@ -22,7 +24,7 @@ def free_port() -> int:
 def is_free(port: int) -> bool:
     """Tell whether nothing listens on the port."""
     with socket.socket() as probe:
-        # Connections of a killed server linger in TIME_WAIT; they do not take the port.
+        # Without this, connections of a killed server that are in TIME_WAIT would make its port look taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with contextlib.suppress(OSError):
             probe.bind((HOST, port))

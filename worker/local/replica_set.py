@@ -1,9 +1,9 @@
-"""A MongoDB of one node as the replica set that transactions need; for development.
+"""Makes a single MongoDB server a replica set, which transactions need; for development.
 
     python -m worker.local.replica_set mongo:27017
 
-waits for the server under that address, makes it a replica set of itself where it is none yet, and returns
-once it can be written to.
+waits for the server at that address, initializes a replica set with it as the only member if necessary, and
+returns once the server can be written to.
 """
 
 import asyncio
@@ -19,26 +19,30 @@ WAIT_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.2
 _ALREADY_INITIALIZED: Final = 23
 
-# For a client of a moment. A streaming monitor opens a second connection, and PyMongo 4.20 leaks its socket
-# when the client is closed in the middle of that; a polling one has but the one.
 BRIEF: dict[str, Any] = {
     "directConnection": True,
     "serverMonitoringMode": "poll",
     "serverSelectionTimeoutMS": 1000,
 }
+"""Options for a client that is closed soon.
+
+Its monitor polls: a streaming monitor opens a second connection, whose socket PyMongo 4.20 leaks if the client is
+closed at that moment.
+"""
 
 
 async def answers(host: str, port: int, *, member: str) -> bool:
-    """Whether a primary that can be written to answers there.
+    """Tell whether a primary that can be written to answers there.
 
-    A `mongod` without a replica set is given one: itself alone, under the name `member` (`host:port`).
+    If `mongod` waits for a replica set, initialize one with `member` (`host:port`) as its only member.
     """
     try:
-        _, writer = await asyncio.open_connection(host, port)  # the driver waits half a second when refused
+        # First, because the driver waits half a second when a connection is refused.
+        _, writer = await asyncio.open_connection(host, port)
         writer.close()
         async with AsyncMongoClient[dict[str, Any]](host, port, **BRIEF) as client:
             hello = await client.admin.command("hello")
-            if hello.get("isreplicaset"):  # a member in search of its set
+            if hello.get("isreplicaset"):  # started with --replSet, and not in a replica set yet
                 await _initiate(client, member)
             return bool(hello.get("isWritablePrimary"))
     except (OSError, ConnectionFailure):
@@ -53,16 +57,16 @@ async def _initiate(client: AsyncMongoClient[dict[str, Any]], member: str) -> No
     except OperationFailure as error:
         if error.code != _ALREADY_INITIALIZED:
             raise
-        # Either its data was served on another port before, or it is still about to load its configuration.
+        # Either the data comes from a server with another port, or the server is still loading its configuration.
         with contextlib.suppress(OperationFailure):
             await client.admin.command("replSetReconfig", config, force=True)
 
 
 async def make(address: str) -> None:
-    """Wait until the server at `host:port` can be written to, as the replica set of itself that it may become."""
+    """Make the server at `host:port` a replica set if necessary, and wait until it can be written to."""
     host, _, port = address.rpartition(":")
     async with asyncio.timeout(WAIT_SECONDS):
-        while not await answers(host, int(port), member=address):  # noqa: ASYNC110 - a server tells nobody that it is up
+        while not await answers(host, int(port), member=address):  # noqa: ASYNC110 - a server does not notify anybody when it is up
             await asyncio.sleep(_POLL_SECONDS)
 
 

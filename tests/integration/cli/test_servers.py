@@ -1,3 +1,5 @@
+"""The local servers that `demo`, `dev` and the tests use."""
+
 from __future__ import annotations
 
 import asyncio
@@ -33,7 +35,7 @@ asyncio.run(main())
 """
 
 
-async def test_the_shared_nats_stores_a_message_in_a_stream(nc: Client, site: str) -> None:
+async def test_shared_nats_stores_a_message_in_a_stream(nc: Client, site: str) -> None:
     jetstream = nc.jetstream()
     await jetstream.add_stream(name=site, subjects=[f"{site}.>"])
     ack = await jetstream.publish(f"{site}.room", b"hello")
@@ -41,14 +43,14 @@ async def test_the_shared_nats_stores_a_message_in_a_stream(nc: Client, site: st
     assert (ack.stream, ack.seq) == (site, 1)
 
 
-async def test_the_shared_mongo_commits_a_transaction(mongo_uri: str, database: str) -> None:
+async def test_shared_mongo_commits_a_transaction(mongo_uri: str, database: str) -> None:
     async with AsyncMongoClient[dict[str, Any]](mongo_uri) as client, client.start_session() as session:
         async with await session.start_transaction():
             await client[database].rooms.insert_one({"_id": "r1"}, session=session)
         assert await client[database].rooms.find_one() == {"_id": "r1"}
 
 
-async def test_a_killed_nats_returns_on_its_port_with_its_streams(own_nats: NatsServer) -> None:
+async def test_killed_nats_starts_again_on_its_port_with_its_streams(own_nats: NatsServer) -> None:
     url = own_nats.url
     async with await nats.connect(url) as client:
         await client.jetstream().add_stream(name="kept", subjects=["kept"])
@@ -59,7 +61,7 @@ async def test_a_killed_nats_returns_on_its_port_with_its_streams(own_nats: Nats
         assert (await client.jetstream().stream_info("kept")).state.messages == 1
 
 
-async def test_a_killed_mongo_returns_on_its_port_with_its_documents(own_mongo: MongoServer) -> None:
+async def test_killed_mongo_starts_again_on_its_port_with_its_documents(own_mongo: MongoServer) -> None:
     async with AsyncMongoClient[dict[str, Any]](own_mongo.uri) as client:
         await client.test.rooms.insert_one({"_id": "r1"})
         await own_mongo.kill()
@@ -67,7 +69,7 @@ async def test_a_killed_mongo_returns_on_its_port_with_its_documents(own_mongo: 
         assert await client.test.rooms.find_one() == {"_id": "r1"}
 
 
-async def test_a_mongo_of_ones_own_can_be_told_to_fail(own_mongo: MongoServer) -> None:
+async def test_mongo_with_test_commands_fails_on_request(own_mongo: MongoServer) -> None:
     fail = {"failCommands": ["find"], "closeConnection": True}
     async with AsyncMongoClient[dict[str, Any]](own_mongo.uri, retryReads=False) as client:
         await client.admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=fail)
@@ -76,7 +78,7 @@ async def test_a_mongo_of_ones_own_can_be_told_to_fail(own_mongo: MongoServer) -
         assert await client.test.rooms.find_one() is None
 
 
-async def test_a_mongo_serves_its_data_on_another_port(own_mongo: MongoServer) -> None:
+async def test_mongo_can_serve_existing_data_on_another_port(own_mongo: MongoServer) -> None:
     async with AsyncMongoClient[dict[str, Any]](own_mongo.uri) as client:
         await client.test.rooms.insert_one({"_id": "r1"})
     await own_mongo.kill()
@@ -87,7 +89,7 @@ async def test_a_mongo_serves_its_data_on_another_port(own_mongo: MongoServer) -
 
 
 @pytest.mark.parametrize("server", [NatsServer, MongoServer])
-async def test_a_missing_program_is_answered_with_what_to_install(
+async def test_missing_program_is_reported_with_what_to_install(
     server: type[NatsServer | MongoServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(wheel: str) -> None:
@@ -99,17 +101,17 @@ async def test_a_missing_program_is_answered_with_what_to_install(
         await server(tmp_path).start()
 
 
-async def test_a_server_that_exits_at_once_is_answered_with_its_own_words(tmp_path: Path) -> None:
+async def test_server_that_exits_at_once_is_reported_with_its_log(tmp_path: Path) -> None:
     with pytest.raises(ServerUnavailable, match=r"exited with 1(.|\n)*Parse error"):
         await NatsServer(tmp_path, config="cluster {").start()
 
 
-async def test_a_taken_port_is_not_mistaken_for_the_server(own_nats: NatsServer, tmp_path: Path) -> None:
-    with pytest.raises(ServerUnavailable, match="the port is taken"):
+async def test_program_on_a_port_in_use_is_not_taken_for_the_server(own_nats: NatsServer, tmp_path: Path) -> None:
+    with pytest.raises(ServerUnavailable, match="the port is in use"):
         await NatsServer(tmp_path / "second", port=own_nats.port).start()
 
 
-async def test_no_server_outlives_an_error_in_the_block(tmp_path: Path) -> None:
+async def test_servers_stop_after_an_error_in_the_block(tmp_path: Path) -> None:
     async def fail() -> None:
         async with local_servers(tmp_path) as servers:
             ports.extend(server.port for server in servers)
@@ -122,9 +124,7 @@ async def test_no_server_outlives_an_error_in_the_block(tmp_path: Path) -> None:
     assert not await mongo_answers(HOST, ports[1], member="nobody")
 
 
-async def test_one_server_that_cannot_start_ends_the_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_server_stops_when_the_other_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MongoServer, "program", "no-such-mongod")
     with pytest.raises(ServerUnavailable, match="no-such-mongod"):
         async with local_servers(tmp_path):
@@ -133,8 +133,8 @@ async def test_one_server_that_cannot_start_ends_the_other(
     assert not await nats_answers(HOST, int(listen.rpartition(":")[2]))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
-async def test_a_server_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can kill a child when its parent dies")
+async def test_server_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
     owner = await asyncio.create_subprocess_exec(
         sys.executable, "-c", OWNER, str(tmp_path), stdout=asyncio.subprocess.PIPE
     )
@@ -142,6 +142,6 @@ async def test_a_server_dies_with_the_process_that_started_it(tmp_path: Path) ->
     reader, writer = await asyncio.open_connection(HOST, int(await owner.stdout.readline()))
     owner.kill()
     with contextlib.suppress(ConnectionResetError):
-        await asyncio.wait_for(reader.read(), timeout=5)  # to the end: the server is gone
+        await asyncio.wait_for(reader.read(), timeout=5)  # until the end of the stream: the server has gone
     await owner.wait()
     writer.close()
