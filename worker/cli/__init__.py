@@ -1,1 +1,4 @@
-"""The command `room-worker`: one file or folder for each subcommand. Nothing in the service imports it."""
+"""The command `room-worker`: a file or folder for each subcommand.
+
+`main` collects the subcommands, `terminal` has what they share. The service itself imports nothing from here.
+"""

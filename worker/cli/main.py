@@ -1,4 +1,4 @@
-"""The command `room-worker`. (contract.md, section 8)"""
+"""The command `room-worker`. (docs/contract.md, section 8)"""
 
 import sys
 from io import TextIOWrapper
@@ -20,16 +20,16 @@ COMMANDS = (run, demo, dev, check, status, publish, tail, deadletters)
 @click.group(commands=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="room-worker")
 def room_worker() -> None:
-    """Turn a chat room's membership events into room keys that every survivor holds before they are used.
+    """Distribute room keys: every member of a chat room has a new key before it is used.
 
-    Settings come from the environment: SITE_ID, NATS_URL, MONGO_URI and so on. To see it all at work on this
-    machine, with nothing installed beforehand: room-worker demo
+    All settings come from the environment: SITE_ID, NATS_URL, MONGO_URI and others. To see everything at work on
+    this machine, with nothing installed beforehand, run: room-worker demo
     """
 
 
 def main() -> None:
-    """Run the command of the command line and exit."""
+    """Run the command that the command line names, and exit."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a terminal that lacks a character gets another one, not a crash
+        if isinstance(stream, TextIOWrapper):  # print a substitute for a character that the terminal lacks
             stream.reconfigure(errors="replace", line_buffering=True)
     room_worker(prog_name="room-worker")

@@ -10,14 +10,15 @@ import click
 from worker import app
 from worker.app import Role
 from worker.cli.terminal.output import example
-from worker.cli.terminal.process import serve
+from worker.cli.terminal.process import run_until_stopped
 from worker.settings import read_settings
 from worker.telemetry.logs import configure
 
 COLLECT_AFTER: Final = (50_000, 20, 50)
-"""How many new objects a collection of cycles waits for: a batch makes thousands, none of them in a cycle.
+"""Thresholds of the garbage collector: how many new objects start a search for cycles.
 
-With the defaults (700, 10, 10) much of a backlog's time goes into looking for cycles among them.
+A batch makes thousands of objects, and none of them is in a cycle. With the default thresholds (700, 10, 10) the
+searches take much of the time in which a backlog is processed.
 """
 
 
@@ -26,16 +27,19 @@ With the defaults (700, 10, 10) much of a backlog's time goes into looking for c
         "SITE_ID=berlin NATS_URL=nats://nats:4222 MONGO_URI=mongodb://mongo/?replicaSet=rs0 room-worker run"
     )
 )
-@click.option("--only", type=click.Choice(get_args(Role)), help="Run one half of it, the other one elsewhere.")
+@click.option(
+    "--only", type=click.Choice(get_args(Role)), help="Run only the event worker or only the key service."
+)
 def run(only: Role | None) -> None:
-    """Run the service, with its settings from the environment.
+    """Run the service: the event worker and the key service.
 
-    It consumes events, sends room keys and answers requests until SIGTERM or Ctrl-C; then it finishes the
-    batch in hand, hands its partitions over and exits 0. A wrong setting ends it at once with exit code 2;
-    a server that is away is waited for. The worker consumes and sends, the service answers requests: each can
-    run alone, on as many machines as it needs.
+    The event worker consumes events and sends room keys. The key service answers members who ask for keys. Each
+    can run alone (--only), in as many processes as it needs.
+
+    A wrong setting ends the service at once with exit code 2. While a server cannot be reached, the service
+    retries. On SIGTERM or Ctrl-C it finishes its current batch, hands over its partitions and exits with code 0.
     """
-    serve(partial(_run, only))
+    run_until_stopped(partial(_run, only))
 
 
 async def _run(only: Role | None, stop: asyncio.Event) -> None:

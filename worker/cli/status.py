@@ -1,4 +1,4 @@
-"""`room-worker status`: how far a site has come, who does the work, and what is in hand."""
+"""`room-worker status`: partitions and their owners, lag, rooms that are being rotated, dead letters."""
 
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -14,7 +14,7 @@ from store.writes.outbox import unfinished_rooms
 from worker.broker.connection import Broker
 from worker.cli.terminal.connections import database_connection, nats_connection
 from worker.cli.terminal.output import example, json_option, safe, show, show_json, show_table
-from worker.cli.terminal.process import OK, finish
+from worker.cli.terminal.process import OK, run_to_end
 from worker.limits import Limits
 from worker.replica.assignment import alive_ids
 from worker.settings import read_settings
@@ -26,8 +26,8 @@ _COLUMNS: Final = ("partition", "owner", "applied", "behind")
 @click.command(epilog=example("room-worker status", "room-worker status --json"))
 @json_option
 def status(*, as_json: bool) -> None:
-    """Show the site's partitions, their owners and how far behind they are, rooms being rotated, dead letters."""
-    finish(_status(as_json=as_json))
+    """Show partitions with owners and lag, rooms that are being rotated, and dead letters."""
+    run_to_end(_status(as_json=as_json))
 
 
 async def _status(*, as_json: bool) -> int:
@@ -49,9 +49,9 @@ async def _status(*, as_json: bool) -> int:
 
 
 async def rotating_rooms(database: Database, site: str) -> list[dict[str, Any]]:
-    """Return the rooms whose new key is on its way to the members: id, the key's version, and the one in use.
+    """Return the rooms with a staged key: the room's id, the version of that key, and the current version.
 
-    They are found by the outbox, which has an entry for each and is short, not by reading every room.
+    The outbox has an entry for each of them and is short, so this does not read every room.
     """
     query = {"_id": {"$in": await unfinished_rooms(database, site)}, "keyRotation.staged.ver": {"$exists": True}}
     found = await database.find("rooms", query, {"keyRotation.staged.ver": 1, "encKey.ver": 1})
@@ -66,13 +66,13 @@ async def rotating_rooms(database: Database, site: str) -> list[dict[str, Any]]:
 
 
 async def stream_report(broker: Broker, site: str, documents: list[Document], alive: set[str]) -> dict[str, Any]:
-    """Hold the cursors against the streams.
+    """Compare the cursors with the streams.
 
-    `behind` counts the events after a cursor, of all partitions: an idle partition's cursor follows every few
-    seconds. `oldestSeconds` is the age of the first event that not every partition has passed.
+    `behind` is the number of messages after a cursor, of all partitions: the cursor of an idle partition follows
+    every few seconds. `oldestSeconds` is the age of the first event that not every partition has passed.
     """
     last = await _last_sequence(broker, subjects.events_stream(site))
-    parts = [
+    rows = [
         {
             "partition": item["partition"],
             "owner": item["owner"] if item["owner"] in alive else None,
@@ -85,7 +85,7 @@ async def stream_report(broker: Broker, site: str, documents: list[Document], al
     waiting = last is not None and applied is not None and applied < last
     return {
         "lastSequence": last,
-        "cursors": parts,
+        "cursors": rows,
         "oldestSeconds": await _age_after(broker, site, applied) if waiting else 0,
         "deadLetters": await _messages(broker, subjects.dead_letter_stream(site)),
     }
@@ -106,7 +106,7 @@ async def _messages(broker: Broker, stream: str) -> int | None:
 
 
 async def _age_after(broker: Broker, site: str, applied: int | None) -> float | None:
-    """Return the age in seconds of the first event after `applied`; None where it is gone meanwhile."""
+    """Return the age in seconds of the first event after `applied`; None if it was deleted meanwhile."""
     try:
         message = await broker.jetstream.get_msg(
             subjects.events_stream(site), (applied or 0) + 1, subjects.events_subjects(site), next=True
@@ -122,18 +122,18 @@ def _show(report: dict[str, Any]) -> None:
         show("no worker has been started for this site with this database yet")
         return
     if report["lastSequence"] is None:
-        show(("the stream of events is missing: `room-worker check` says more", "red"))
-    rows = [[_or(item[column], "nobody" if column == "owner" else "?") for column in _COLUMNS]
+        show(("the events stream is missing: run `room-worker check` for details", "red"))
+    rows = [[_or(item[column], "no owner" if column == "owner" else "?") for column in _COLUMNS]
             for item in report["cursors"]]  # fmt: skip
     show_table(_COLUMNS, rows)
     show(f"replicas      {safe(', '.join(report['replicas']) or 'none alive')}")
     behind = max((item["behind"] or 0 for item in report["cursors"]), default=0)
     age = report["oldestSeconds"]
     waited = "" if not behind or age is None else f", the oldest {age:.1f} s old"
-    show(f"behind        {behind} events at most{waited}")
+    show(f"behind        up to {behind} events{waited}")
     show(f"rotating      {_rooms(report['rotating'])}")
     letters = report["deadLetters"]
-    show("dead letters  ", (_or(letters, "their stream is missing"), "red" if letters else ""))
+    show("dead letters  ", (_or(letters, "unknown: the stream is missing"), "red" if letters else ""))
 
 
 def _rooms(rotating: list[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""`room-worker tail`: a subscriber for people; it shows that a key came, never the key."""
+"""`room-worker tail`: shows which keys an account gets, as they arrive, but never a key itself."""
 
 import asyncio
 import logging
@@ -17,24 +17,24 @@ from roomkeys.client import HeldKey, RoomKeys
 from worker.cli.publish import TOKEN
 from worker.cli.terminal.connections import nats_connection
 from worker.cli.terminal.output import example, json_option, safe, show, show_json
-from worker.cli.terminal.process import serve
+from worker.cli.terminal.process import run_until_stopped
 from worker.settings import read_settings
 
-_FINGERPRINT: Final = 8
+_FINGERPRINT_DIGITS: Final = 8
 
 
 @click.command(epilog=example("room-worker tail alice", "room-worker tail alice --count 1 --json"))
 @click.argument("account", type=TOKEN)
-@click.option("--count", type=click.IntRange(min=1), help="End after so many keys.")
+@click.option("--count", type=click.IntRange(min=1), help="Exit after this many keys.")
 @json_option
 def tail(account: str, count: int | None, *, as_json: bool) -> None:
     """Show the room keys of ACCOUNT as they arrive, and the rooms it joins and leaves.
 
-    It begins with the keys in use now, and after a lost connection goes on with those that came meanwhile,
-    where the key service answers. Keys are masked: a fingerprint, the start of their SHA-256, tells whether
-    two are the same. Ctrl-C ends it.
+    If the key service answers, the output starts with the current keys, and continues after a lost connection with
+    the keys that were missed. Keys are masked: if two fingerprints (the start of the key's SHA-256) are equal, the
+    keys are. Press Ctrl-C to stop.
     """
-    serve(lambda stop: _tail(account, count, stop, show_json if as_json else _show))
+    run_until_stopped(lambda stop: _tail(account, count, stop, show_json if as_json else _show))
 
 
 async def _tail(
@@ -43,38 +43,38 @@ async def _tail(
     settings = read_settings()
     shown = 0
 
-    def tell(line: dict[str, Any]) -> None:
+    def put(line: dict[str, Any]) -> None:
         try:
             out(line)
-        except OSError:  # nobody reads it any more
+        except OSError:  # the reader of the output has closed it
             stop.set()
 
     def key(held: HeldKey) -> None:
         nonlocal shown
         if not stop.is_set():
-            tell(key_line(held))
+            put(key_line(held))
             shown += 1
             if shown == count:
                 stop.set()
 
     async def update(message: Msg) -> None:
         if not stop.is_set():
-            tell(update_line(message.data))
+            put(update_line(message.data))
 
-    with _warnings_told():
-        async with nats_connection(settings, _tell) as broker:
+    with _library_warnings():
+        async with nats_connection(settings, _note) as broker:
             await broker.client.subscribe(subjects.subscription_update(account), cb=update)
             keys = RoomKeys(broker.client, account, settings.site_id)
             keys.on_change(key)
             async with keys:
                 await broker.client.flush()
-                _tell(f"listening to what {account} is sent; Ctrl-C ends it")
+                _note(f"listening for keys of {account}; press Ctrl-C to stop")
                 await stop.wait()
 
 
 def key_line(held: HeldKey) -> dict[str, Any]:
-    """Return what to show of a key: never the key, only a fingerprint of it."""
-    fingerprint = sha256(held.key.secret).hexdigest()[:_FINGERPRINT]
+    """Return what to show of a key: its fingerprint, never the key."""
+    fingerprint = sha256(held.key.secret).hexdigest()[:_FINGERPRINT_DIGITS]
     return {"type": "key", "roomId": held.room_id, "version": held.version, "fingerprint": fingerprint}
 
 
@@ -87,7 +87,7 @@ def update_line(data: bytes) -> dict[str, Any]:
         line |= {field: body[field] for field in ("roomName", "timestamp") if field in body}
         return {**line, "roles": subscription.get("roles")} if action == "added" else line
     except (ValueError, KeyError, TypeError, AttributeError):
-        return {"type": "unreadable", "what": "a message that is no subscription update"}
+        return {"type": "unreadable", "what": "not a valid subscription update"}
 
 
 def _show(line: dict[str, Any]) -> None:
@@ -105,14 +105,14 @@ def _show(line: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _warnings_told() -> Iterator[None]:
-    """Tell what the library warns of: another key for a version, a service that does not answer."""
+def _library_warnings() -> Iterator[None]:
+    """Print the warnings of the client library, for example that the key service does not answer."""
 
-    class Telling(logging.Handler):
+    class Printer(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            _tell(record.getMessage())
+            _note(record.getMessage())
 
-    handler, log = Telling(logging.WARNING), logging.getLogger("roomkeys")
+    handler, log = Printer(logging.WARNING), logging.getLogger("roomkeys")
     log.addHandler(handler)
     try:
         yield
@@ -120,5 +120,5 @@ def _warnings_told() -> Iterator[None]:
         log.removeHandler(handler)
 
 
-def _tell(text: str) -> None:
+def _note(text: str) -> None:
     click.echo(f"room-worker: {safe(text)}", err=True)

@@ -1,1 +1,1 @@
-"""The command and its servers."""
+"""The command `room-worker` as a separate process, and the servers that it can start."""

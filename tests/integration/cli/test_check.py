@@ -1,4 +1,4 @@
-"""`room-worker check`: what is right, and how to mend what is not."""
+"""`room-worker check`: its results, its exit codes, and its advice on how to fix what is wrong."""
 
 import asyncio
 import os
@@ -22,12 +22,12 @@ from worker.local.servers import NatsServer
 
 
 async def check(env: dict[str, str]) -> tuple[Ended, dict[str, dict[str, Any]]]:
-    """Run the check and return its findings by part."""
+    """Run the check and return its results by part."""
     stopped = await run("check", "--json", env=env)
     return stopped, {finding["part"]: finding for finding in stopped.json()["findings"]}
 
 
-async def test_when_all_is_right_it_exits_0_with_a_line_for_each_part(site_rig: Rig) -> None:
+async def test_check_exits_with_0_and_prints_one_line_per_check_when_all_is_right(site_rig: Rig) -> None:
     stopped = await run("check", env=variables(site_rig))
     assert stopped.code == 0, stopped.out
     lines = stopped.out.splitlines()
@@ -37,16 +37,16 @@ async def test_when_all_is_right_it_exits_0_with_a_line_for_each_part(site_rig: 
     assert [line.removeprefix("ok").strip().split("  ")[0] for line in lines] == parts
 
 
-async def test_after_a_first_start_the_indexes_are_there_and_the_partitions_stored(site_rig: Rig) -> None:
+async def test_check_after_a_first_start_reports_indexes_and_stored_partitions(site_rig: Rig) -> None:
     async with site_rig.worker():
         await site_rig.ask("create", {"roomId": "r1", "requesterAccount": "nobody"})
     stopped, findings = await check(variables(site_rig))
     assert stopped.json()["ok"] is True
-    assert findings["index subscriptions"]["text"] == "there"
+    assert findings["index subscriptions"]["text"] == "present"
     assert findings["partitions"]["text"] == "8, as stored"
 
 
-async def test_servers_that_are_away_are_each_a_line_and_no_password_is_shown() -> None:
+async def test_check_reports_each_server_that_is_down_without_passwords() -> None:
     port = free_port()
     env = {
         "NATS_URL": f"nats://joe:hunter2@127.0.0.1:{port}",
@@ -59,9 +59,7 @@ async def test_servers_that_are_away_are_each_a_line_and_no_password_is_shown() 
     assert "hunter2" not in stopped.out + stopped.err
 
 
-async def test_a_server_that_takes_the_connection_and_says_nothing_does_not_hold_it_up(
-    silent: int, site_rig: Rig
-) -> None:
+async def test_check_ends_when_a_server_accepts_connections_but_stays_silent(silent: int, site_rig: Rig) -> None:
     env = variables(site_rig, NATS_URL=f"nats://127.0.0.1:{silent}", MONGO_URI=f"mongodb://127.0.0.1:{silent}/")
     stopped, findings = await check(env)
     assert stopped.code == 1
@@ -69,14 +67,14 @@ async def test_a_server_that_takes_the_connection_and_says_nothing_does_not_hold
     assert not findings["mongodb"]["ok"]
 
 
-async def test_another_replica_set_is_named_as_the_cause(site_rig: Rig) -> None:
+async def test_check_names_the_replica_set_when_it_is_the_wrong_one(site_rig: Rig) -> None:
     host = urlsplit(site_rig.settings.mongo_uri.get_secret_value()).netloc
     stopped, findings = await check(variables(site_rig, MONGO_URI=f"mongodb://{host}/?replicaSet=other"))
     assert stopped.code == 1
     assert "replica set other" in findings["mongodb"]["text"]
 
 
-async def test_missing_streams_are_amiss_unless_the_worker_makes_them(site_rig: Rig) -> None:
+async def test_check_fails_when_streams_are_missing_unless_the_worker_creates_them(site_rig: Rig) -> None:
     env = variables(site_rig, SITE_ID=f"{site_rig.site}x")
     stopped, findings = await check(env)
     assert stopped.code == 1
@@ -86,7 +84,7 @@ async def test_missing_streams_are_amiss_unless_the_worker_makes_them(site_rig: 
     assert stopped.code == 0
 
 
-async def test_a_stream_that_forgets_events_is_amiss(site_rig: Rig) -> None:
+async def test_check_fails_when_the_stream_does_not_keep_events(site_rig: Rig) -> None:
     site = f"{site_rig.site}q"
     await site_rig.nc.jetstream().add_stream(
         name=subjects.events_stream(site),
@@ -94,11 +92,11 @@ async def test_a_stream_that_forgets_events_is_amiss(site_rig: Rig) -> None:
         retention=RetentionPolicy.WORK_QUEUE,
     )
     _, findings = await check(variables(site_rig, SITE_ID=site, BOOTSTRAP_STREAMS="true"))
-    assert "make it anew with retention limits" in findings["events"]["text"]
+    assert "recreate it with retention limits" in findings["events"]["text"]
     assert findings["dead letters"]["ok"]
 
 
-async def test_other_partitions_than_the_stored_ones_are_amiss(site_rig: Rig) -> None:
+async def test_check_fails_when_partitions_differ_from_the_stored_number(site_rig: Rig) -> None:
     database = open_database(site_rig.settings)
     await lease.ensure_cursors(database, site_rig.site, 3, StreamPosition(0, 0, 0))
     await database.close()
@@ -107,14 +105,14 @@ async def test_other_partitions_than_the_stored_ones_are_amiss(site_rig: Rig) ->
     assert findings["partitions"]["text"].startswith("PARTITIONS must be 3")
 
 
-async def test_an_index_that_is_not_unique_is_amiss(site_rig: Rig) -> None:
+async def test_check_fails_when_an_index_is_not_unique(site_rig: Rig) -> None:
     await site_rig.db.subscriptions.create_index([("roomId", 1), ("u.account", 1)])
     stopped, findings = await check(variables(site_rig))
     assert stopped.code == 1
     assert "drop it" in findings["index subscriptions"]["text"]
 
 
-async def test_refused_credentials_are_named_as_the_cause(tmp_path: Path, site_rig: Rig) -> None:
+async def test_check_names_the_credentials_when_they_are_refused(tmp_path: Path, site_rig: Rig) -> None:
     async with NatsServer(tmp_path, config="authorization { user: joe, password: hunter2 }") as server:
         refused, findings = await check(variables(site_rig, NATS_URL=server.url))
         assert refused.code == 1
@@ -125,7 +123,7 @@ async def test_refused_credentials_are_named_as_the_cause(tmp_path: Path, site_r
         assert "hunter2" not in accepted.out
 
 
-async def test_wrong_settings_are_lines_too_with_exit_code_2() -> None:
+async def test_check_reports_wrong_settings_and_exits_with_2() -> None:
     stopped, findings = await check({"SITE_ID": "a.b"})
     assert stopped.code == 2
     assert any("SITE_ID must be" in finding["text"] for finding in stopped.json()["findings"])
@@ -133,7 +131,7 @@ async def test_wrong_settings_are_lines_too_with_exit_code_2() -> None:
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
-async def test_on_a_terminal_there_are_colours_unless_no_color_is_set(no_color: str, coloured: bool) -> None:
+async def test_output_on_a_terminal_has_colours_unless_no_color_is_set(no_color: str, coloured: bool) -> None:
     terminal, other_end = pty.openpty()
     script = f"exec {ROOM_WORKER} check >{os.ttyname(other_end)}"
     env = {"SITE_ID": "a.b", "TERM": "xterm", "NO_COLOR": no_color}
@@ -148,7 +146,7 @@ async def test_on_a_terminal_there_are_colours_unless_no_color_is_set(no_color: 
 
 @pytest.fixture
 async def silent() -> AsyncIterator[int]:
-    """Listen, and never say anything."""
+    """Listen on a port, accept connections, and never send anything."""
     done = asyncio.Event()
 
     async def hold(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,11 +1,11 @@
-"""`room-worker deadletters`: what was given up, shown and sent once more."""
+"""`room-worker deadletters`: lists dead letters, shows one, and replays them."""
 
 from roomkeys import subjects
 from tests.harness.processes import run, variables
 from tests.harness.site import Rig
 
 
-async def test_a_dead_letter_is_listed_shown_and_sent_once_more(site_rig: Rig) -> None:
+async def test_dead_letter_can_be_listed_shown_and_replayed(site_rig: Rig) -> None:
     env = variables(site_rig)
     await site_rig.users("alice")
     assert (await run("deadletters", "list", env=env)).out == "no dead letters\n"
@@ -23,7 +23,7 @@ async def test_a_dead_letter_is_listed_shown_and_sent_once_more(site_rig: Rig) -
         assert "\x1b" not in shown.out
         replayed = await run("deadletters", "replay", "1", env=env)
         assert replayed.code == 0
-        assert replayed.out.startswith("dead letter 1: sent once more as event 2 on chat.room.canonical.")
+        assert replayed.out.startswith("dead letter 1: replayed as event 2 on chat.room.canonical.")
         await site_rig.until(lambda: len(site_rig.of(subjects.dead_letter_subject(site_rig.site))) == 2)
         assert [item["sequence"] for item in (await run("deadletters", "list", "--json", env=env)).json()] == [
             2,
@@ -35,17 +35,17 @@ async def test_a_dead_letter_is_listed_shown_and_sent_once_more(site_rig: Rig) -
     assert {item.body["requestId"] for item in results} == {first["requestId"]}
 
 
-async def test_a_dead_letter_that_was_cut_or_is_no_event_is_refused(site_rig: Rig) -> None:
+async def test_replay_refuses_a_truncated_body_and_a_subject_of_other_services(site_rig: Rig) -> None:
     env = variables(site_rig)
     here, elsewhere = subjects.event_subject(site_rig.site, "create"), "chat.user.alice.event.room.key"
-    cut = {"Room-Worker-Subject": here, "Room-Worker-Truncated": "true"}
-    letters = (cut, {"Room-Worker-Subject": elsewhere}, {"Room-Worker-Subject": here})
+    truncated = {"Room-Worker-Subject": here, "Room-Worker-Truncated": "true"}
+    letters = (truncated, {"Room-Worker-Subject": elsewhere}, {"Room-Worker-Subject": here})
     for headers in letters:
         await site_rig.nc.jetstream().publish(
             subjects.dead_letter_subject(site_rig.site), b'{"roomId"', headers=headers
         )
     refused = await run("deadletters", "replay", "1", env=env)
-    assert (refused.code, "its body was cut" in refused.out) == (1, True)
+    assert (refused.code, "its body was truncated" in refused.out) == (1, True)
     every = await run("deadletters", "replay", "--all", "--json", env=env)
     assert every.code == 1
     assert ["refused" in item for item in every.json()] == [True, True, False]

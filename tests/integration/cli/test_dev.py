@@ -1,4 +1,4 @@
-"""`room-worker dev`: servers and a worker to try things with."""
+"""`room-worker dev`: local servers and a worker for experiments."""
 
 import signal
 from pathlib import Path
@@ -11,7 +11,7 @@ from worker.local.servers import NatsServer
 ROOM = ("--room", "r1", "--requester", "alice")
 
 
-async def test_dev_serves_publish_and_ends_with_0(tmp_path: Path) -> None:
+async def test_dev_runs_a_worker_and_exits_with_0_on_sigterm(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     async with running("dev", "--json", "--folder", str(folder), env={"TMPDIR": str(tmp_path)}) as dev:
         about = orjson.loads(await says(dev, "NATS_URL"))
@@ -24,18 +24,18 @@ async def test_dev_serves_publish_and_ends_with_0(tmp_path: Path) -> None:
     assert (folder / "mongo").is_dir()
 
 
-async def test_dev_prints_lines_to_paste_and_leaves_nothing_behind_after_ctrl_c(tmp_path: Path) -> None:
+async def test_dev_prints_exports_and_leaves_nothing_behind_after_ctrl_c(tmp_path: Path) -> None:
     async with running("dev", env={"TMPDIR": str(tmp_path)}) as dev:
         exports = [await says(dev, f"export {name}=") for name in ("NATS_URL", "MONGO_URI", "MONGO_DB", "SITE_ID")]
         assert "'mongodb://127.0.0.1:" in exports[1]
         await says(dev, "room-worker publish create")
-        await says(dev, "Ctrl-C ends it")
+        await says(dev, "Press Ctrl-C to stop")
         stopped = await ended(dev, signal.SIGINT)
     assert stopped.code == 0
     assert left_in(tmp_path) == []
 
 
-async def test_dev_on_a_port_that_is_taken_says_so(own_nats: NatsServer, tmp_path: Path) -> None:
+async def test_dev_fails_when_a_port_is_in_use(own_nats: NatsServer, tmp_path: Path) -> None:
     refused = await run("dev", "--nats-port", str(own_nats.port), env={"TMPDIR": str(tmp_path)})
     assert refused.code == 1
-    assert "the port is taken" in refused.err
+    assert "the port is in use" in refused.err

@@ -1,4 +1,4 @@
-"""`room-worker run --only`: the two halves, each alone."""
+"""`room-worker run --only`: the event worker alone, and the key service alone."""
 
 import signal
 
@@ -16,7 +16,7 @@ from worker.settings import WrongSetting, read_settings
 CREATE = {"roomId": "r1", "name": "general", "users": ["bob"], "requesterAccount": "alice"}
 
 
-async def test_the_service_alone_is_ready_without_streams_and_takes_no_partition(site_rig: Rig) -> None:
+async def test_key_service_alone_needs_no_streams_and_takes_no_partition(site_rig: Rig) -> None:
     await site_rig.nc.jetstream().delete_stream(subjects.events_stream(site_rig.site))
     health = f"127.0.0.1:{free_port()}"
     async with running("run", "--only", "service", env=variables(site_rig, HEALTH_ADDR=health)) as process:
@@ -30,13 +30,13 @@ async def test_the_service_alone_is_ready_without_streams_and_takes_no_partition
     assert await site_rig.db.list_collection_names(filter={"name": "room_worker_replicas"}) == []
 
 
-async def test_the_worker_alone_answers_nothing_and_the_two_together_do_what_one_does(site_rig: Rig) -> None:
+async def test_event_worker_alone_answers_no_request_until_a_key_service_runs(site_rig: Rig) -> None:
     await site_rig.users("alice", "bob")
     async with running("run", "--only", "worker", env=variables(site_rig)) as worker:
         await says(worker, '"ready"', on_stderr=True)
         await site_rig.ask("create", CREATE)
         client = await nats.connect(site_rig.settings.nats_url[0])
-        with pytest.raises(nats.errors.TimeoutError):  # the rig listens too, so it is no NoRespondersError
+        with pytest.raises(nats.errors.TimeoutError):  # and not NoRespondersError: the rig listens too
             await client.request(subjects.key_get(site_rig.site, "bob", "r1"), timeout=0.3)
         await client.close()
         async with running("run", "--only", "service", env=variables(site_rig)) as service:
@@ -44,7 +44,7 @@ async def test_the_worker_alone_answers_nothing_and_the_two_together_do_what_one
             assert (await Asker(site_rig.nc, site_rig.site).get("bob", "r1"))["version"] == 0
 
 
-async def test_a_worker_without_the_key_service_answers_nothing(site_rig: Rig) -> None:
+async def test_worker_with_the_key_service_off_answers_no_request(site_rig: Rig) -> None:
     await site_rig.users("alice", "bob")
     async with site_rig.worker(key_service=False):
         await site_rig.ask("create", CREATE)
@@ -63,7 +63,7 @@ async def test_a_worker_without_the_key_service_answers_nothing(site_rig: Rig) -
         ({"key_service_replies": "$JS."}, "KEY_SERVICE_REPLIES must be"),
     ],
 )
-def test_a_wrong_setting_of_the_service_is_named(
+def test_wrong_setting_of_the_key_service_is_named(
     wrong: dict[str, str], named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in wrong.items():
@@ -77,7 +77,7 @@ def test_reply_prefixes_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> 
     assert read_settings().key_service_replies == ["_INBOX.", "apps.inbox."]
 
 
-async def test_the_service_alone_has_to_be_on() -> None:
+async def test_key_service_alone_must_be_on() -> None:
     stopped = await run("run", "--only", "service", env={"KEY_SERVICE": "off"})
     assert stopped.code == 2
     assert "KEY_SERVICE must be on" in stopped.err

@@ -1,4 +1,4 @@
-"""`room-worker run`: what it does with wrong settings, absent servers and SIGTERM."""
+"""`room-worker run`: wrong settings, servers that are down, and SIGTERM."""
 
 import signal
 
@@ -14,7 +14,7 @@ from worker.app import open_database
 from worker.local.ports import free_port
 
 
-async def test_every_wrong_setting_is_named_on_stderr_before_any_connection() -> None:
+async def test_run_names_each_wrong_setting_before_it_connects() -> None:
     wrong = {"SITE_ID": "a.b", "PARTITIONS": "0", "MONGO_URI": "x", "NATS_URL": "x", "HEALTH_ADDR": "x"}
     stopped = await run("run", env=wrong)
     assert stopped.code == 2
@@ -25,8 +25,8 @@ async def test_every_wrong_setting_is_named_on_stderr_before_any_connection() ->
     assert stopped.out == ""
 
 
-@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
-async def test_without_servers_it_waits_and_says_so_and_still_ends_cleanly(told: signal.Signals) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_run_without_servers_waits_is_not_ready_and_can_be_stopped(number: signal.Signals) -> None:
     nowhere, health = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     env = {
         "NATS_URL": f"nats://{nowhere}",
@@ -39,12 +39,12 @@ async def test_without_servers_it_waits_and_says_so_and_still_ends_cleanly(told:
         async with aiohttp.ClientSession() as http, http.get(f"http://{health}/readyz") as ready:
             assert ready.status == 503
             assert "nats" in (await ready.json())["for"]
-        stopped = await ended(process, told)
+        stopped = await ended(process, number)
     assert stopped.code == 0
     assert "Traceback" not in stopped.err
 
 
-async def test_without_a_database_it_waits_and_says_so(site_rig: Rig) -> None:
+async def test_run_without_a_database_logs_that_it_waits(site_rig: Rig) -> None:
     nowhere = f"mongodb://127.0.0.1:{free_port()}/?replicaSet=rs0&serverSelectionTimeoutMS=200"
     async with running("run", env=variables(site_rig, MONGO_URI=nowhere)) as process:
         line = await says(process, '"waiting"', on_stderr=True)
@@ -53,7 +53,7 @@ async def test_without_a_database_it_waits_and_says_so(site_rig: Rig) -> None:
     assert stopped.code == 0
 
 
-async def test_it_serves_until_sigterm_and_exits_0(site_rig: Rig) -> None:
+async def test_run_serves_until_sigterm_and_exits_with_0(site_rig: Rig) -> None:
     await site_rig.users("alice", "bob")
     async with running("run", env=variables(site_rig)) as process:
         room = {"roomId": "r1", "name": "general", "users": ["bob"], "requesterAccount": "alice"}
@@ -65,7 +65,7 @@ async def test_it_serves_until_sigterm_and_exits_0(site_rig: Rig) -> None:
     assert owners == [None]
 
 
-async def test_another_number_of_partitions_ends_it_with_2_and_names_the_stored_one(site_rig: Rig) -> None:
+async def test_run_exits_with_2_when_partitions_differ_from_the_stored_number(site_rig: Rig) -> None:
     database = open_database(site_rig.settings)
     await lease.ensure_cursors(database, site_rig.site, 3, StreamPosition(0, 0, 0))
     await database.close()
@@ -74,7 +74,7 @@ async def test_another_number_of_partitions_ends_it_with_2_and_names_the_stored_
     assert "room-worker: PARTITIONS must be 3" in stopped.err
 
 
-async def test_an_address_in_use_ends_it_with_2(site_rig: Rig) -> None:
+async def test_run_exits_with_2_when_an_address_is_in_use(site_rig: Rig) -> None:
     async with running("run", env=variables(site_rig, HEALTH_ADDR=(taken := f"127.0.0.1:{free_port()}"))) as first:
         await says(first, '"ready"', on_stderr=True)
         stopped = await run("run", env=variables(site_rig, HEALTH_ADDR=taken))
@@ -82,7 +82,7 @@ async def test_an_address_in_use_ends_it_with_2(site_rig: Rig) -> None:
     assert taken in stopped.err
 
 
-async def test_whatever_it_logs_there_is_no_key_in_it(site_rig: Rig) -> None:
+async def test_run_logs_no_key_at_debug_level(site_rig: Rig) -> None:
     await site_rig.users("alice", "bob")
     async with running("run", env=variables(site_rig, LOG_LEVEL="debug")) as process:
         room = {"roomId": "r1", "name": "general", "users": ["bob"], "requesterAccount": "alice"}

@@ -1,4 +1,4 @@
-"""`publish`, `tail` and `status`, against a worker and against nothing."""
+"""`room-worker publish`, `tail` and `status`, with a worker, without one, and without servers."""
 
 import asyncio
 import signal
@@ -18,7 +18,7 @@ ALICE = ("--requester", "alice")
 ROOM = ("--room", "r1", *ALICE)
 
 
-async def test_publish_shows_the_result_and_tail_the_keys_without_their_bytes(site_rig: Rig) -> None:
+async def test_publish_shows_results_and_tail_shows_keys_without_their_bytes(site_rig: Rig) -> None:
     env = variables(site_rig)
     await site_rig.users("alice", "bob", "dave")
     async with site_rig.worker(), running("tail", "bob", "--count", "2", "--json", env=env) as tail:
@@ -45,7 +45,7 @@ async def test_publish_shows_the_result_and_tail_the_keys_without_their_bytes(si
         assert sent["privateKey"] not in heard.out + heard.err
 
 
-async def test_tail_for_people_masks_the_key_and_ends_with_0_on_ctrl_c(site_rig: Rig) -> None:
+async def test_tail_masks_keys_and_exits_with_0_on_ctrl_c(site_rig: Rig) -> None:
     env = variables(site_rig)
     await site_rig.users("alice", "bob")
     async with site_rig.worker(), running("tail", "bob", env=env) as tail:
@@ -57,7 +57,7 @@ async def test_tail_for_people_masks_the_key_and_ends_with_0_on_ctrl_c(site_rig:
     assert heard.code == 0
 
 
-async def test_tail_begins_with_the_keys_in_use_and_warns_of_another_key_for_a_version(site_rig: Rig) -> None:
+async def test_tail_starts_with_current_keys_and_warns_of_a_second_key_for_a_version(site_rig: Rig) -> None:
     env = variables(site_rig)
     await site_rig.users("alice", "bob")
     async with site_rig.worker():
@@ -74,19 +74,19 @@ async def test_tail_begins_with_the_keys_in_use_and_warns_of_another_key_for_a_v
     assert (heard.code, heard.out) == (0, "")
 
 
-async def test_tail_goes_on_after_the_server_was_away(own_nats: NatsServer) -> None:
+async def test_tail_continues_after_the_server_was_down(own_nats: NatsServer) -> None:
     env = {"NATS_URL": own_nats.url}
     async with running("tail", "bob", "--count", "1", env=env) as tail:
         await says(tail, "listening", on_stderr=True)
         await own_nats.kill()
-        await says(tail, "connection is lost", on_stderr=True)
+        await says(tail, "connection lost", on_stderr=True)
         await own_nats.start()
-        await says(tail, "connection is back", on_stderr=True)
+        await says(tail, "connection restored", on_stderr=True)
         stopped = await ended(tail, signal.SIGTERM)
     assert stopped.code == 0
 
 
-async def test_an_error_result_is_shown_and_is_exit_code_1(site_rig: Rig) -> None:
+async def test_publish_shows_an_error_result_and_exits_with_1(site_rig: Rig) -> None:
     await site_rig.users("alice")
     async with site_rig.worker():
         refused = await run("publish", "rotate", *ROOM, env=variables(site_rig))
@@ -94,7 +94,7 @@ async def test_an_error_result_is_shown_and_is_exit_code_1(site_rig: Rig) -> Non
     assert refused.out == "event 1: error  not_found / room_not_found: the room does not exist\n"
 
 
-async def test_without_a_worker_publish_says_that_no_result_came(site_rig: Rig) -> None:
+async def test_publish_without_a_worker_reports_a_missing_result(site_rig: Rig) -> None:
     env = variables(site_rig)
     late = await run("publish", "rotate", *ROOM, "--timeout", "0.2", env=env)
     assert late.code == 1
@@ -103,13 +103,13 @@ async def test_without_a_worker_publish_says_that_no_result_came(site_rig: Rig) 
     assert (waiting.code, waiting.json()["sequence"]) == (0, 2)
 
 
-async def test_a_request_that_is_published_twice_is_taken_once(site_rig: Rig) -> None:
+async def test_request_published_twice_is_stored_once(site_rig: Rig) -> None:
     request = ("--request-id", "00000000-0000-4000-8000-000000000001", "--no-wait", "--json")
     ended_ = [await run("publish", "rotate", *ROOM, *request, env=variables(site_rig)) for _ in range(2)]
     assert [item.json()["sequence"] for item in ended_] == [1, 1]
 
 
-async def test_without_a_stream_publish_says_what_to_do(site_rig: Rig) -> None:
+async def test_publish_without_a_stream_says_what_to_do(site_rig: Rig) -> None:
     missing = await run("publish", "rotate", *ROOM, env=variables(site_rig, SITE_ID=f"{site_rig.site}x"))
     assert missing.code == 1
     assert "BOOTSTRAP_STREAMS" in missing.err
@@ -128,7 +128,7 @@ async def test_without_a_stream_publish_says_what_to_do(site_rig: Rig) -> None:
         ("deadletters", "replay", "1", "--all"),
     ],
 )
-async def test_what_cannot_be_meant_is_refused_before_any_connection(arguments: tuple[str, ...]) -> None:
+async def test_contradictory_arguments_are_refused_before_connecting(arguments: tuple[str, ...]) -> None:
     refused = await run(*arguments, env={"NATS_URL": "nats://127.0.0.1:1"})
     assert refused.code == 2
     assert "Usage: room-worker" in refused.err
@@ -144,7 +144,7 @@ async def test_what_cannot_be_meant_is_refused_before_any_connection(arguments: 
         ("deadletters", "show", "1"),
     ],
 )
-async def test_a_server_that_is_away_is_one_clear_line_without_a_password(arguments: tuple[str, ...]) -> None:
+async def test_server_that_is_down_is_reported_in_one_line_without_passwords(arguments: tuple[str, ...]) -> None:
     port = free_port()
     env = {
         "NATS_URL": f"nats://joe:hunter2@127.0.0.1:{port}",
@@ -157,7 +157,7 @@ async def test_a_server_that_is_away_is_one_clear_line_without_a_password(argume
     assert "hunter2" not in failed.err + failed.out
 
 
-async def test_status_tells_owners_lag_rotations_and_dead_letters(site_rig: Rig) -> None:
+async def test_status_shows_owners_lag_rotations_and_dead_letters(site_rig: Rig) -> None:
     env = variables(site_rig)
     await site_rig.users("alice", "bob")
     never = await run("status", env=env)
@@ -175,7 +175,7 @@ async def test_status_tells_owners_lag_rotations_and_dead_letters(site_rig: Rig)
     assert {cursor["owner"] for cursor in stopped["cursors"]} == {None}
     assert max(cursor["behind"] for cursor in stopped["cursors"]) >= 1
     assert stopped["oldestSeconds"] > 0
-    assert "nobody" in (await run("status", env=env)).out
+    assert "no owner" in (await run("status", env=env)).out
     await _die_before_settling(site_rig)
     died = (await run("status", "--json", env=env)).json()
     assert {"roomId": "r9", "version": 1, "inUse": 0} in died["rotating"]

@@ -1,1 +1,1 @@
-"""The command without a server."""
+"""The command `room-worker`, without servers."""

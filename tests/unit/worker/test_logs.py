@@ -54,3 +54,16 @@ def test_an_error_is_described_by_its_place_and_never_by_somebody_elses_text() -
     assert "test_logs.py" in fail(ValueError(SECRET.hex()))
     assert SECRET.hex() not in fail(ValueError(SECRET.hex()))
     assert fail(Unexpected("OperationFailure 134")).startswith("Unexpected: OperationFailure 134 at ")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("nats://localhost:4222", "nats://localhost:4222"),
+        ("nats://joe:secret@host:4222", "nats://host:4222"),
+        ("mongodb://joe:se?cr/et@a:1,b:2/db?replicaSet=rs0", "mongodb://a:1,b:2"),
+        ("mongodb://a/?replicaSet=rs0", "mongodb://a"),
+    ],
+)
+def test_server_of_a_url_has_no_user_and_no_password(url: str, shown: str) -> None:
+    assert logs.server_of(url) == shown

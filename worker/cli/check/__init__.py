@@ -1,1 +1,1 @@
-"""`room-worker check`: validates settings, NATS and MongoDB."""
+"""`room-worker check`: validates the settings, NATS and MongoDB, and explains how to fix what is wrong."""

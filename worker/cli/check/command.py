@@ -1,51 +1,52 @@
-"""`room-worker check`: tries every setting and every server, and says what is right or how to mend it."""
+"""`room-worker check`: prints one line for each check, and exits with 0 if all of them succeed."""
 
 import asyncio
 
 import click
 
-from worker.cli.check.finding import CheckResult, bounded
-from worker.cli.check.mongo import mongo_findings
-from worker.cli.check.nats import nats_findings
+from worker.cli.check.mongo import check_mongo
+from worker.cli.check.nats import check_nats
+from worker.cli.check.result import CheckResult, within_limit
 from worker.cli.terminal.output import example, json_option, safe, show, show_json
-from worker.cli.terminal.process import AMISS, OK, WRONG_SETTING, finish
+from worker.cli.terminal.process import FAILURE, OK, WRONG_SETTING, run_to_end
 from worker.settings import Settings, WrongSetting, read_settings
 
 
 @click.command(epilog=example("room-worker check", "SITE_ID=berlin room-worker check --json"))
 @json_option
 def check(*, as_json: bool) -> None:
-    """Try every setting and every server, and say in one line each what is right or how to mend it.
+    """Validate the settings, connect to each server, and explain how to fix anything that is wrong.
 
-    Nothing is changed. Exit code 0: all is right; 1: something is amiss; 2: a setting is wrong.
+    Prints one line per check and changes nothing. Exit code 0: everything is right. 1: a check failed. 2: a
+    setting is wrong.
     """
-    finish(_check(as_json=as_json))
+    run_to_end(_check(as_json=as_json))
 
 
 async def _check(*, as_json: bool) -> int:
     try:
-        findings = await everything(read_settings())
-        code = OK if all(finding.ok for finding in findings) else AMISS
+        results = await check_all(read_settings())
+        code = OK if all(result.ok for result in results) else FAILURE
     except WrongSetting as error:
-        findings = [CheckResult("settings", ok=False, text=line) for line in str(error).splitlines()]
+        results = [CheckResult("settings", ok=False, text=line) for line in str(error).splitlines()]
         code = WRONG_SETTING
     if as_json:
-        show_json({"ok": code == OK, "findings": findings})
+        show_json({"ok": code == OK, "findings": results})
     else:
-        for finding in findings:
-            _show(finding)
+        for result in results:
+            _show(result)
     return code
 
 
-async def everything(settings: Settings) -> list[CheckResult]:
-    """Return all findings about settings that are valid; within a few seconds, whatever hangs."""
+async def check_all(settings: Settings) -> list[CheckResult]:
+    """Return the results for settings that are valid; takes seconds at most, even if a server hangs."""
     of_nats, of_mongo = await asyncio.gather(
-        bounded("nats", nats_findings(settings)), bounded("mongodb", mongo_findings(settings))
+        within_limit("nats", check_nats(settings)), within_limit("mongodb", check_mongo(settings))
     )
     text = f"valid, for site {settings.site_id}"
     return [CheckResult("settings", ok=True, text=text), *of_nats, *of_mongo]
 
 
-def _show(finding: CheckResult) -> None:
-    mark = ("ok    ", "green") if finding.ok else ("amiss ", "bold red")
-    show(mark, f"{finding.part:20} {safe(finding.text)}")
+def _show(result: CheckResult) -> None:
+    mark = ("ok    ", "green") if result.ok else ("FAIL  ", "bold red")
+    show(mark, f"{result.part:20} {safe(result.text)}")

@@ -1,4 +1,4 @@
-"""What is right or amiss with MongoDB, as `room-worker check` sees it."""
+"""The checks of MongoDB: connection, replica set, transactions, indexes, partitions and clock."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,45 +14,46 @@ from store.indexes import INDEXES
 from store.leases.lease import CURSORS, stored_partitions
 from store.transaction import Bulk, commit
 from worker.app import open_database
-from worker.cli.check.finding import CheckResult
+from worker.cli.check.result import CheckResult
 from worker.settings import Settings
 from worker.telemetry.logs import server_of
 
 _SELECT_SECONDS: Final = 3.0
 _CLOCK_SECONDS: Final = 5.0
+"""The largest difference between two clocks that is all right."""
+
 _AUTHENTICATION_FAILED: Final = 18
 _UNAUTHORIZED: Final = 13
-_LOGIN: Final = "set MONGO_USERNAME and MONGO_PASSWORD to what the server accepts"
+_LOGIN: Final = "set MONGO_USERNAME and MONGO_PASSWORD to valid credentials"
 
 
-async def mongo_findings(settings: Settings) -> AsyncIterator[CheckResult]:
-    """Yield a line about the connection, the replica set, transactions, indexes, partitions and the clock."""
+async def check_mongo(settings: Settings) -> AsyncIterator[CheckResult]:
+    """Yield a result for each check; what depends on a failed check is left out."""
     database = open_database(settings.model_copy(update={"mongo_driver": "pymongo"}))
     try:
-        async for finding in _findings(database, settings):
-            yield finding
+        async for result in _results(database, settings):
+            yield result
     except OperationFailure as error:
-        yield CheckResult("mongodb", ok=False, text=_refusal(error, settings))
+        yield CheckResult("mongodb", ok=False, text=_denied(error, settings))
     except (TransientError, Unexpected) as error:
-        yield CheckResult(
-            "mongodb", ok=False, text=f"failed with {error}: may this user write to {settings.mongo_db}?"
-        )
-    except PyMongoError as error:  # its text may quote what it failed on
+        text = f"failed with {error}: check that this user may write to the database {settings.mongo_db}"
+        yield CheckResult("mongodb", ok=False, text=text)
+    except PyMongoError as error:  # its text may quote the value that caused it
         yield CheckResult("mongodb", ok=False, text=f"failed with {type(error).__name__}")
     finally:
         await database.close()
 
 
-async def _findings(database: Database, settings: Settings) -> AsyncIterator[CheckResult]:
-    where = server_of(settings.mongo_uri.get_secret_value())
+async def _results(database: Database, settings: Settings) -> AsyncIterator[CheckResult]:
+    server = server_of(settings.mongo_uri.get_secret_value())
     try:
         async with asyncio.timeout(_SELECT_SECONDS):
             hello = await database.client.admin.command("hello")
     except (TimeoutError, ServerSelectionTimeoutError):
-        yield CheckResult("mongodb", ok=False, text=f"{where}: {_unreachable(database)}")
+        yield CheckResult("mongodb", ok=False, text=f"{server}: {_unreachable(database)}")
         return
-    yield CheckResult("mongodb", ok=True, text=f"{where} answers")
-    replica_set = _replica_set(hello)
+    yield CheckResult("mongodb", ok=True, text=f"connected to {server}")
+    replica_set = check_replica_set(hello)
     yield replica_set
     if replica_set.ok:
         yield await _transactions(database)
@@ -63,77 +64,80 @@ async def _findings(database: Database, settings: Settings) -> AsyncIterator[Che
 
 
 def _unreachable(database: Database) -> str:
-    """Say why no server could be chosen, by what the driver saw of them."""
+    """Say why the driver could not select a server, from what it knows about the servers."""
     topology = database.client.topology_description
     servers = list(topology.server_descriptions().values())
-    wanted = topology.replica_set_name
     if not servers:
-        return f"it is no member of a replica set {wanted}: set replicaSet in MONGO_URI to the name of its set"
+        name = topology.replica_set_name
+        return f"not a member of the replica set {name}: set replicaSet in MONGO_URI to the name of its set"
     if any(server.server_type_name == "RSGhost" for server in servers):
-        return "its replica set has not been initiated: run rs.initiate() in mongosh"
+        return "the replica set is not initialized: run rs.initiate() in mongosh"
     if all(server.server_type_name == "Unknown" for server in servers):
         names = ", ".join(f"{host}:{port}" for host, port in topology.server_descriptions())
-        return f"nothing answers at {names}: start it, or set MONGO_URI to where it is"
-    return "its replica set has no primary: see rs.status() in mongosh"
+        return f"no answer from {names}: start the server, or set MONGO_URI to its address"
+    return "the replica set has no primary: run rs.status() in mongosh to find out why"
 
 
-def _refusal(error: OperationFailure, settings: Settings) -> str:
+def _denied(error: OperationFailure, settings: Settings) -> str:
     if error.code == _AUTHENTICATION_FAILED:
         return f"authentication failed: {_LOGIN}"
     if error.code == _UNAUTHORIZED:
-        return f"this user may not do what the worker does: {_LOGIN}, or grant readWrite on {settings.mongo_db}"
+        return f"this user lacks permissions: grant readWrite on the database {settings.mongo_db}, or {_LOGIN}"
     return f"failed with {type(error).__name__} {error.code}"
 
 
-def _replica_set(hello: dict[str, Any]) -> CheckResult:
+def check_replica_set(hello: dict[str, Any]) -> CheckResult:
+    """Return whether the server that answered `hello` has transactions and can be written to."""
     if hello.get("msg") == "isdbgrid":
         return CheckResult("replica set", ok=True, text="a sharded cluster")
     if "setName" not in hello:
-        mend = "start mongod with --replSet rs0 and run rs.initiate() in mongosh; one node is enough"
-        return CheckResult("replica set", ok=False, text=f"MongoDB is none, so it has no transactions: {mend}")
+        problem = "MongoDB is not a replica set, so transactions are unavailable"
+        fix = "start mongod with --replSet rs0 and run rs.initiate() in mongosh; one node is enough"
+        return CheckResult("replica set", ok=False, text=f"{problem}: {fix}")
     if not hello.get("isWritablePrimary"):
-        mend = "name the set in MONGO_URI (replicaSet=…) instead of one member"
-        return CheckResult("replica set", ok=False, text=f"{hello.get('me')} cannot be written to: {mend}")
+        fix = "name the replica set in MONGO_URI (replicaSet=…), not one member"
+        return CheckResult("replica set", ok=False, text=f"{hello.get('me')} is not the primary: {fix}")
     return CheckResult("replica set", ok=True, text=f"{hello['setName']}, primary {hello.get('me')}")
 
 
 async def _transactions(database: Database) -> CheckResult:
-    """Commit a transaction that deletes what does not exist; nothing is written."""
+    """Commit a transaction that deletes a document that does not exist, so that nothing is written."""
     session = await database.start_session()
     try:
         await commit(database, session, [Bulk(CURSORS, [DeleteMany({"_id": ""})])])
     except (TransientError, Unexpected) as error:
-        return CheckResult(
-            "transactions", ok=False, text=f"failed with {error}: a replica set is needed, and readWrite"
-        )
+        text = f"failed with {error}: transactions need a replica set and the role readWrite"
+        return CheckResult("transactions", ok=False, text=text)
     finally:
         await session.end_session()
-    return CheckResult("transactions", ok=True, text="possible")
+    return CheckResult("transactions", ok=True, text="available")
 
 
 async def _indexes(database: Database, collection: str, models: list[IndexModel]) -> CheckResult:
     part = f"index {collection}"
-    there = await database[collection].index_information()
+    present = await database[collection].index_information()
     missing = []
     for model in models:
         wanted = model.document
-        found = there.get(wanted["name"])
+        found = present.get(wanted["name"])
         if found is None:
             missing.append(wanted["name"])
         elif bool(found.get("unique")) != bool(wanted.get("unique")):
-            mend = f"drop it, and the worker makes it anew {'' if wanted.get('unique') else 'not '}unique"
-            return CheckResult(part, ok=False, text=f"{wanted['name']} is another index: {mend}")
+            problem = "is not unique" if wanted.get("unique") else "is unique and must not be"
+            fix = "drop it, and the worker creates it again at its next start"
+            return CheckResult(part, ok=False, text=f"{wanted['name']} {problem}: {fix}")
     if missing:
-        return CheckResult(part, ok=True, text=f"the worker makes {', '.join(missing)} when it starts")
-    return CheckResult(part, ok=True, text="there")
+        return CheckResult(part, ok=True, text=f"the worker creates {', '.join(missing)} when it starts")
+    return CheckResult(part, ok=True, text="present")
 
 
 async def _partitions(database: Database, settings: Settings) -> CheckResult:
     stored, given = await stored_partitions(database, settings.site_id), settings.partitions
     if stored is None:
-        return CheckResult("partitions", ok=True, text=f"{settings.site_id} starts with {given}")
+        text = f"{given}, when {settings.site_id} starts for the first time"
+        return CheckResult("partitions", ok=True, text=text)
     if stored != given:
-        text = f"PARTITIONS must be {stored}, with which {settings.site_id} was started; it is {given}"
+        text = f"PARTITIONS must be {stored}, as at the first start of {settings.site_id}; it is {given}"
         return CheckResult("partitions", ok=False, text=text)
     return CheckResult("partitions", ok=True, text=f"{stored}, as stored")
 
@@ -141,6 +145,8 @@ async def _partitions(database: Database, settings: Settings) -> CheckResult:
 def _clock(hello: dict[str, Any]) -> CheckResult:
     difference = (hello["localTime"].replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds()
     if abs(difference) > _CLOCK_SECONDS:
-        text = f"MongoDB's is {difference:+.1f} s from this machine's: set both by NTP; keys would expire wrongly"
-        return CheckResult("clock", ok=False, text=text)
-    return CheckResult("clock", ok=True, text="that of MongoDB and this machine agree")
+        problem = (
+            f"MongoDB's clock differs from this machine's by {difference:+.1f} s, so keys expire at wrong times"
+        )
+        return CheckResult("clock", ok=False, text=f"{problem}: synchronize both with NTP")
+    return CheckResult("clock", ok=True, text="clocks agree")

@@ -1,1 +1,1 @@
-"""`room-worker deadletters`: lists, shows and replays dead letters."""
+"""`room-worker deadletters`: lists dead letters, shows one, or publishes their events again."""

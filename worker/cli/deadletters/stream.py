@@ -1,4 +1,4 @@
-"""Dead letters as they lie in their stream: read, and sent once more. (contract.md, section 4)"""
+"""The stream of dead letters: reading them, and publishing their events again. (docs/contract.md, section 4)"""
 
 from base64 import b64decode
 from collections.abc import AsyncIterator
@@ -18,16 +18,16 @@ from worker.pipeline.deliver import REQUEST_ID, TRUNCATED
 
 _VERSION_LINE: Final = b"NATS/1.0"
 _NO_MESSAGE: Final = 10_037
-"""JetStream's code for a sequence without a message; the stream is there."""
+"""JetStream's error code when the stream exists but has no message with the sequence."""
 
 
-class Refused(Exception):
-    """A dead letter that cannot be sent once more; the message says why."""
+class NotReplayable(Exception):
+    """The event of a dead letter cannot be published again; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """One dead letter: its sequence in the dead letters' stream, its headers, and the event's body."""
+class StoredLetter:
+    """A dead letter: its sequence in the dead-letter stream, its headers, and the body of the event."""
 
     sequence: int
     time: datetime | None
@@ -36,12 +36,12 @@ class DeadLetter:
 
     @property
     def code(self) -> str:
-        """Return the contract's error code."""
+        """Return the error code of the contract."""
         return self.headers.get("Room-Worker-Code", "")
 
     @property
     def reason(self) -> str:
-        """Return why the event could not succeed, as one word."""
+        """Return the reason, a stable snake_case word."""
         return self.headers.get("Room-Worker-Reason", "")
 
     @property
@@ -51,17 +51,17 @@ class DeadLetter:
 
     @property
     def event_sequence(self) -> str:
-        """Return the event's sequence in the events' stream."""
+        """Return the sequence of the event in the events stream."""
         return self.headers.get("Room-Worker-Sequence", "")
 
     @property
     def is_truncated(self) -> bool:
-        """Tell whether only a part of the body was kept."""
+        """Tell whether the dead letter has only the beginning of the body."""
         return TRUNCATED in self.headers
 
 
-async def stored(broker: Broker, site: str, *, newest_first: bool) -> AsyncIterator[DeadLetter]:
-    """Yield the letters that the stream holds now, one at a time."""
+async def stored(broker: Broker, site: str, *, newest_first: bool) -> AsyncIterator[StoredLetter]:
+    """Yield the dead letters that the stream contains at the time of the call."""
     state = (await broker.jetstream.stream_info(subjects.dead_letter_stream(site))).state
     sequences = range(max(state.first_seq, 1), state.last_seq + 1)
     for sequence in reversed(sequences) if newest_first else sequences:
@@ -70,33 +70,33 @@ async def stored(broker: Broker, site: str, *, newest_first: bool) -> AsyncItera
             yield letter
 
 
-async def read(broker: Broker, site: str, sequence: int) -> DeadLetter | None:
-    """Return the letter with this sequence; None where there is none."""
+async def read(broker: Broker, site: str, sequence: int) -> StoredLetter | None:
+    """Return the dead letter with this sequence, or None if there is none."""
     try:
         raw = await broker.jetstream.get_msg(subjects.dead_letter_stream(site), sequence)
     except NotFoundError as error:
         if error.err_code == _NO_MESSAGE:
             return None
         raise
-    return DeadLetter(sequence, raw.time, headers_of(raw), raw.data or b"")
+    return StoredLetter(sequence, raw.time, headers_of(raw), raw.data or b"")
 
 
 def headers_of(raw: RawStreamMsg) -> dict[str, str]:
-    """Read a stored message's headers as UTF-8, which nats-py's own reader does not."""
+    """Return the headers of a stored message, decoded as UTF-8; nats-py does not decode them so."""
     lines = b64decode(raw.hdrs or b"").split(b"\r\n")
     pairs = (line.partition(b":") for line in lines if line and not line.startswith(_VERSION_LINE))
     return {name.decode(errors="replace"): value.strip().decode(errors="replace") for name, _, value in pairs}
 
 
-async def replay(broker: Broker, site: str, letter: DeadLetter) -> int:
-    """Publish the letter's event once more, as a new message; return its stream sequence.
+async def replay(broker: Broker, site: str, letter: StoredLetter) -> int:
+    """Publish the event of a dead letter as a new message; return its stream sequence.
 
-    `Refused`: its body was cut, or its subject is not one of this site's events.
+    Raises `NotReplayable` if the body was truncated or the subject is not one of this site's events.
     """
     if letter.is_truncated:
-        raise Refused("its body was cut when it was kept, so the event cannot be sent again")
+        raise NotReplayable("its body was truncated when it was stored, so the event is incomplete")
     if not is_event_subject(site, letter.subject):
-        raise Refused(f"it names no subject below {subjects.event_subject(site, '')}")
+        raise NotReplayable(f"its subject is not below {subjects.event_subject(site, '')}")
     headers = {"Nats-Msg-Id": str(uuid4())}
     if REQUEST_ID in letter.headers:
         headers[REQUEST_ID] = letter.headers[REQUEST_ID]
@@ -104,6 +104,6 @@ async def replay(broker: Broker, site: str, letter: DeadLetter) -> int:
 
 
 def is_event_subject(site: str, subject: str) -> bool:
-    """Tell whether it is a subject of the site's events that can be published on."""
+    """Tell whether the subject belongs to the events of the site and is valid for a publish."""
     prefix = subjects.event_subject(site, "")
     return subject.startswith(prefix) and all(map(is_token, subject.removeprefix(prefix).split(".")))

@@ -1,4 +1,4 @@
-"""`room-worker demo`: the whole job on this machine, with nothing installed beforehand, and checked."""
+"""`room-worker demo`: plays a story on this machine, with nothing installed beforehand, and verifies it."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,84 +10,88 @@ from typing import Final
 
 import click
 
-from worker.cli.demo.sandbox import local_settings, prepare, working
+from worker.cli.demo.sandbox import local_settings, prepare, running_worker
 from worker.cli.demo.stage import MESSAGES, ROOM, Stage
-from worker.cli.demo.story import STORY, Step, expectations, judge, people
+from worker.cli.demo.story import STORY, Step, accounts_in, differences, expectations
 from worker.cli.demo.subscriber import Subscriber
 from worker.cli.terminal.connections import database_connection, nats_connection
 from worker.cli.terminal.output import example, show
-from worker.cli.terminal.process import AMISS, OK, Failed, finish
+from worker.cli.terminal.process import FAILURE, OK, CommandFailed, run_to_end
 from worker.local.servers import local_servers
 from worker.settings import Settings, read_settings
 
-_PATIENCE: Final = 15.0
-"""Seconds until a story that goes wrong is given up; it takes a fraction of one."""
+_LIMIT_SECONDS: Final = 15.0
+"""How long the story may take. It takes less than a second; only a failure takes longer."""
 
-_OF_ITS_OWN: Final = {"_env_prefix": "ROOM_WORKER_DEMO_", "ROOM_KEY_GRACE_PERIOD": "24h"}
-"""What keeps the settings of the environment out of the demo."""
+_NO_ENVIRONMENT: Final = {"_env_prefix": "ROOM_WORKER_DEMO_", "ROOM_KEY_GRACE_PERIOD": "24h"}
+"""Arguments of `read_settings` that keep the settings of the environment out of the demo."""
 
 
 @click.command(epilog=example("room-worker demo"))
 def demo() -> None:
-    """Play a short story on this machine, with nothing installed beforehand, and check it.
+    """Play a short story on this machine, with nothing installed beforehand, and verify the outcome.
 
-    A NATS server, a MongoDB, a worker, a producer and subscribers: a room is created, somebody joins,
-    somebody is removed while somebody else is offline, and everybody tries to read every message. Takes a few
-    seconds and leaves nothing behind. Exit code 0: everybody could read what they should, and nobody what they
-    should not.
+    Starts a NATS server, a MongoDB, a worker, a producer and subscribers in a temporary folder. A room is
+    created, an account joins, another one is removed while a third one is offline, and all of them try to read
+    every message. Takes a few seconds and leaves nothing behind. Exit code 0: every account could read what it
+    should, and nothing else.
     """
-    finish(_demo())
+    run_to_end(_demo())
 
 
 async def _demo() -> int:
     started = perf_counter()
     with TemporaryDirectory(prefix="room-worker-demo-", ignore_cleanup_errors=True) as folder:
-        show("Starting a NATS server, a MongoDB and a worker, in a temporary folder …")
+        show("Starting a NATS server, a MongoDB and a worker in a temporary folder …")
         async with local_servers(Path(folder)) as (nats, mongo):
-            settings = read_settings(**local_settings(nats, mongo, http_port=0), **_OF_ITS_OWN)
-            show(f"They are up after {perf_counter() - started:.1f} s.")
-            await prepare(settings, people(STORY))
-            complaints = await _play(settings, STORY)
-            await mongo.kill()  # its data goes anyway, and a polite end takes a second
-    for complaint in complaints:
-        click.echo(f"room-worker: {complaint}", err=True)
-    if not complaints:
-        _applaud(perf_counter() - started)
-    return AMISS if complaints else OK
+            settings = read_settings(**local_settings(nats, mongo, http_port=0), **_NO_ENVIRONMENT)
+            show(f"The servers are up after {perf_counter() - started:.1f} s.")
+            await prepare(settings, accounts_in(STORY))
+            found = await _play(settings, STORY)
+            await mongo.kill()  # a regular stop takes a second, and the data is deleted anyway
+    for difference in found:
+        click.echo(f"room-worker: {difference}", err=True)
+    if not found:
+        _show_success(perf_counter() - started)
+    return FAILURE if found else OK
 
 
 async def _play(settings: Settings, story: Sequence[Step]) -> list[str]:
-    """Play the story and return what went otherwise than it demands."""
+    """Play the story and return how the outcome differs from what it demands."""
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(database_connection(settings))
         broker = await stack.enter_async_context(nats_connection(settings))
-        readers = [Subscriber(account, ROOM, settings) for account in people(story)]
-        await stack.enter_async_context(working(settings))
-        for reader in readers:
-            stack.push_async_callback(reader.go)
-            await reader.come(MESSAGES)
+        subscribers = [Subscriber(account, ROOM, settings) for account in accounts_in(story)]
+        await stack.enter_async_context(running_worker(settings))
+        for subscriber in subscribers:
+            stack.push_async_callback(subscriber.disconnect)
+            await subscriber.connect(MESSAGES)
         try:
-            async with asyncio.timeout(_PATIENCE):
-                for reader in readers:
-                    await reader.catch_up(())  # what anybody holds from now on was sent
-                stage = Stage(broker, database, settings.site_id, readers)
+            async with asyncio.timeout(_LIMIT_SECONDS):
+                for subscriber in subscribers:
+                    await subscriber.catch_up(())  # from here on, a subscriber gets its keys as they are sent
+                stage = Stage(broker, database, settings.site_id, subscribers)
                 for step in story:
                     await stage.play(step)
-                return await verdict(story, readers)
+                return await verify(story, subscribers)
         except TimeoutError:
-            raise Failed(f"expected that the story ends within {_PATIENCE:g} s; it did not") from None
+            raise CommandFailed(f"the story did not end within {_LIMIT_SECONDS:g} s") from None
 
 
-async def verdict(story: Sequence[Step], readers: Sequence[Subscriber]) -> list[str]:
-    """Hold what everybody could read, when it came and with all keys in the end, against the story."""
+async def verify(story: Sequence[Step], subscribers: Sequence[Subscriber]) -> list[str]:
+    """Compare what the subscribers could read with what the story demands; return the differences.
+
+    Both count: what they could read when a message came, and what they can read with all their keys at the end.
+    """
     expected = expectations(story)
-    at_once = judge([item.at_once() for item in expected], {reader.account: reader.at_once for reader in readers})
-    in_the_end = judge(expected, {reader.account: await reader.in_the_end() for reader in readers})
-    return list(dict.fromkeys(at_once + in_the_end))
+    on_arrival = {subscriber.account: subscriber.on_arrival for subscriber in subscribers}
+    at_end = {subscriber.account: await subscriber.read_everything() for subscriber in subscribers}
+    found = differences([item.on_arrival() for item in expected], on_arrival) + differences(expected, at_end)
+    return list(dict.fromkeys(found))
 
 
-def _applaud(seconds: float) -> None:
+def _show_success(seconds: float) -> None:
     show("")
-    show(("As it must be: ", "bold green"), "everyone who stayed could read everything from when they joined,")
-    show("also what was said while they were offline; and whoever was removed is given no key for what was")
-    show("said afterwards. ", (f"{seconds:.1f} s", "dim"))
+    show(("Passed: ", "bold green"), "every member could read every message sent since it joined, also those that")
+    show("were sent while it was offline. The removed account got no key for what was said after its removal.")
+    show((f"{seconds:.1f} s", "dim"))

@@ -1,4 +1,4 @@
-"""`room-worker dev`: the demo's servers and a worker, left running to try things with."""
+"""`room-worker dev`: the servers of the demo and a worker, left running for experiments."""
 
 import asyncio
 import os
@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import click
 
-from worker.cli.demo.sandbox import local_settings, prepare, working
+from worker.cli.demo.sandbox import local_settings, prepare, running_worker
 from worker.cli.terminal.output import example, json_option, safe, show, show_json
-from worker.cli.terminal.process import serve
+from worker.cli.terminal.process import run_until_stopped
 from worker.local.ports import free_port
 from worker.local.servers import MongoServer, NatsServer
 from worker.settings import Settings, read_settings
@@ -21,7 +21,7 @@ from worker.telemetry.logs import configure
 
 _ACCOUNTS: Final = ("alice", "bob", "carol")
 _PORT: Final = click.IntRange(0, 65_535)
-_TO_TRY: Final = (
+_SUGGESTIONS: Final = (
     "room-worker tail bob",
     "room-worker publish create --room r1 --name general --user bob --user carol --requester alice",
     "room-worker publish remove --room r1 --user bob --requester alice",
@@ -32,25 +32,25 @@ _TO_TRY: Final = (
 @click.command(
     epilog=example("room-worker dev", "room-worker dev --nats-port 4222 --mongo-port 27017 --folder data")
 )
-@click.option("--nats-port", type=_PORT, default=0, help="NATS's port.  [default: a free one]")
-@click.option("--mongo-port", type=_PORT, default=0, help="MongoDB's port.  [default: a free one]")
-@click.option("--http-port", type=_PORT, default=0, help="Health's and metrics' port.  [default: a free one]")
+@click.option("--nats-port", type=_PORT, default=0, help="Port of NATS.  [default: a free port]")
+@click.option("--mongo-port", type=_PORT, default=0, help="Port of MongoDB.  [default: a free port]")
+@click.option("--http-port", type=_PORT, default=0, help="Port of health and metrics.  [default: a free port]")
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False),
-              help="Keep the data there.  [default: a temporary folder]")  # fmt: skip
+              help="Folder that keeps the data.  [default: a temporary folder]")  # fmt: skip
 @json_option
 def dev(nats_port: int, mongo_port: int, http_port: int, folder: Path | None, *, as_json: bool) -> None:
     """Run a NATS server, a MongoDB and a worker on this machine until Ctrl-C.
 
-    Prints their addresses, and users and commands to try. Other settings come from the environment.
+    Prints their addresses, existing users, and commands to try. Other settings come from the environment.
     """
 
     async def main(stop: asyncio.Event) -> None:
-        with _kept(folder) as place:
-            nats = NatsServer(place / "nats", port=nats_port)
-            mongo = MongoServer(place / "mongo", port=mongo_port)
+        with _data_folder(folder) as data:
+            nats = NatsServer(data / "nats", port=nats_port)
+            mongo = MongoServer(data / "mongo", port=mongo_port)
             await _dev(nats, mongo, http_port or free_port(), stop, as_json=as_json)
 
-    serve(main)
+    run_until_stopped(main)
 
 
 async def _dev(
@@ -62,7 +62,7 @@ async def _dev(
     configure(settings.log_level, settings.log_format)
     async with nats, mongo:
         await prepare(settings, _ACCOUNTS)
-        async with working(settings):
+        async with running_worker(settings):
             about = addresses(settings, mongo.folder.parent)
             if as_json:
                 show_json(about)
@@ -72,7 +72,7 @@ async def _dev(
 
 
 @contextmanager
-def _kept(folder: Path | None) -> Iterator[Path]:
+def _data_folder(folder: Path | None) -> Iterator[Path]:
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         yield folder.resolve()
@@ -82,7 +82,7 @@ def _kept(folder: Path | None) -> Iterator[Path]:
 
 
 def addresses(settings: Settings, folder: Path) -> dict[str, Any]:
-    """Return what somebody needs who wants to use the servers: addresses and variables."""
+    """Return what other programs need to use the servers: addresses and variables."""
     variables = {
         "NATS_URL": settings.nats_url[0],
         "MONGO_URI": settings.mongo_uri.get_secret_value(),
@@ -114,6 +114,6 @@ def _show(about: dict[str, Any]) -> None:
     for name, value in variables.items():
         show(f"export {name}={shlex.quote(value)}")
     show("")
-    for line in _TO_TRY:
+    for line in _SUGGESTIONS:
         show((line, "cyan"))
-    show("\nCtrl-C ends it.")
+    show("\nPress Ctrl-C to stop.")

@@ -1,4 +1,4 @@
-"""The service on this machine, with servers of its own: what `demo` and `dev` have in common."""
+"""A worker in this process on local servers: what `demo` and `dev` share."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -16,7 +16,7 @@ _NAMES: Final = {"alice": "Alice", "bob": "Bob", "carol": "Carol", "dave": "Dave
 
 
 def local_settings(nats: NatsServer, mongo: MongoServer, http_port: int) -> dict[str, Any]:
-    """Return the settings that name these servers, by field; they need no credentials."""
+    """Return the settings for these servers, by field, without any credentials from the environment."""
     address = f"{HOST}:{http_port}"
     return {
         "nats_url": nats.url,
@@ -38,7 +38,7 @@ def local_settings(nats: NatsServer, mongo: MongoServer, http_port: int) -> dict
 
 
 async def prepare(settings: Settings, accounts: Sequence[str]) -> None:
-    """Make the streams, so that events can be published before the worker is up, and users where missing."""
+    """Create the streams, so that events can be published before the worker is up, and users that are missing."""
     async with nats_connection(settings) as broker:
         await bootstrap_streams(broker, settings.site_id)
     async with database_connection(settings) as database:
@@ -48,8 +48,8 @@ async def prepare(settings: Settings, accounts: Sequence[str]) -> None:
 
 
 @asynccontextmanager
-async def working(settings: Settings) -> AsyncIterator[None]:
-    """Run the worker in this process for the length of the block; if it fails, so does the block."""
+async def running_worker(settings: Settings) -> AsyncIterator[None]:
+    """Run the worker in this process for the length of the block; if the worker fails, the block fails too."""
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(app.run(settings, stop))

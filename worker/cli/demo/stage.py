@@ -1,4 +1,4 @@
-"""The demo's stage: plays the steps of a story on real servers and shows who could read what."""
+"""The stage of the demo: plays the steps of a story on real servers, and shows who could read what."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -9,31 +9,32 @@ from roomkeys.client.envelope import seal
 from roomkeys.keys import RoomKey
 from store.database import Database
 from worker.broker import producer
+from worker.broker.cancellation import raise_if_cancelled
 from worker.broker.connection import Broker
 from worker.broker.producer import Request
 from worker.cli.demo.story import Add, ComeBack, Create, GoOffline, Reading, Remove, Say, Step
 from worker.cli.demo.subscriber import Subscriber
 from worker.cli.terminal.output import safe, show
-from worker.cli.terminal.process import Failed, give_way
+from worker.cli.terminal.process import CommandFailed
 
 ROOM: Final = "general"
 MESSAGES: Final = f"demo.room.{ROOM}.message"
-"""Where the demo's chat goes; messages are other services' business, so the subject is the demo's own."""
+"""The subject of the chat. Chat messages belong to other services, so the demo has its own subject for them."""
 
 
 class Stage:
-    """A room, a producer, and everybody who listens."""
+    """A room, a producer, and the subscribers."""
 
-    def __init__(self, broker: Broker, database: Database, site: str, readers: Sequence[Subscriber]) -> None:
+    def __init__(self, broker: Broker, database: Database, site: str, subscribers: Sequence[Subscriber]) -> None:
         self._broker = broker
         self._database = database
         self._site = site
-        self._readers = readers
+        self._subscribers = subscribers
         self._said: list[bytes] = []
 
     async def play(self, step: Step) -> None:
-        """Play one step and show what came of it; `Failed` if the worker refuses what the story asks."""
-        give_way()
+        """Play one step and show its outcome; raises `CommandFailed` if the worker rejects the step."""
+        raise_if_cancelled()
         show("")
         match step:
             case Create(by, users):
@@ -48,56 +49,57 @@ class Stage:
                 await self._say(by, text)
             case GoOffline(by):
                 show((by, "bold"), " goes offline")
-                await self._reader(by).go()
+                await self._subscriber(by).disconnect()
             case ComeBack(by):
                 show((by, "bold"), " comes back")
-                await self._catches_up(self._reader(by))
+                await self._catch_up(self._subscriber(by))
 
-    async def _ask(self, what: str, request: Request) -> None:
-        show((request.requester, "bold"), f" {what}")
-        held = {reader.account: reader.versions for reader in self._readers}
+    async def _ask(self, action: str, request: Request) -> None:
+        show((request.requester, "bold"), f" {action}")
+        before = {subscriber.account: subscriber.versions for subscriber in self._subscribers}
         _, result = await producer.ask(self._broker, self._site, request)
         if result.get("status") != "ok":
-            seen = f"{result.get('code')} / {result.get('reason')}"
-            raise Failed(f"expected that {request.requester} {what}; the worker answered {safe(seen)}")
-        for reader in self._readers:
-            await reader.hear_all()
-        fresh = {reader.account: reader.versions - held[reader.account] for reader in self._readers}
-        keys = [_masked(account, versions) for account, versions in fresh.items() if versions]
+            error = safe(f"{result.get('code')} / {result.get('reason')}")
+            raise CommandFailed(f"the worker rejected the step '{request.requester} {action}' with {error}")
+        for subscriber in self._subscribers:
+            await subscriber.flush()
+        sent = {item.account: item.versions - before[item.account] for item in self._subscribers}
+        keys = [_masked(account, versions) for account, versions in sent.items() if versions]
         show(("    keys sent: ", "dim"), (", ".join(keys) or "none", "cyan"))
 
-    async def _catches_up(self, reader: Subscriber) -> None:
-        held = reader.versions
-        await reader.come(MESSAGES)
-        missed = self._said[len(reader.envelopes) :]
-        readings = await reader.catch_up(missed)
-        show(("    keys asked for: ", "dim"), (_masked(reader.account, reader.versions - held) or "none", "cyan"))
+    async def _catch_up(self, subscriber: Subscriber) -> None:
+        before = subscriber.versions
+        await subscriber.connect(MESSAGES)
+        missed = self._said[len(subscriber.envelopes) :]
+        readings = await subscriber.catch_up(missed)
+        fetched = _masked(subscriber.account, subscriber.versions - before)
+        show(("    keys fetched: ", "dim"), (fetched or "none", "cyan"))
         texts = [reading.text or f"nothing ({_why(reading)})" for reading in readings]
-        show(("    reads on: ", "dim"), (" ".join(texts) or "nothing was said", "italic"))
+        show(("    reads what it missed: ", "dim"), (" ".join(texts) or "nothing", "italic"))
 
-    def _reader(self, account: str) -> Subscriber:
-        return next(reader for reader in self._readers if reader.account == account)
+    def _subscriber(self, account: str) -> Subscriber:
+        return next(subscriber for subscriber in self._subscribers if subscriber.account == account)
 
     async def _say(self, by: str, text: str) -> None:
-        key = await self._key_in_use()
+        key = await self._current_key()
         self._said.append(orjson.dumps(seal(key, text.encode())))
         await self._broker.client.publish(MESSAGES, self._said[-1])
-        online = [reader for reader in self._readers if reader.is_online]
-        for reader in online:
-            await reader.has_heard(len(self._said))
+        online = [subscriber for subscriber in self._subscribers if subscriber.is_online]
+        for subscriber in online:
+            await subscriber.until_received(len(self._said))
         show((by, "bold"), " says: ", (text, "italic"), (f"  (sealed with v{key.version})", "dim"))
-        readings = {reader.account: reader.at_once[-1] for reader in online}
+        readings = {subscriber.account: subscriber.on_arrival[-1] for subscriber in online}
         able = [account for account, reading in readings.items() if reading.text is not None]
-        show(("    can read it: ", "dim"), (", ".join(able) or "nobody", "green"))
+        show(("    can read it:    ", "dim"), (", ".join(able) or "none", "green"))
         unable = [f"{account} ({_why(reading)})" for account, reading in readings.items() if reading.text is None]
         if unable:
-            show(("    cannot:      ", "dim"), (", ".join(unable), "red"))
+            show(("    cannot read it: ", "dim"), (", ".join(unable), "red"))
 
-    async def _key_in_use(self) -> RoomKey:
-        """Read the key to seal messages with now, as any other service does. (contract.md, section 5)"""
+    async def _current_key(self) -> RoomKey:
+        """Read the key to seal messages with, in the same way as other services. (docs/contract.md, section 5)"""
         room = await self._database["rooms"].find_one({"_id": ROOM}, {"encKey.priv": 1, "encKey.ver": 1})
         if not room or "encKey" not in room:
-            raise Failed("expected that the room has a key in use; it has none")
+            raise CommandFailed("the room has no current key")
         return RoomKey(room["encKey"]["ver"], bytes(room["encKey"]["priv"]))
 
 
@@ -106,7 +108,7 @@ def _masked(account: str, versions: Iterable[int]) -> str:
 
 
 def _why(reading: Reading) -> str:
-    return "its key is another one" if reading.has_key else "no key for it"
+    return "wrong key" if reading.has_key else "no key"
 
 
 def _list(names: Iterable[str]) -> str:

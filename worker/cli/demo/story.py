@@ -1,6 +1,6 @@
-"""The demo's story, who must and who must not be able to read each message of it, and the verdict.
+"""The story of the demo, what it demands of each message, and a comparison with what the subscribers could read.
 
-Nothing here talks to a server: what the story demands follows from its steps alone.
+Nothing here talks to a server: the demands follow from the steps of the story alone.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Somebody creates the room with others."""
+    """`by` creates the room with `users`."""
 
     by: str
     users: tuple[str, ...]
@@ -18,7 +18,7 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Add:
-    """Somebody adds others."""
+    """`by` adds `users`."""
 
     by: str
     users: tuple[str, ...]
@@ -26,7 +26,7 @@ class Add:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """Somebody removes others."""
+    """`by` removes `users`."""
 
     by: str
     users: tuple[str, ...]
@@ -34,7 +34,7 @@ class Remove:
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """Somebody writes to the room."""
+    """`by` sends a message to the room."""
 
     by: str
     text: str
@@ -42,14 +42,14 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class GoOffline:
-    """Somebody is not connected from now on, but stays a member."""
+    """`by` disconnects, but stays a member."""
 
     by: str
 
 
 @dataclass(frozen=True, slots=True)
 class ComeBack:
-    """Somebody is connected again and catches up."""
+    """`by` connects again and catches up."""
 
     by: str
 
@@ -65,15 +65,15 @@ STORY: Final[tuple[Step, ...]] = (
     Remove("alice", ("bob",)),
     Say("dave", "Bob has left us. Lunch at one."),
     ComeBack("carol"),
-    Say("carol", "I have read it all: lunch at one."),
+    Say("carol", "I have read everything: lunch at one."),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """A message, its number from 1 on, who is a member when it is sent, and who no longer is.
+    """A message, with its number from 1 on, and who is a member, removed, or offline when it is sent.
 
-    `offline`: members who read it only when they come back.
+    An `offline` member reads the message only after it has come back.
     """
 
     number: int
@@ -82,23 +82,23 @@ class Expected:
     removed: frozenset[str]
     offline: frozenset[str] = frozenset()
 
-    def at_once(self) -> "Expected":
-        """Return what is expected when the message comes: of those who are there."""
+    def on_arrival(self) -> "Expected":
+        """Return what is expected at the time when the message comes: nothing of members who are offline."""
         return replace(self, members=self.members - self.offline)
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What came of one account's attempt to read one message; `text` is None where it could not."""
+    """The outcome of one account's attempt to read one message; `text` is None if it failed."""
 
     has_key: bool
     text: str | None
 
 
-def people(story: Iterable[Step]) -> list[str]:
-    """Return everybody in the story, in the order in which they appear."""
-    names = (name for step in story for name in (step.by, *getattr(step, "users", ())))
-    return list(dict.fromkeys(names))
+def accounts_in(story: Iterable[Step]) -> list[str]:
+    """Return every account in the story, in order of appearance."""
+    accounts = (account for step in story for account in (step.by, *getattr(step, "users", ())))
+    return list(dict.fromkeys(accounts))
 
 
 def expectations(story: Iterable[Step]) -> list[Expected]:
@@ -124,28 +124,34 @@ def expectations(story: Iterable[Step]) -> list[Expected]:
     return expected
 
 
-def judge(expected: Sequence[Expected], readings: Mapping[str, Sequence[Reading]]) -> list[str]:
-    """Return everything that is not as the story demands, in words; `readings` are by account, a message each.
+def differences(expected: Sequence[Expected], readings: Mapping[str, Sequence[Reading]]) -> list[str]:
+    """Return in words where the readings, by account and in the order of the messages, are not as expected.
 
-    A member reads the text as it was sent; somebody who was removed has not even the key.
+    A member must read the text as it was sent. A removed account must not even have the key.
     """
-    complaints: list[str] = []
+    found: list[str] = []
     for message in expected:
         for account in sorted(message.members | message.removed):
             of_account = readings.get(account, ())
             if len(of_account) < message.number:
-                complaints.append(f"message {message.number}: expected that it reaches {account}; it did not")
+                found.append(f"message {message.number}: it should reach {account}, but did not")
             else:
-                complaints += _complaints(message, account, of_account[message.number - 1])
-    return complaints
+                found += _differences(message, account, of_account[message.number - 1])
+    return found
 
 
-def _complaints(message: Expected, account: str, reading: Reading) -> list[str]:
-    about = f"message {message.number}: expected that {account}"
-    seen = "read another text" if reading.text is not None else "could not read it"
+def _differences(message: Expected, account: str, reading: Reading) -> list[str]:
     if account in message.members:
-        cause = "" if reading.has_key else ", having no key for it"
-        return [] if reading.text == message.text else [f"{about}, a member, reads it; {account} {seen}{cause}"]
-    if reading.text is not None:
-        return [f"{about}, who was removed, cannot read it; {account} read it"]
-    return [f"{about}, who was removed, has no key for it; {account} has one"] if reading.has_key else []
+        if reading.text == message.text:
+            return []
+        should = f"the member {account} should read it"
+        but = "could not" if reading.has_key else "has no key for it"
+        if reading.text is not None:
+            but = "read a different text"
+    elif reading.text is not None:
+        should, but = f"the removed {account} should not read it", "did"
+    elif reading.has_key:
+        should, but = f"the removed {account} should have no key for it", "has one"
+    else:
+        return []
+    return [f"message {message.number}: {should}, but {but}"]

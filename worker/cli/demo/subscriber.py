@@ -1,8 +1,9 @@
-"""The demo's subscribers: each is a client of its own, built on the subscriber's library."""
+"""The subscribers of the demo: each is a separate client, built on the client library."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
+from typing import Final
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -14,38 +15,40 @@ from worker.cli.demo.story import Reading
 from worker.cli.terminal.connections import nats_connection
 from worker.settings import Settings
 
-_DEADLINE_SECONDS = 2.0
+_DEADLINE_SECONDS: Final = 2.0
 
 
 class Disk:
-    """What a client keeps while it is away; a program of one's own would encrypt it."""
+    """The keys that a client keeps while it is offline. A real program would encrypt them."""
 
     def __init__(self) -> None:
-        self._kept: list[HeldKey] = []
+        self._saved: list[HeldKey] = []
 
     async def load(self) -> Iterable[HeldKey]:
-        """Return what was saved."""
-        return list(self._kept)
+        """Return the saved keys."""
+        return list(self._saved)
 
     async def save(self, keys: Sequence[HeldKey]) -> None:
         """Save keys."""
-        self._kept += keys
+        self._saved += keys
 
 
 class Subscriber:
-    """One account's client, in one room; `at_once` is what it could make of each message when it came.
+    """The client of one account in one room.
 
-    While it is offline it hears nothing; when it comes back it has what is on its disk, and catches up.
+    `envelopes` are the sealed messages that it has received; `on_arrival` is what it could read of each at that
+    time. While it is offline it receives nothing. When it comes back, it has the keys on its disk, and catches
+    up.
     """
 
     def __init__(self, account: str, room_id: str, settings: Settings) -> None:
         self.account = account
         self.envelopes: list[bytes] = []
-        self.at_once: list[Reading] = []
+        self.on_arrival: list[Reading] = []
         self._room_id = room_id
         self._settings = settings
         self._disk = Disk()
-        self._came = asyncio.Condition()
+        self._received = asyncio.Condition()
         self._online = AsyncExitStack()
         self._client: Client | None = None
         self._keys: RoomKeys | None = None
@@ -57,43 +60,43 @@ class Subscriber:
 
     @property
     def versions(self) -> set[int]:
-        """Return which versions of the room's key it holds."""
+        """Return the versions of the room's key that it has."""
         return set() if self._keys is None else set(self._keys.held(self._room_id))
 
-    async def come(self, messages: str) -> None:
-        """Come online, and hear the room's messages on this subject."""
+    async def connect(self, messages: str) -> None:
+        """Connect, and subscribe to the room's messages on the subject `messages`."""
         broker = await self._online.enter_async_context(nats_connection(self._settings))
         self._client = broker.client
         self._keys = await self._online.enter_async_context(self._keys_of(self._client, self.account))
-        await self._client.subscribe(messages, cb=self._take_message)
+        await self._client.subscribe(messages, cb=self._receive)
         await self._client.flush()
 
-    async def go(self) -> None:
-        """Go offline."""
+    async def disconnect(self) -> None:
+        """Disconnect."""
         self._client = None
         await self._online.aclose()
 
-    async def hear_all(self) -> None:
-        """Return when everything has been taken in that the server sent before this call."""
+    async def flush(self) -> None:
+        """Return once everything has been received that the server sent before this call."""
         if self._client is not None:
             await self._client.flush()
 
     async def catch_up(self, missed: Sequence[bytes]) -> list[Reading]:
-        """Catch up with the keys, then read the messages that came meanwhile; return what came of it."""
+        """Fetch the keys that are missing, then read the messages that were missed; return the readings."""
         if self._keys is not None:
             await self._keys.caught_up()
-        readings = [await self.reads(sealed) for sealed in missed]
+        readings = [await self.read(sealed) for sealed in missed]
         self.envelopes += missed
-        self.at_once += readings
+        self.on_arrival += readings
         return readings
 
-    async def has_heard(self, messages: int) -> None:
-        """Wait until so many messages have come."""
-        async with self._came:
-            await self._came.wait_for(lambda: len(self.at_once) >= messages)
+    async def until_received(self, messages: int) -> None:
+        """Wait until this many messages have been received."""
+        async with self._received:
+            await self._received.wait_for(lambda: len(self.on_arrival) >= messages)
 
-    async def reads(self, sealed: bytes) -> Reading:
-        """Return what it makes of a message, with the keys that it has or is given when it asks."""
+    async def read(self, sealed: bytes) -> Reading:
+        """Try to read a message; a key that is missing is fetched."""
         try:
             if self._keys is not None:
                 text = await self._keys.open(self._room_id, sealed, deadline=_DEADLINE_SECONDS)
@@ -104,18 +107,18 @@ class Subscriber:
             pass
         return Reading(has_key=False, text=None)
 
-    async def in_the_end(self) -> list[Reading]:
-        """Return what it makes of every message with the keys that it has now, or is given when it asks."""
-        return [await self.reads(sealed) for sealed in self.envelopes]
+    async def read_everything(self) -> list[Reading]:
+        """Try again to read every message; keys that are missing are fetched."""
+        return [await self.read(sealed) for sealed in self.envelopes]
 
     def _keys_of(self, client: Client, account: str) -> RoomKeys:
         return RoomKeys(client, account, self._settings.site_id, store=self._disk)
 
-    async def _take_message(self, message: Msg) -> None:
-        """Read a message with the keys that it holds: whoever is online was sent them before they were used."""
-        held = read_envelope(message.data).version in self.versions
-        reading = await self.reads(message.data) if held else Reading(has_key=False, text=None)
-        async with self._came:
+    async def _receive(self, message: Msg) -> None:
+        """Read a message with the keys it has: a client that is online gets a key before the key is used."""
+        has_key = read_envelope(message.data).version in self.versions
+        reading = await self.read(message.data) if has_key else Reading(has_key=False, text=None)
+        async with self._received:
             self.envelopes.append(message.data)
-            self.at_once.append(reading)
-            self._came.notify_all()
+            self.on_arrival.append(reading)
+            self._received.notify_all()

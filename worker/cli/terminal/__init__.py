@@ -1,1 +1,1 @@
-"""What the subcommands share: connections, output, and running until Ctrl-C."""
+"""What the subcommands share: short-lived connections, output, and the life of the process."""

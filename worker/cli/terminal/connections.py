@@ -1,4 +1,4 @@
-"""Connections for commands of a moment: they fail soon, with one clear line, where the service would wait."""
+"""Connections for short commands: where the service would retry, they fail within seconds, with one clear line."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -14,22 +14,23 @@ from worker.app import open_database
 from worker.broker.client import SteadyClient
 from worker.broker.connection import Broker
 from worker.broker.credentials import credentials
-from worker.cli.terminal.process import Failed
+from worker.cli.terminal.process import CommandFailed
 from worker.limits import Limits
 from worker.settings import Settings
 from worker.telemetry.logs import server_of
 
 CONNECT_SECONDS: Final = 5.0
-"""How long a command tries to reach a server."""
+"""How long a command tries to connect."""
 
 
 @asynccontextmanager
 async def nats_connection(
     settings: Settings, on_change: Callable[[str], None] | None = None
 ) -> AsyncIterator[Broker]:
-    """Connect to NATS; `Failed` when that does not succeed soon, or for what NATS refuses in the block.
+    """Connect to NATS for the length of the block.
 
-    With `on_change` the connection is kept for ever, and each loss, return and refusal is told in words.
+    Raises `CommandFailed` when the connection takes too long, and in place of an error of NATS in the block. With
+    `on_change`, the client reconnects for ever, and reports each loss, each return and each denied permission.
     """
     broker = await _connect(settings, on_change)
     try:
@@ -37,7 +38,7 @@ async def nats_connection(
             broker.client.options["max_reconnect_attempts"] = -1
         yield broker
     except (nats.errors.Error, OSError) as error:
-        raise Failed(nats_complaint(error, settings)) from None
+        raise CommandFailed(describe_nats_error(error, settings)) from None
     finally:
         await broker.close()
 
@@ -59,68 +60,69 @@ async def _connect(settings: Settings, on_change: Callable[[str], None] | None) 
                 **credentials(settings),
             )
     except (nats.errors.Error, OSError, ValueError) as error:
-        raise Failed(nats_complaint(watch.first or error, settings)) from None
+        raise CommandFailed(describe_nats_error(watch.first or error, settings)) from None
     return Broker(client, Limits().confirm_s)
 
 
 class _Watch:
-    """What befalls a connection: the first error, and what there is to tell of it."""
+    """Observes a connection: keeps the first error, and reports what happens to the connection."""
 
-    def __init__(self, client: SteadyClient, tell: Callable[[str], None] | None) -> None:
+    def __init__(self, client: SteadyClient, on_change: Callable[[str], None] | None) -> None:
         self.first: Exception | None = None
         self._client = client
-        self._tell = tell
+        self._on_change = on_change
 
     async def failed(self, error: Exception) -> None:
         self.first = self.first or error
         if "permissions" in str(error).lower():
-            self._say(_words(error))
+            self._report(_describe(error))
 
     async def lost(self) -> None:
-        self._say("the connection is lost; trying again")
+        self._report("connection lost, reconnecting")
 
     async def back(self) -> None:
-        self._say("the connection is back")
+        self._report("connection restored")
 
-    def _say(self, text: str) -> None:
-        if self._tell is not None and not self._client.is_closed:
-            self._tell(text)
+    def _report(self, text: str) -> None:
+        if self._on_change is not None and not self._client.is_closed:
+            self._on_change(text)
 
 
-def nats_complaint(error: Exception, settings: Settings) -> str:
-    """Say what NATS refused, and where."""
-    where = ", ".join(server_of(url) for url in settings.nats_url)
+def describe_nats_error(error: Exception, settings: Settings) -> str:
+    """Return one line for people: which server, and what is wrong."""
+    servers = ", ".join(server_of(url) for url in settings.nats_url)
     match error:
         case NoStreamResponseError() | NotFoundError():
-            what = "no such stream: start the worker with BOOTSTRAP_STREAMS=true, or create it"
+            what = "no such stream: start the worker with BOOTSTRAP_STREAMS=true, or create the stream"
         case ServiceUnavailableError() | nats.errors.NoRespondersError():
             what = "JetStream is not enabled: start nats-server with -js"
         case _:
-            what = _words(error)
-    return f"NATS at {where}: {what}"
+            what = _describe(error)
+    return f"NATS at {servers}: {what}"
 
 
-def _words(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, APIError) and error.description:
         return error.description
     if isinstance(error, TimeoutError):
-        return "no answer in time"
+        return "timed out"
     if isinstance(error, ConnectionRefusedError):
-        return "nothing listens there"
+        return "connection refused"
     return str(error).removeprefix("nats: ") or type(error).__name__
 
 
 @asynccontextmanager
 async def database_connection(settings: Settings) -> AsyncIterator[Database]:
-    """Open the database; `Failed` for what it refuses in the block, or when it cannot be reached.
+    """Open the database for the length of the block, with PyMongo: Motor's threads would delay the exit.
 
-    Always over PyMongo's own asyncio client: Motor's threads would hold up the end of the program.
+    Raises `CommandFailed` in place of an error of the database in the block; there is no other sign that the
+    database cannot be reached.
     """
     database = open_database(settings.model_copy(update={"mongo_driver": "pymongo"}))
     try:
         yield database
     except (TransientError, Unexpected) as error:
-        where = server_of(settings.mongo_uri.get_secret_value())
-        raise Failed(f"MongoDB at {where}: {error}; `room-worker check` says more") from None
+        server = server_of(settings.mongo_uri.get_secret_value())
+        raise CommandFailed(f"MongoDB at {server}: {error}; run `room-worker check` for details") from None
     finally:
         await database.close()

@@ -1,4 +1,4 @@
-"""What a command shows: colours and tables on a terminal, plain lines without one or with NO_COLOR."""
+"""Output of a command: colours and tables on a terminal; plain lines without a terminal or with NO_COLOR."""
 
 import os
 import sys
@@ -12,37 +12,37 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_WIDE: Final = 100_000
-"""Columns without a terminal: nothing is cut or wrapped."""
+_PLAIN_WIDTH: Final = 100_000
+"""Columns to assume without a terminal, so that nothing is cut or wrapped."""
 
 _C = TypeVar("_C", bound=Callable[..., Any])
 
 
 def example(*lines: str) -> str:
-    """Return an epilog for `--help` that shows how a command is used."""
+    """Return an epilog for `--help` with examples of a command."""
     return "\n".join(["\b", f"Example{'s' if len(lines) > 1 else ''}:", *(f"  {line}" for line in lines)])
 
 
 def json_option(command: _C) -> _C:
-    """Add `--json`, passed on as `as_json`."""
+    """Add the option `--json`, which sets the argument `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
 
 
 def is_plain() -> bool:
-    """Tell whether to leave out colours and lines."""
+    """Tell whether to print without colours and rules."""
     return bool(os.environ.get("NO_COLOR")) or not sys.stdout.isatty()
 
 
 def screen() -> Console:
     """Return a console for standard output."""
     if is_plain():
-        return Console(color_system=None, highlight=False, markup=False, emoji=False, width=_WIDE)
+        return Console(color_system=None, highlight=False, markup=False, emoji=False, width=_PLAIN_WIDTH)
     return Console(highlight=False, markup=False, emoji=False)
 
 
-def show(*parts: str | tuple[str, str]) -> None:
-    """Print a line of texts, each with a style where it is a pair. The texts are shown as they are."""
-    screen().print(Text.assemble(*parts), soft_wrap=True)
+def show(*texts: str | tuple[str, str]) -> None:
+    """Print texts as one line; a pair is a text and its style. Markup in texts has no effect."""
+    screen().print(Text.assemble(*texts), soft_wrap=True)
 
 
 def show_json(document: object) -> None:
@@ -51,7 +51,7 @@ def show_json(document: object) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows in columns; whatever cannot be printed is spelled out."""
+    """Print rows in columns, with unprintable characters escaped."""
     table = Table(*columns, box=None if is_plain() else SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*(Text(safe(cell)) for cell in row))
@@ -59,9 +59,9 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 
 
 def safe(text: object, *, lines: bool = False) -> str:
-    """Return the text with every character spelled out that could move a terminal's cursor or worse.
+    """Return the text with unprintable characters escaped: they could move a terminal's cursor, or do worse.
 
-    `lines` keeps line ends.
+    With `lines`, line ends stay as they are.
     """
     return "".join(
         character if character.isprintable() or (lines and character == "\n") else ascii(character)[1:-1]

@@ -1,9 +1,11 @@
-"""How a command ends: with its work done, told to, or with clear lines on standard error and a code.
+"""The life of a command's process: how it is stopped, and its exit code.
 
-0    done, or told to stop by Ctrl-C or SIGTERM where that is how the command ends
-1    something failed or is amiss
-2    a setting is wrong, or the command line is
+0    done, or stopped by Ctrl-C or SIGTERM where that is how the command ends
+1    something failed, or something is wrong
+2    a setting or the command line is wrong
 130  interrupted before it was done
+
+An error becomes one line on standard error that starts with `room-worker:`.
 """
 
 import asyncio
@@ -26,25 +28,24 @@ from worker.telemetry.logs import configure, where
 
 try:
     from uvloop import new_event_loop
-except ImportError:  # there is none for Windows
+except ImportError:  # uvloop does not support Windows
     from asyncio import new_event_loop  # type: ignore[assignment]
 
 OK: Final = 0
-AMISS: Final = 1
+FAILURE: Final = 1
 WRONG_SETTING: Final = 2
 INTERRUPTED: Final = 130
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
-class Failed(Exception):
-    """A command that cannot do what it was asked; the message is one clear line for people."""
+class CommandFailed(Exception):
+    """A command cannot do what it was asked to; the message is one line for people."""
 
 
-# What says by itself, in words for people, what is wrong.
-_SPEAKING: Final = (
+_WRITTEN_FOR_PEOPLE: Final = (
     WrongSetting,
-    Failed,
+    CommandFailed,
     BrokerClosed,
     ServerUnavailable,
     NotStored,
@@ -52,33 +53,34 @@ _SPEAKING: Final = (
     TransientError,
     Unexpected,
 )
+"""Errors of this project whose text says what is wrong and holds no secret."""
 
 
-def serve(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> NoReturn:
-    """Run until it is done or told to stop by the event, which Ctrl-C and SIGTERM set; then exit.
+def run_until_stopped(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> NoReturn:
+    """Run `main` with an event that Ctrl-C and SIGTERM set, and exit when `main` returns.
 
-    A second signal does not wait for a clean end.
+    A second signal ends the process at once.
     """
 
-    async def watched() -> int:
+    async def stoppable() -> int:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
 
-        def told() -> None:
+        def on_signal() -> None:
             for number in _SIGNALS:
                 loop.remove_signal_handler(number)
             stop.set()
 
         for number in _SIGNALS:
-            loop.add_signal_handler(number, told)
+            loop.add_signal_handler(number, on_signal)
         await main(stop)
         return OK
 
-    _run(watched())
+    _run(stoppable())
 
 
-def finish(main: Coroutine[Any, Any, int]) -> NoReturn:
-    """Run to the end and exit with the code that it returns; Ctrl-C and SIGTERM cancel it."""
+def run_to_end(main: Coroutine[Any, Any, int]) -> NoReturn:
+    """Run `main` and exit with the code that it returns; Ctrl-C and SIGTERM cancel it."""
 
     async def cancellable() -> int:
         task = asyncio.ensure_future(main)
@@ -94,35 +96,29 @@ def finish(main: Coroutine[Any, Any, int]) -> NoReturn:
     _run(cancellable())
 
 
-def give_way() -> None:
-    """End here what `finish` runs, if it was cancelled: nats-py swallows the cancellation of a flush."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
-
-
 def _run(main: Coroutine[Any, Any, int]) -> NoReturn:
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             code = runner.run(main)
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the end of the program: whatever it is becomes a line and a code
-        lines, code = complaints(error)
+    except Exception as error:  # noqa: BLE001 - the end of the program: every error becomes a line and a code
+        lines, code = error_lines(error)
         for line in lines:
             click.echo(f"room-worker: {line}", err=True)
     sys.exit(code)
 
 
-def complaints(error: BaseException) -> tuple[list[str], int]:
-    """Return what to say of an error, or of each one in a group, and the exit code.
+def error_lines(error: BaseException) -> tuple[list[str], int]:
+    """Return what to print for an error, or for each error in a group, and the exit code.
 
-    The text of an error that is not this project's own is never shown: it may quote what it failed on.
+    If a setting is wrong, only that is printed: the other errors follow from it. The text of an error that does
+    not come from this project is never printed, because it may quote the value that caused the error.
     """
     causes = list(_causes(error))
     wrong = [cause for cause in causes if isinstance(cause, WrongSetting)]
     lines = [line for cause in wrong or causes for line in _lines(cause)]
-    return list(dict.fromkeys(lines)), WRONG_SETTING if wrong else AMISS
+    return list(dict.fromkeys(lines)), WRONG_SETTING if wrong else FAILURE
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -134,9 +130,9 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _lines(error: BaseException) -> list[str]:
-    if isinstance(error, _SPEAKING) and str(error):
+    if isinstance(error, _WRITTEN_FOR_PEOPLE) and str(error):
         return [safe(line) for line in str(error).splitlines()]
     if os.environ.get("LOG_LEVEL", "").lower() == "debug":
         frames = "".join(format_tb(error.__traceback__)).rstrip()
-        return [f"ended by {where(error)}, from\n{frames}"]
-    return [f"ended by {where(error)}; LOG_LEVEL=debug shows from where"]
+        return [f"unexpected error: {where(error)}\n{frames}"]
+    return [f"unexpected error: {where(error)} (set LOG_LEVEL=debug for a traceback)"]
