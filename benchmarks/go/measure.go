@@ -44,11 +44,11 @@ func measure(ctx context.Context, nc *nats.Conn, rooms store) error {
 		if err != nil {
 			return err
 		}
-		taken, err := timed(step)
+		result, err := timed(step)
 		if err != nil {
 			return err
 		}
-		if err := json.NewEncoder(os.Stdout).Encode(taken); err != nil {
+		if err := json.NewEncoder(os.Stdout).Encode(result); err != nil {
 			return err
 		}
 	}

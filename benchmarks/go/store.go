@@ -66,7 +66,7 @@ func (s store) remove(ctx context.Context, roomID, account string) (int64, error
 
 // recount updates the member counts of a room, with two counts and an update.
 func (s store) recount(ctx context.Context, roomID string) error {
-	everybody, err := s.subscriptions.CountDocuments(ctx, bson.M{"roomId": roomID})
+	members, err := s.subscriptions.CountDocuments(ctx, bson.M{"roomId": roomID})
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (s store) recount(ctx context.Context, roomID string) error {
 		return err
 	}
 	_, err = s.rooms.UpdateOne(ctx, bson.M{"_id": roomID}, bson.M{"$set": bson.M{
-		"userCount": everybody - bots, "appCount": bots, "updatedAt": time.Now().UTC(),
+		"userCount": members - bots, "appCount": bots, "updatedAt": time.Now().UTC(),
 	}})
 	return err
 }

@@ -119,7 +119,7 @@ class Bench:
     """
 
     ours: Site
-    gos: Site
+    theirs: Site
     recorder: Recording
     go: Path | None
     monitor: str
@@ -132,16 +132,16 @@ class Bench:
 
     def site(self, peer: str) -> Site:
         """Return the site of a worker."""
-        return self.gos if peer == GO else self.ours
+        return self.theirs if peer == GO else self.ours
 
-    async def taken(self) -> int:
+    async def received(self) -> int:
         """Return how many messages the broker has received so far, by its own count."""
         async with aiohttp.ClientSession() as session, session.get(self.monitor) as response:
             return int((await response.json())["in_msgs"])
 
-    async def taken_until(self, total: int) -> int:
+    async def received_until(self, total: int) -> int:
         """Wait until the broker has received this many messages; return its count."""
-        return await _until(self.taken, total)
+        return await _until(self.received, total)
 
     @property
     def workers(self) -> list[str]:
@@ -161,14 +161,14 @@ async def bench() -> AsyncIterator[Bench]:
         stack.push_async_callback(nc.close)
         client: AsyncMongoClient[Any] = AsyncMongoClient(mongo_server.uri)
         stack.push_async_callback(client.close)
-        ours, gos = (Site(name, nats_server.url, mongo_server.uri, client[name], nc) for name in (OURS, GO))
-        for site in (ours, gos):
+        ours, theirs = (Site(name, nats_server.url, mongo_server.uri, client[name], nc) for name in (OURS, GO))
+        for site in (ours, theirs):
             await _prepare(site)
         # Go workers of this kind have an index for their count of bots.
-        await gos.db.subscriptions.create_index([("roomId", 1), ("u.isBot", 1)])
+        await theirs.db.subscriptions.create_index([("roomId", 1), ("u.isBot", 1)])
         recorder = await stack.enter_async_context(recording(nats_server.url))
         go = await asyncio.to_thread(_built, folder)
-        yield Bench(ours, gos, recorder, go, monitor, (uncached.url, its_monitor))
+        yield Bench(ours, theirs, recorder, go, monitor, (uncached.url, its_monitor))
 
 
 async def _broker(stack: AsyncExitStack, folder: Path, config: str = "") -> tuple[NatsServer, str]:

@@ -50,8 +50,8 @@ async def peer() -> AsyncIterator[dict[str, Any]]:
         return written
 
     async def send_over_all(request: dict[str, Any]) -> Callable[[], Awaitable[int]]:
-        everybody = accounts(request["members"])
-        shares = [framed(everybody[at::_CONNECTIONS], request) for at in range(_CONNECTIONS)]
+        recipients = accounts(request["members"])
+        shares = [framed(recipients[at::_CONNECTIONS], request) for at in range(_CONNECTIONS)]
 
         async def written() -> int:
             await asyncio.gather(

@@ -28,8 +28,8 @@ def draw(samples: Samples, folder: Path) -> None:
         samples,
         folder / "sending.svg",
         {
-            "taken": "recipients per second, nobody subscribed",
-            "received": "recipients per second, everybody subscribed",
+            "taken": "recipients per second, no subscriber",
+            "received": "recipients per second, one subscriber",
         },
     )
     _bars(

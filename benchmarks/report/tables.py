@@ -11,8 +11,8 @@ from benchmarks.report.samples import Samples, percentile
 from benchmarks.report.targets import NO_VALUE, Target, targets
 
 _PEERS: Final = {
-    "taken": ("Publish to barrier, nobody subscribed", "recipients per second", True),
-    "uncached": ("Publish to barrier, nobody subscribed, no_sublist_cache", "recipients per second", True),
+    "taken": ("Publish to barrier, no subscriber", "recipients per second", True),
+    "uncached": ("Publish to barrier, no subscriber, no_sublist_cache", "recipients per second", True),
     "received": ("Publish to barrier, the recorder receives everything", "recipients per second", True),
     "fan-out": ("Database to barrier, the recorder receives everything", "recipients per second", True),
     "taken CPU": ("Client CPU, publish to barrier", "µs per recipient", False),

@@ -43,9 +43,9 @@ def _sending(samples: Samples) -> list[Target]:
     room = f"a room of {SIZES.large_room:,}"
     lines = []
     for measure, who in (
-        ("taken", "nobody subscribed"),
-        ("received", "everybody subscribed"),
-        ("uncached", "nobody subscribed, no_sublist_cache"),
+        ("taken", "no subscriber"),
+        ("received", "one subscriber"),
+        ("uncached", "no subscriber, no_sublist_cache"),
     ):
         what = f"recipients per second, {room}, publish to barrier, {who}"
         ours = _median(samples, measure, "ours")

@@ -76,10 +76,10 @@ async def fan_out(bench: Bench, samples: Samples, children: dict[str, Child], ro
                 await _sent(bench, kept, "fan-out", name, children[process], step, large, SIZES.large_room)
         for name, (process, step) in READING.items():
             if process in children:
-                taken = await children[process].ask(
+                sample = await children[process].ask(
                     do=step, rooms=large, members=SIZES.large_room, version=0, first=FIRST
                 )
-                _keep(kept, "read", name, taken, 0)
+                _keep(kept, "read", name, sample, 0)
 
 
 async def uncached(bench: Bench, samples: Samples, rooms: dict[int, list[str]]) -> None:
@@ -126,11 +126,11 @@ async def _taken(
     """Let a peer send without a subscriber, and require that the broker has received every message."""
     messages = SIZES.large_room
     async with bench.recorder.unsubscribed():
-        before = await bench.taken()
-        taken = await _measured(process, step, [room_id], messages)
-        if step != "memcpy" and (sent := await bench.taken_until(before + messages) - before) != messages:
+        before = await bench.received()
+        sample = await _measured(process, step, [room_id], messages)
+        if step != "memcpy" and (sent := await bench.received_until(before + messages) - before) != messages:
             raise NotReached(f"the broker has received {sent} of {messages} messages")
-    _keep(samples, measure, name, taken, 0)
+    _keep(samples, measure, name, sample, 0)
 
 
 async def _sent(  # noqa: PLR0913, PLR0917 - the name of a measurement, and what it measures
@@ -149,20 +149,20 @@ async def _sent(  # noqa: PLR0913, PLR0917 - the name of a measurement, and what
         return
     recorder, expected = bench.recorder, members * len(rooms)
     await recorder.reset()
-    taken = await _measured(process, step, rooms, members)
+    sample = await _measured(process, step, rooms, members)
     recorder.begin_until(expected)
-    recorder.note_load(await recorder.until(), taken["seconds"])
+    recorder.note_load(await recorder.until(), sample["seconds"])
     await recorder.check(expected)
-    _keep(samples, measure, name, taken, keep)
+    _keep(samples, measure, name, sample, keep)
 
 
 async def _measured(process: Child, step: str, rooms: Sequence[str], members: int) -> dict[str, Any]:
     return await process.ask(do=step, rooms=rooms, members=members, version=next(_VERSIONS), first=FIRST)
 
 
-def _keep(samples: Samples, measure: str, name: str, taken: dict[str, Any], size: int) -> None:
-    samples.add(measure, name, taken["count"] / taken["seconds"], size=size)
-    samples.add(f"{measure} CPU", name, taken["cpu"] / taken["count"] * MICRO, size=size)
+def _keep(samples: Samples, measure: str, name: str, sample: dict[str, Any], size: int) -> None:
+    samples.add(measure, name, sample["count"] / sample["seconds"], size=size)
+    samples.add(f"{measure} CPU", name, sample["cpu"] / sample["count"] * MICRO, size=size)
 
 
 _VERSIONS: Final = count(1)

@@ -50,8 +50,8 @@ async def _in_rooms_of_ten(bench: Bench, samples: Samples, peer: str, worker: Wo
     """Remove one member from each of some rooms of ten, one after the other, and put them back."""
     count, site = SIZES.removals_in_rooms_of_ten, bench.site(peer)
     steps, worked = await worker.step_seconds(), cpu_seconds(worker.pid)
-    taken = [await _removed(bench, site, f"{ROOMS_OF_TEN}{number}", 1, TEN - 1) for number in range(count)]
-    samples.add("room of ten", NAMES[peer], *taken)
+    latencies = [await _removed(bench, site, f"{ROOMS_OF_TEN}{number}", 1, TEN - 1) for number in range(count)]
+    samples.add("room of ten", NAMES[peer], *latencies)
     samples.add("idle CPU", NAMES[peer], (cpu_seconds(worker.pid) - worked) / count * 1_000_000)
     for step, total in (await worker.step_seconds()).items():
         samples.add(f"idle step {step}", NAMES[peer], (total - steps.get(step, 0.0)) / count * 1_000)
@@ -63,7 +63,7 @@ async def _in_rooms_of_ten(bench: Bench, samples: Samples, peer: str, worker: Wo
 
 async def _driver_alone(site: Site, count: int) -> float:
     """Return the mean milliseconds of the read and the transaction that precede a key, with the driver alone."""
-    taken = 0.0
+    seconds = 0.0
     async with site.db.client.start_session() as session:
         for number in range(count):
             await asyncio.sleep(PAUSE)
@@ -78,16 +78,18 @@ async def _driver_alone(site: Site, count: int) -> float:
             await site.db.subscriptions.delete_many({"roomId": room_id, "u.account": account(1)}, session=session)
             await site.db.measured.insert_one({"owed": bytes(512)}, session=session)
             await session.commit_transaction()
-            taken += time.monotonic() - since
-    return taken / count * 1_000
+            seconds += time.monotonic() - since
+    return seconds / count * 1_000
 
 
 async def _in_a_room(bench: Bench, samples: Samples, peer: str) -> None:
     """Remove some members from a larger room, one after the other, and put them back."""
     count, site = SIZES.removals_in_room, bench.site(peer)
     room_id = f"{ROOM}0"
-    taken = [await _removed(bench, site, room_id, number, SIZES.room - number) for number in range(1, count + 1)]
-    samples.add("room", NAMES[peer], *taken)
+    latencies = [
+        await _removed(bench, site, room_id, number, SIZES.room - number) for number in range(1, count + 1)
+    ]
+    samples.add("room", NAMES[peer], *latencies)
     await site.put_back(ROOM, 1, 1, count)
 
 
