@@ -54,8 +54,8 @@ async def run(
 ) -> None:
     """Serve until `stop` is set: both roles, or `only` one.
 
-    `WrongSetting`: a setting contradicts the machine or what the site was started with. `BrokerClosed`: the
-    process has to end.
+    `WrongSetting`: a setting contradicts the machine or what the site was started with. `IncompatibleClient`: the
+    installed nats-py does not fit. `BrokerClosed`: the process has to end.
     """
     if only == "service" and not settings.key_service:
         raise WrongSetting("KEY_SERVICE must be on where only the service runs")
@@ -68,6 +68,7 @@ async def run(
         try:
             broker = await _connect(settings, stop, health, limits)
             stack.push_async_callback(broker.close)
+            await _retry_until_ready(stop, "nats", health, broker.client.prove_wire_order)
             await _retry_until_ready(stop, "mongodb", health, lambda: ensure_indexes(database))
             if only != "service":
                 await _prepare(settings, database, broker, stop, health)

@@ -1,78 +1,134 @@
-"""nats-py's client, mended where a broker, a network or a producer can break it or deceive its user.
+"""nats-py's client, with fixes for what a broker, a network or a producer can do to it.
 
-The one file that overrides the library's private parts; `tests/faults` holds each reason. (pitfalls.md, items
-1 to 4 and 10)
+This is the only file that overrides private parts of the library. `tests/faults` has a test for each reason, and
+`worker/broker/compatibility.py` lists the names that are overridden or used. (docs/pitfalls.md, items 1 to 4, 10)
 """
 
 import asyncio
 import re
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
+import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.protocol import parser
 
-_PING = b"PING\r\n"
+from roomkeys.errors import TransientError
+from worker.broker.compatibility import PATTERNS, IncompatibleClient, require_names
+
+_PING: Final = b"PING\r\n"
+_PROOFS: Final = 2
 
 
-def _let_letters_be_letters() -> None:
-    """Let the client's parser separate by spaces and tabs only, as the protocol does.
+def _separate_words_by_spaces_only() -> None:
+    """Let the client's parser separate words by spaces and tabs only, as the protocol does.
 
-    It takes every white space for a separator, and so breaks off at a subject with, say, a vertical tab, which
-    the broker takes for a letter.
+    nats-py separates by any white space. So it stops reading at a subject that contains, for example, a vertical
+    tab, which the broker accepts as part of a subject.
     """
-    for name in ("MSG_RE", "HMSG_RE"):
-        strict = getattr(parser, name).pattern.replace(rb"[^\s]", rb"[^ \t\r\n]").replace(rb"\s+", rb"[ \t]+")
-        setattr(parser, name, re.compile(strict.replace(b"[^\\S\r\n]+", rb"[ \t]+")))
+    for name in PATTERNS:
+        if hasattr(parser, name):  # otherwise `require_names` reports it
+            strict = getattr(parser, name).pattern.replace(rb"[^\s]", rb"[^ \t\r\n]").replace(rb"\s+", rb"[ \t]+")
+            setattr(parser, name, re.compile(strict.replace(b"[^\\S\r\n]+", rb"[ \t]+")))
 
 
-_let_letters_be_letters()
+_separate_words_by_spaces_only()
 
 
 class SteadyClient(Client):
-    """A client whose pings wait their turn, whose connections are counted, and that reads on.
+    """A client that keeps reading, counts its connections, and sends a PING after what was published before it.
 
-    `on_connection` is called whenever a connection is begun: also for the one after a connection that the
-    library gave up while reconnecting, of which it tells nobody.
+    `on_connection` is called at the start of every connection attempt, also after a connection that the library
+    gave up while reconnecting, which it reports to no callback. The constructor raises `IncompatibleClient` if the
+    library lacks a name that this class overrides or uses.
     """
 
     def __init__(self) -> None:
+        require_names()
         super().__init__()
         self.on_connection: Callable[[], None] = lambda: None
+        self._is_expected: Callable[[str], bool] = lambda _: False
 
     async def write(self, framed: bytes) -> None:
-        """Hand framed protocol bytes to the socket, or as many seconds as a flush may take to the buffer."""
+        """Hand framed protocol bytes to the socket; those that a flush cannot send in time stay in the buffer."""
         await self._send_command(framed)
         await self._flush_pending(force_flush=True)
 
-    async def ping(self, answered: asyncio.Future[bool]) -> None:
+    async def ping(self, answered: asyncio.Future[Any]) -> None:
         """Send a ping after everything that was published before it."""
         await self._send_ping(answered)
 
-    async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
-        """Let a ping wait its turn: the library writes it past what its buffer holds."""
+    async def prove_wire_order(self, answer_s: float = 5.0) -> None:
+        """Require that the broker takes messages before a ping that was sent after them.
+
+        One framed and one published message go to an inbox of this connection. The broker returns or denies each
+        one as soon as it takes it. Raises `IncompatibleClient` if it answers the ping before that, and
+        `TransientError`, after which the proof can be tried again, if it does not answer within `answer_s` seconds
+        or returns nothing.
+        """
+        inbox, denials = self.new_inbox(), list[str]()
+
+        def is_expected(complaint: str) -> bool:
+            expected = "publish" in complaint and inbox.lower() in complaint
+            denials.extend([complaint] * expected)
+            return expected
+
+        self._is_expected = is_expected
+        subscription = await self.subscribe(inbox)
+        try:
+            await self.write(f"PUB {inbox} 0\r\n\r\n".encode())
+            await self.publish(inbox)
+            first, second = [
+                await self._count_at_pong(lambda: subscription.pending_msgs + len(denials), answer_s)
+                for _ in range(2)
+            ]
+        finally:
+            self._is_expected = lambda _: False
+            with suppress(nats.errors.Error):
+                await subscription.unsubscribe()
+        if second < _PROOFS:
+            raise TransientError("the broker does not return messages to an inbox of the worker")
+        if first < _PROOFS:
+            raise IncompatibleClient("its client sends a ping ahead of the messages published before it")
+
+    async def _count_at_pong(self, count: Callable[[], int], answer_s: float) -> int:
+        answer = _Count(count)
+        await self.ping(answer)
+        try:
+            return await asyncio.wait_for(answer, answer_s)
+        except TimeoutError:
+            raise TransientError("the broker does not answer a ping") from None
+
+    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
+        """Append the ping to the buffer: the library writes it ahead of what the buffer contains."""
         self._pongs.append(future or asyncio.get_running_loop().create_future())
         await self._send_command(_PING)
         await self._flush_pending()
 
     async def _process_pong(self) -> None:
-        """Let an answer go that nobody waits for any more: the library stops reading over it."""
+        """Drop an answer that nobody waits for any more: it would end the library's reading."""
         if self._pongs and self._pongs[0].done():
             self._pongs.pop(0)
             self._pings_outstanding = 0
         else:
             await super()._process_pong()
 
+    async def _process_err(self, err_msg: str) -> None:
+        """Keep a denial that `prove_wire_order` expects from the error callback."""
+        if not self._is_expected(err_msg):
+            await super()._process_err(err_msg)
+
     async def _process_connect_init(self) -> None:
         self.on_connection()
         await super()._process_connect_init()
-        # Pings of the former connection would be answered first and confirm what comes after them.
+        # A ping of the previous connection would be answered first, and confirm what comes after it.
         self._pending = [command for command in self._pending if command != _PING]
         self._pending_data_size = sum(map(len, self._pending))
 
     def _build_message(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> Msg:
-        """Read a subject that is not UTF-8: the library stops reading for good, and says it is connected."""
+        """Read a subject that is not UTF-8: the library would stop reading while it reports to be connected."""
         return self.msg_class(
             subject=subject.decode(errors="replace"),
             reply=reply.decode(errors="replace"),
@@ -83,8 +139,23 @@ class SteadyClient(Client):
         )
 
     async def _process_headers(self, headers: Any) -> Any:
-        """Read headers that are not UTF-8 as none."""
+        """Return None for headers that are not UTF-8."""
         try:
             return await super()._process_headers(headers)
         except (UnicodeDecodeError, ValueError, IndexError):
             return None
+
+
+class _Count(asyncio.Future[int]):
+    """The answer to a ping, with what `count` returns at the moment at which the client reads the PONG.
+
+    A task that waits for the answer would count too late: it runs after the rest of the bytes have been read.
+    """
+
+    def __init__(self, count: Callable[[], int]) -> None:
+        super().__init__()
+        self._count = count
+
+    def set_result(self, _: object) -> None:
+        """Take the place of `True`, the library's result."""
+        super().set_result(self._count())

@@ -98,6 +98,7 @@ MUTATIONS = (
             "worker.broker.connection:Broker._round_trip": ordering_mutants.flushing,
             "worker.broker.client:SteadyClient._send_ping": ordering_mutants.pinging_as_nats_py,
             "worker.broker.client:SteadyClient.write": ordering_mutants.leaving_to_the_buffer,
+            "worker.broker.client:SteadyClient.prove_wire_order": ordering_mutants.nothing,  # it would find this
         },
         wires.nothing_after_the_ping,
         Invariant.RESULTS,

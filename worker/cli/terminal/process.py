@@ -20,6 +20,7 @@ import click
 
 from roomkeys.errors import TransientError, Unexpected
 from worker.app import BrokerClosed
+from worker.broker.compatibility import IncompatibleClient
 from worker.broker.producer import NotAnswered, NotStored
 from worker.cli.terminal.output import safe
 from worker.local.servers import ServerUnavailable
@@ -47,6 +48,7 @@ _WRITTEN_FOR_PEOPLE: Final = (
     WrongSetting,
     CommandFailed,
     BrokerClosed,
+    IncompatibleClient,
     ServerUnavailable,
     NotStored,
     NotAnswered,
