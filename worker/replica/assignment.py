@@ -8,6 +8,7 @@ does. (docs/design.md, "Partitions")
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from socket import gethostname
 from time import monotonic
 from typing import Final
@@ -45,41 +46,32 @@ _PRUNE_AFTER_MS: Final = 3_600_000
 log = logger("replica")
 
 
+@dataclass(slots=True, eq=False)
 class Partitions:
     """The partitions that this replica, `me`, owns of a site. Each one runs in a separate task."""
 
-    def __init__(
-        self,
-        site: str,
-        me: str,
-        database: Database,
-        open_partition: Callable[[int], Partition],
-        tasks: asyncio.TaskGroup,
-        lease_ms: int,
-    ) -> None:
-        self._site = site
-        self._me = me
-        self._database = database
-        self._open_partition = open_partition
-        self._tasks = tasks
-        self._lease_ms = lease_ms
-        self._running: dict[int, tuple[Partition, asyncio.Task[None]]] = {}
+    site: str
+    me: str
+    database: Database
+    open_partition: Callable[[int], Partition]
+    tasks: asyncio.TaskGroup
+    lease_ms: int
+    _running: dict[int, tuple[Partition, asyncio.Task[None]]] = field(init=False, default_factory=dict)
 
     async def rebalance(self) -> None:
         """Send a heartbeat; take free partitions up to the fair share, and release those above it."""
-        database, site, me = self._database, self._site, self._me
-        await heartbeats.heartbeat(database, site, me)
-        alive = alive_ids(await heartbeats.replicas(database, site), self._lease_ms)
-        documents = await leases.cursors(database, site)
+        await heartbeats.heartbeat(self.database, self.site, self.me)
+        alive = alive_ids(await heartbeats.replicas(self.database, self.site), self.lease_ms)
+        documents = await leases.cursors(self.database, self.site)
         self._forget_finished()
-        share = fair_share(alive, me, len(documents))
+        share = fair_share(alive, self.me, len(documents))
         idle = [document for document in documents if document["partition"] not in self._running]
-        room, available = max(share - len(self._running), 0), claimable(idle, alive, me)
+        room, available = max(share - len(self._running), 0), claimable(idle, alive, self.me)
         for document in available[:room]:
             self._start(document)
         for document in available[room:]:
-            if document["owner"] == me:  # an error interrupted its release
-                await leases.give_up(database, document)
+            if document["owner"] == self.me:  # an error interrupted its release
+                await leases.give_up(self.database, document)
         for partition, _ in list(self._running.values())[share:]:
             partition.stop()
         metrics.PARTITIONS.set(len(self._running))
@@ -93,8 +85,7 @@ class Partitions:
 
     async def release_all(self) -> None:
         """Finish the batches in hand and release every partition."""
-        for partition, _ in self._running.values():
-            partition.stop()
+        self.step_down()
         if self._running:
             await asyncio.wait([task for _, task in self._running.values()])
         self._forget_finished()
@@ -107,8 +98,8 @@ class Partitions:
             await cancel_and_wait(task)
 
     def _start(self, document: Document) -> None:
-        partition = self._open_partition(document["partition"])
-        self._running[partition.number] = (partition, self._tasks.create_task(partition.run(document)))
+        partition = self.open_partition(document["partition"])
+        self._running[partition.number] = (partition, self.tasks.create_task(partition.run(document)))
 
     def _forget_finished(self) -> None:
         self._running = {number: running for number, running in self._running.items() if not running[1].done()}

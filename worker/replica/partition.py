@@ -7,6 +7,7 @@ another replica's lease ends the partition here. (docs/design.md, rule c)
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from roomkeys.backoff import Backoff
@@ -32,29 +33,20 @@ OpenLoop = Callable[[Lease, StreamPosition, asyncio.Event], Loop]
 """Makes the loop of a new lease, from its cursor's position and the partition's wake-up."""
 
 
+@dataclass(slots=True, eq=False)
 class Partition:
     """One partition of this replica. `number` counts the site's partitions from 0, `owner` is the replica's id."""
 
-    def __init__(
-        self,
-        number: int,
-        site: str,
-        owner: str,
-        database: Database,
-        feed: Feed,
-        open_loop: OpenLoop,
-        limits: Limits,
-    ) -> None:
-        self.number = number
-        self._site = site
-        self._owner = owner
-        self._database = database
-        self._feed = feed
-        self._open_loop = open_loop
-        self._limits = limits
-        self._wakeup = asyncio.Event()
-        self._former_sessions: list[Any] = []
-        self._stopping = False
+    number: int
+    site: str
+    owner: str
+    database: Database
+    feed: Feed
+    open_loop: OpenLoop
+    limits: Limits
+    _wakeup: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+    _former_sessions: list[Any] = field(init=False, default_factory=list)
+    _stopping: bool = field(init=False, default=False)
 
     def stop(self) -> None:
         """Let `run` finish the batch in hand, release the partition and return."""
@@ -97,19 +89,19 @@ class Partition:
         while not self._stopping:
             await asyncio.sleep(pause)
             try:
-                documents = await leases.cursors(self._database, self._site)
+                documents = await leases.cursors(self.database, self.site)
             except (TransientError, Unexpected) as error:
                 log.warning("cannot reach MongoDB", partition=self.number, cause=str(error))
                 continue
             mine = (item for item in documents if item["partition"] == self.number)
-            return next((item for item in mine if item["owner"] == self._owner), None)
+            return next((item for item in mine if item["owner"] == self.owner), None)
         return None
 
     async def _serve_under_lease(self, document: Document) -> None:
-        lease, position = await leases.take(self._database, document, self._owner)
+        lease, position = await leases.take(self.database, document, self.owner)
         await self._end_former_sessions()
         log.info("partition taken", partition=self.number, epoch=lease.epoch, after=position.sequence)
-        loop = self._open_loop(lease, position, self._wakeup)
+        loop = self.open_loop(lease, position, self._wakeup)
         try:
             await loop.recover()
             await self._finish_slices(loop)
@@ -118,11 +110,11 @@ class Partition:
                 await self._serve(loop)
             await loop.delete_finished()
             await loop.close()
-            await leases.release(self._database, lease)
+            await leases.release(self.database, lease)
             log.info("partition released", partition=self.number)
         finally:
             metrics.LAG.labels(str(self.number)).set(0)
-            self._feed.leave(self.number)
+            self.feed.leave(self.number)
             await loop.close()
             self._former_sessions.append(lease.session)
 
@@ -138,7 +130,7 @@ class Partition:
     async def _find_position(self, loop: Loop) -> None:
         """Find where to read on; if the stream has changed, move the cursor to where it goes on."""
         position = loop.state.position
-        found = await self._feed.find_position(position)
+        found = await self.feed.find_position(position)
         if found != position:
             metrics.STREAM_FAULTS.inc()
             log.error(
@@ -151,8 +143,8 @@ class Partition:
 
     async def _serve(self, loop: Loop) -> None:
         """Run batches while there are events; settle, tidy and follow the feed while there are none."""
-        state, limits = loop.state, self._limits
-        inbox = self._feed.join(self.number, state.position, self._wakeup)
+        state, limits = loop.state, self.limits
+        inbox = self.feed.join(self.number, state.position, self._wakeup)
         while not self._stopping:
             self._wakeup.clear()
             await loop.settle_rollouts()
@@ -181,10 +173,10 @@ class Partition:
 
     async def _follow(self, loop: Loop, inbox: Inbox) -> None:
         """Move an idle partition's cursor to where the feed is."""
-        position = self._feed.position_of(inbox)
+        position = self.feed.position_of(inbox)
         if not len(inbox) and position.sequence > loop.state.position.sequence:
             await self._move(loop, position)
 
     async def _move(self, loop: Loop, position: StreamPosition) -> None:
-        await leases.move(self._database, loop.state.lease, loop.state.position, position)
+        await leases.move(self.database, loop.state.lease, loop.state.position, position)
         loop.state.advance(position)
