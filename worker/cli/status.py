@@ -26,7 +26,10 @@ _COLUMNS: Final = ("partition", "owner", "applied", "behind")
 @click.command(epilog=example("room-worker status", "room-worker status --json"))
 @json_option
 def status(*, as_json: bool) -> None:
-    """Show partitions with owners and lag, rooms that are being rotated, and dead letters."""
+    """Show partitions, lag, rotations and dead letters.
+
+    Each partition is shown with its owner, and with how many events its cursor is behind.
+    """
     run_to_end(_status(as_json=as_json))
 
 

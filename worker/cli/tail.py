@@ -28,11 +28,11 @@ _FINGERPRINT_DIGITS: Final = 8
 @click.option("--count", type=click.IntRange(min=1), help="Exit after this many keys.")
 @json_option
 def tail(account: str, count: int | None, *, as_json: bool) -> None:
-    """Show the room keys of ACCOUNT as they arrive, and the rooms it joins and leaves.
+    """Show the room keys of ACCOUNT as they arrive.
 
-    If the key service answers, the output starts with the current keys, and continues after a lost connection with
-    the keys that were missed. Keys are masked: if two fingerprints (the start of the key's SHA-256) are equal, the
-    keys are. Press Ctrl-C to stop.
+    Also shows which rooms the account joins and leaves. If the key service answers, the output starts with the
+    current keys, and continues after a lost connection with the keys that were missed. Keys are masked: if two
+    fingerprints (the start of the key's SHA-256) are equal, the keys are. Press Ctrl-C to stop.
     """
     run_until_stopped(lambda stop: _tail(account, count, stop, show_json if as_json else _show))
 

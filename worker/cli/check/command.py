@@ -15,10 +15,11 @@ from worker.settings import Settings, WrongSetting, read_settings
 @click.command(epilog=example("room-worker check", "SITE_ID=berlin room-worker check --json"))
 @json_option
 def check(*, as_json: bool) -> None:
-    """Validate the settings, connect to each server, and explain how to fix anything that is wrong.
+    """Check the settings and the servers.
 
-    Prints one line per check and changes nothing. Exit code 0: everything is right. 1: a check failed. 2: a
-    setting is wrong.
+    Validates the settings, connects to each server, and explains how to fix anything that is wrong. Prints one
+    line per check and changes nothing. Exit code 0: everything is right. 1: a check failed. 2: a setting is
+    wrong.
     """
     run_to_end(_check(as_json=as_json))
 

@@ -20,7 +20,10 @@ _COLUMNS: Final = ("sequence", "time", "code", "reason", "subject")
 
 @click.group()
 def deadletters() -> None:
-    """List, show and replay dead letters: the events that could never succeed."""
+    """List, show and replay dead letters.
+
+    A dead letter is an event that can never succeed, with the reason.
+    """
 
 
 @deadletters.command("list", epilog=example("room-worker deadletters list --limit 20"))
@@ -37,7 +40,10 @@ def list_(limit: int, *, as_json: bool) -> None:
 @click.argument("sequence", type=click.IntRange(min=1))
 @json_option
 def show_(sequence: int, *, as_json: bool) -> None:
-    """Show the headers and the body of dead letter SEQUENCE, with unprintable characters escaped."""
+    """Show the headers and the body of dead letter SEQUENCE.
+
+    Unprintable characters are escaped.
+    """
     run_to_end(_show(sequence, as_json=as_json))
 
 
@@ -46,10 +52,11 @@ def show_(sequence: int, *, as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="Replay every dead letter, oldest first.")
 @json_option
 def replay(sequences: tuple[int, ...], *, everything: bool, as_json: bool) -> None:
-    """Publish the events of dead letters SEQUENCES again, on their original subjects.
+    """Publish the events of dead letters SEQUENCES again.
 
-    Each becomes a new event with its old body, after everything that is already in the stream. Look at it first:
-    a removal from last week also removes an account that has rejoined since. The dead letters stay.
+    Each becomes a new event with its original subject and body, after everything that is already in the stream.
+    Look at it first: a removal from last week also removes an account that has rejoined since. The dead letters
+    stay.
     """
     if bool(sequences) == everything:
         raise click.UsageError("give either SEQUENCES or --all")

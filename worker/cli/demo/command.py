@@ -29,12 +29,14 @@ _NO_ENVIRONMENT: Final = {"_env_prefix": "ROOM_WORKER_DEMO_", "ROOM_KEY_GRACE_PE
 
 @click.command(epilog=example("room-worker demo"))
 def demo() -> None:
-    """Play a short story on this machine, with nothing installed beforehand, and verify the outcome.
+    """Play a short story on this machine, and verify the outcome.
 
-    Starts a NATS server, a MongoDB, a worker, a producer and subscribers in a temporary folder. A room is
-    created, an account joins, another one is removed while a third one is offline, and all of them try to read
-    every message. Takes a few seconds and leaves nothing behind. Exit code 0: every account could read what it
-    should, and nothing else.
+    Nothing has to be installed beforehand. The demo starts a NATS server, a MongoDB, a worker, a producer and
+    subscribers in a temporary folder. A room is created, an account joins, another one is removed while a third
+    one is offline, and all of them try to read every message.
+
+    The demo takes a few seconds and leaves nothing behind. Exit code 0: every account could read what it should,
+    and nothing else.
     """
     run_to_end(_demo())
 

@@ -39,9 +39,10 @@ _SUGGESTIONS: Final = (
               help="Folder that keeps the data.  [default: a temporary folder]")  # fmt: skip
 @json_option
 def dev(nats_port: int, mongo_port: int, http_port: int, folder: Path | None, *, as_json: bool) -> None:
-    """Run a NATS server, a MongoDB and a worker on this machine until Ctrl-C.
+    """Run servers and a worker on this machine.
 
-    Prints their addresses, existing users, and commands to try. Other settings come from the environment.
+    Starts a NATS server, a MongoDB and a worker, and runs them until Ctrl-C. Prints their addresses, existing
+    users, and commands to try. Other settings come from the environment.
     """
 
     async def main(stop: asyncio.Event) -> None:
