@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo dev test test-unit test-faults soak test-containers lint bench lock clean
+.PHONY: demo dev test test-unit test-faults soak test-containers lint bench reference lock clean
 
 $(READY): requirements/dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -47,6 +47,9 @@ bench: $(VENV)/.bench  ## every benchmark; BENCH=quick only shows that they work
 $(VENV)/.bench: $(READY) requirements/bench.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	touch $@
+
+reference: $(READY)  ## writes docs/reference from the code: settings, commands, metrics, limits
+	$(BIN)/python -m worker.cli.reference docs/reference
 
 PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-header --no-annotate --upgrade

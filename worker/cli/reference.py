@@ -1,0 +1,200 @@
+"""The reference pages: settings, commands, metrics and limits, each generated from the code that it describes.
+
+    python -m worker.cli.reference docs/reference
+
+writes the pages; `make reference` runs it. A test fails when a page differs from the code. It is not a subcommand
+of `room-worker`, because operators do not need it.
+"""
+
+import ast
+import inspect
+import itertools
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final, get_args
+
+import click
+from prometheus_client import Counter, Gauge, Histogram
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from worker.cli.main import room_worker
+from worker.limits import Limits
+from worker.settings import Settings
+from worker.settings.environment import must_be, variable
+from worker.telemetry import metrics
+
+_WIDTH: Final = 80
+"""Columns of the help texts."""
+
+_HOUR_MS: Final = 3_600_000
+_MIB: Final = 1024 * 1024
+
+
+def settings_page() -> str:
+    """Return the page of every setting, from the class `Settings`."""
+    rows = [
+        (
+            f"`{variable(name)}`",
+            _default(name, field),
+            _escaped(must_be(name).text),
+            _secret(name, field),
+            field.description,
+        )
+        for name, field in Settings.model_fields.items()
+    ]
+    return _page(
+        "Settings",
+        "worker/settings/environment.py",
+        "Settings come from environment variables only. An empty variable counts as not set. A wrong setting ends "
+        "the program with exit code 2. `room-worker check` validates all settings. Secrets are never printed or "
+        "logged. Where the column *secret* says *the file*, the content of the file is secret.",
+        _table(("variable", "default", "must be", "secret", "meaning"), rows),
+    )
+
+
+def commands_page() -> str:
+    """Return the page of every command's help."""
+    return _page(
+        "Commands",
+        "worker/cli",
+        "`--help` prints the same texts. [versioning.md](../versioning.md) lists the exit codes.",
+        *(f"## {path}\n\n```text\n{text}\n```" for path, text in _help_texts(room_worker, "room-worker", None)),
+    )
+
+
+def metrics_page() -> str:
+    """Return the page of every metric, from the registry's module."""
+    return _page(
+        "Metrics",
+        "worker/telemetry/metrics.py",
+        "Prometheus reads the metrics from `/metrics` at `METRICS_ADDR`. A histogram `x` consists of the series "
+        "`x_bucket`, `x_sum` and `x_count`. Labels never name rooms or accounts.",
+        _table(("metric", "kind", "labels", "meaning"), _metric_rows()),
+    )
+
+
+def limits_page() -> str:
+    """Return the page of every limit, from the class `Limits`."""
+    columns = ("limit", "value", "meaning")
+    sections = [f"## {title}\n\n{_table(columns, rows)}" for title, rows in _limit_sections()]
+    return _page(
+        "Limits",
+        "worker/limits.py",
+        "Limits bound the worker's memory, transactions and waiting. They are constants, not settings.",
+        *sections,
+    )
+
+
+PAGES: Final[dict[str, Callable[[], str]]] = {
+    "settings.md": settings_page,
+    "commands.md": commands_page,
+    "metrics.md": metrics_page,
+    "limits.md": limits_page,
+}
+
+
+def main(folder: Path) -> None:
+    """Write every page below `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, page in PAGES.items():
+        (folder / name).write_text(page())
+
+
+def _page(title: str, source: str, introduction: str, *sections: str) -> str:
+    notice = f"Generated from `{source}` by `make reference`. Do not edit: a test compares it with the code."
+    return "\n\n".join((f"# {title}", _wrapped(notice), _wrapped(introduction), *sections)) + "\n"
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+
+
+def _table(columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
+    lines = [columns, ("---",) * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def _escaped(text: str) -> str:
+    """Return a text without Markdown of its own, for a cell of a table."""
+    return "".join(f"\\{character}" if character in "\\|*<>_" else character for character in text)
+
+
+def _default(name: str, field: FieldInfo) -> str:
+    """Return the default in the form in which the variable is set."""
+    value = field.default
+    if isinstance(value, bool):
+        yes, no = must_be(name).text.split(" or ")
+        text = yes if value else no
+    elif isinstance(value, list):
+        text = ",".join(value)
+    elif isinstance(value, SecretStr):
+        text = value.get_secret_value()
+    elif name == "grace_ms":
+        text = f"{value // _HOUR_MS}h"
+    else:
+        text = str(value)
+    return "not set" if value is None else f"`{text}`"
+
+
+def _secret(name: str, field: FieldInfo) -> str:
+    if SecretStr in {field.annotation, *get_args(field.annotation)}:
+        return "yes"
+    return "the file" if must_be(name).file_is_secret else "no"
+
+
+def _help_texts(command: click.Command, name: str, parent: click.Context | None) -> Iterator[tuple[str, str]]:
+    """Yield the path and the help of a command, then of its subcommands."""
+    context = click.Context(command, parent, info_name=name, terminal_width=_WIDTH, **command.context_settings)
+    yield context.command_path, command.get_help(context)
+    if isinstance(command, click.Group):
+        for subcommand in command.list_commands(context):
+            yield from _help_texts(command.commands[subcommand], subcommand, context)
+
+
+def _metric_rows() -> Iterator[tuple[str, ...]]:
+    for metric in vars(metrics).values():
+        if isinstance(metric, Counter | Gauge | Histogram):
+            (family,) = metric.describe()
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            labels = ", ".join(f"`{label}`" for label in metric._labelnames)  # noqa: SLF001
+            yield f"`{name}`", family.type, labels or "none", family.documentation
+
+
+def _limit_sections() -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+    """Yield each section of the class, which starts with a comment, and its rows: name, value, docstring."""
+    source = inspect.getsource(Limits).splitlines()
+    (definition,) = (item for item in ast.parse("\n".join(source)).body if isinstance(item, ast.ClassDef))
+    rows: list[tuple[str, ...]] = []
+    title = ""
+    for statement, following in itertools.pairwise(definition.body):
+        if not isinstance(statement, ast.AnnAssign):
+            continue
+        above = source[statement.lineno - 2].strip()
+        if above.startswith("# "):
+            if rows:
+                yield title, rows
+            title, rows = above.removeprefix("# "), []
+        name = ast.unparse(statement.target)
+        rows.append((f"`{name}`", _amount(name, getattr(Limits(), name)), _text_of(following)))
+    yield title, rows
+
+
+def _text_of(statement: ast.stmt) -> str:
+    match statement:
+        case ast.Expr(value=ast.Constant(value=str() as text)):
+            return " ".join(text.split())
+    raise ValueError("a limit has no docstring")
+
+
+def _amount(name: str, value: float) -> str:
+    if name.endswith("_bytes"):
+        return f"{value / _MIB:g} MiB"
+    unit = next((f" {unit}" for unit in ("ms", "s") if name.endswith(f"_{unit}")), "")
+    return f"{value:,g}{unit}" if isinstance(value, float) else f"{value:,}{unit}"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
