@@ -12,7 +12,7 @@ from pymongo.errors import PyMongoError
 from roomkeys.errors import TransientError, Unexpected
 from store.database import Database, connect
 from store.indexes import ensure_indexes
-from store.leases.lease import OtherPartitions, ensure_cursors
+from store.leases.lease import PartitionsMismatch, ensure_cursors
 from worker.broker import connection as brokers
 from worker.broker.bootstrap import bootstrap_streams, check_streams, first_position
 from worker.broker.cancellation import cancel_and_wait
@@ -143,7 +143,7 @@ async def _prepare(
         try:
             start = await first_position(settings, broker)
             await ensure_cursors(database, settings.site_id, settings.partitions, start)
-        except OtherPartitions as error:
+        except PartitionsMismatch as error:
             raise WrongSetting(f"PARTITIONS must be {error.stored}: {error}") from None
 
     await _retry_until_ready(stop, "streams", health, streams)

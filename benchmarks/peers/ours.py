@@ -12,8 +12,7 @@ from roomkeys.keys import RoomKey
 from roomkeys.messages.room_key import RoomKeyEvent, marshal
 from store.database import Database, connect
 from store.documents import key_document
-from store.leases import lease as cursors
-from store.leases.lease import Lease
+from store.leases.lease import Lease, ensure_cursors, read_cursors, take_lease
 from store.reads.members import pages
 from store.reads.snapshot import load_rooms
 from worker.broker import connection as brokers
@@ -117,8 +116,8 @@ async def peer() -> AsyncIterator[dict[str, Any]]:
     database = connect(settings.mongo_uri.get_secret_value(), settings.mongo_db)
     broker = await brokers.connect(settings, "measure")
     publisher = Publisher(broker, database, Fanout(broker, settings.key_fanout_workers), _SITE, _LIMITS)
-    await cursors.ensure_cursors(database, _SITE, 1, StreamPosition(0, 0, 0))
-    lease, _ = await cursors.take(database, (await cursors.cursors(database, _SITE))[0], "measure")
+    await ensure_cursors(database, _SITE, 1, StreamPosition(0, 0, 0))
+    lease, _ = await take_lease(database, (await read_cursors(database, _SITE))[0], "measure")
     ours = Ours(database, broker, publisher, lease)
     yield {"send": ours.send, "fan_out": ours.fan_out, "read": ours.read}
     await lease.session.end_session()

@@ -36,7 +36,7 @@ is considered dead, and others may take its partitions. If it is alive after all
 clocks of replicas are never compared; they only time pauses and retries.
 
 The site's first start decides into how many partitions the rooms are divided, and from which position all of them
-begin (`room_worker_sites`). A start with another number fails with `OtherPartitions`.
+begin (`room_worker_sites`). A start with another number fails with `PartitionsMismatch`.
 
 The life of a partition
 -----------------------

@@ -1,8 +1,6 @@
-"""Cursors and leases: how far each partition has come, and who may move it.
+"""Leases and cursors: taking, moving and releasing a partition, and the fence of its transactions.
 
-A cursor document is the partition's fence. Whoever takes the partition raises its epoch, and every
-transaction of the loop begins by writing this document under its owner, epoch and place, so that a former
-owner's transaction can only fail. A fence that is merely read does not stop it. (design.md, rules a and d)
+The package's docstring explains the terms. (docs/design.md, rules a and d)
 """
 
 from dataclasses import dataclass, field
@@ -33,8 +31,11 @@ _SLICE_FIELDS: Final = {
 """Where a cursor document's `slice` has each attribute of a `SliceProgress`."""
 
 
-class OtherPartitions(Exception):
-    """The site's rooms are divided into another number of partitions than this replica was told."""
+class PartitionsMismatch(Exception):
+    """The site's rooms are divided into another number of partitions than this replica expects.
+
+    `stored` is the number with which the site was first started.
+    """
 
     def __init__(self, stored: int) -> None:
         super().__init__(f"this site was started with {stored} partitions")
@@ -43,7 +44,7 @@ class OtherPartitions(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to move one partition, with the session that does it."""
+    """The right to write for one partition, and the session that all its transactions use."""
 
     site: str
     partition: int
@@ -58,36 +59,37 @@ class Lease:
 
     @property
     def fence(self) -> Document:
-        """Return the filter that matches only while this lease holds."""
+        """Return the filter that matches the cursor document only while this lease is valid."""
         return {"_id": self.id, "owner": self.owner, "epoch": self.epoch}
 
 
 def cursor_id(site: str, partition: int) -> str:
-    """Return the `_id` of a partition's cursor document; a site is a token and so holds no dot."""
+    """Return the `_id` of a partition's cursor document. A site is a token, so it contains no dot."""
     return f"{site}.{partition}"
 
 
 async def ensure_cursors(database: Database, site: str, partitions: int, start: StreamPosition) -> None:
-    """Create the site's cursors where they are missing; `OtherPartitions` if it has others.
+    """Create those cursors of the site that do not exist.
 
-    All of them begin where the site's first start was told to: `start` counts only for that one.
+    All cursors begin at the position of the site's first start, so `start` has an effect only then. Raise
+    `PartitionsMismatch` if the site was first started with another number of partitions.
     """
     with translated():
         stored = await database[SITES].find_one_and_update(
             {"_id": site},
-            {"$setOnInsert": {"partitions": partitions, **_place_fields(start)}},
+            {"$setOnInsert": {"partitions": partitions, **_position_fields(start)}},
             upsert=True,
             return_document=True,
         )
         if stored["partitions"] != partitions:
-            raise OtherPartitions(stored["partitions"])
+            raise PartitionsMismatch(stored["partitions"])
         fresh = {
             "site": site,
             "owner": None,
             "epoch": 0,
             "session": None,
             "writes": 0,
-            **_place_fields(place(stored)),
+            **_position_fields(read_position(stored)),
         }
         await database[CURSORS].bulk_write(
             [
@@ -103,39 +105,40 @@ async def ensure_cursors(database: Database, site: str, partitions: int, start: 
 
 
 async def stored_partitions(database: Database, site: str) -> int | None:
-    """Return into how many partitions the site was divided at its first start; None: it never started."""
+    """Return the site's number of partitions, or None if it has never been started."""
     found = await database.find(SITES, {"_id": site}, {"partitions": 1})
     return found[0]["partitions"] if found else None
 
 
-async def cursors(database: Database, site: str) -> list[Document]:
-    """Return every partition's owner, epoch, place and session, in partition order."""
+async def read_cursors(database: Database, site: str) -> list[Document]:
+    """Return the site's cursor documents, in order of their partitions."""
     found = await database.find(CURSORS, {"site": site}, {})
     return sorted(found, key=lambda document: int(document["partition"]))
 
 
-async def take(database: Database, cursor: Document, owner: str) -> tuple[Lease, StreamPosition]:
-    """Take a partition as `cursors` saw it; `LeaseLost` if somebody else was faster.
+async def take_lease(database: Database, cursor: Document, owner: str) -> tuple[Lease, StreamPosition]:
+    """Take a partition whose cursor document is `cursor`; return the lease and the position.
 
-    The former owner's session is killed first: a transaction that died with its owner would hold this
-    document's lock for more than a minute. (pitfalls.md, item 29)
+    Raise `LeaseLost` if another replica was faster. The previous owner's session is killed first: its open
+    transaction would keep the lock of the document for more than a minute. (docs/pitfalls.md, item 29)
     """
     session = await database.start_session()
-    # After an error the document may name the session all the same. Ended, its id would go to somebody else, and
-    # the next `take` kill their transaction; left alone, the server forgets it after half an hour.
+    # If the update failed, the document may still contain this session's id. Do not end the session then: the
+    # driver would reuse its id, and the next take would kill an unrelated transaction. The server expires the
+    # session after 30 minutes.
     with translated():
         document = await _take(database, cursor, owner, session)
     if document is None:
         await session.end_session()
         raise LeaseLost
     lease = Lease(document["site"], document["partition"], owner, document["epoch"], session)
-    return lease, place(document)
+    return lease, read_position(document)
 
 
 async def _take(database: Database, cursor: Document, owner: str, session: Any) -> Document | None:
     if cursor["session"] is not None:
-        former = [{"id": Binary(bytes(cursor["session"]), UUID_SUBTYPE)}]
-        await database.client.admin.command("killSessions", former)
+        previous = [{"id": Binary(bytes(cursor["session"]), UUID_SUBTYPE)}]
+        await database.client.admin.command("killSessions", previous)
     taken: Document | None = await database[CURSORS].find_one_and_update(
         {"_id": cursor["_id"], "epoch": cursor["epoch"], "owner": cursor["owner"]},
         {"$set": {"owner": owner, "session": session_id(session).bytes}, "$inc": {"epoch": 1}},
@@ -146,18 +149,19 @@ async def _take(database: Database, cursor: Document, owner: str, session: Any) 
     return taken
 
 
-async def release(database: Database, lease: Lease) -> None:
-    """Hand the partition over: whoever wants it may take it at once."""
+async def release_lease(database: Database, lease: Lease) -> None:
+    """Give the lease up, so that another replica can take the partition at once."""
     with translated():
         await database[CURSORS].update_one(
             lease.fence, {"$set": {"owner": None, "session": None}}, session=lease.session
         )
 
 
-async def give_up(database: Database, cursor: Document) -> None:
-    """Let others take a partition that its owner, as `cursors` saw it, serves no more.
+async def abandon_lease(database: Database, cursor: Document) -> None:
+    """Remove the owner of a partition, whose cursor document is `cursor`, so that other replicas can take it.
 
-    Unlike `release` it needs no lease, so it can follow a failure; whoever takes it kills its session.
+    Unlike `release_lease`, this needs no lease, so it can follow a failure. The session stays in the document for
+    the next owner to kill.
     """
     with translated():
         await database[CURSORS].update_one(
@@ -165,18 +169,23 @@ async def give_up(database: Database, cursor: Document) -> None:
         )
 
 
-async def move(database: Database, lease: Lease, before: StreamPosition, after: StreamPosition) -> None:
-    """Move the cursor without effects: past events of others, or back to where a re-made stream goes on."""
+async def move_cursor(database: Database, lease: Lease, before: StreamPosition, after: StreamPosition) -> None:
+    """Move the cursor and write nothing else.
+
+    The events in between belong to other partitions, or the stream was created again and continues at `after`.
+    Raise `LeaseLost` if the lease is lost, or if the cursor is not at `before`.
+    """
     with translated():
-        held = await database[CURSORS].update_one(*_fencing(lease, before, after), session=lease.session)
-    if held.matched_count != 1:
+        updated = await database[CURSORS].update_one(*_fencing(lease, before, after), session=lease.session)
+    if updated.matched_count != 1:
         raise LeaseLost
 
 
 def fence(lease: Lease, before: StreamPosition | None = None, after: StreamPosition | None = None) -> Bulk:
-    """Return what a transaction writes first, the cursor; `LeaseLost` if it is not ours or not at `before`.
+    """Return the first write of a transaction: the cursor document, moved to `after` if that is given.
 
-    It is written, whether it moves or not: a fence that is only read stops nobody.
+    The transaction fails with `LeaseLost` if the lease is lost, or if the cursor is not at `before`. The document
+    changes even if the cursor does not move: a fence that is only read would stop nobody. (docs/design.md, rule a)
     """
     return Bulk(CURSORS, [UpdateOne(*_fencing(lease, before, after))], unmatched=LeaseLost())
 
@@ -184,13 +193,13 @@ def fence(lease: Lease, before: StreamPosition | None = None, after: StreamPosit
 def _fencing(
     lease: Lease, before: StreamPosition | None, after: StreamPosition | None
 ) -> tuple[Document, Document]:
-    wanted = {} if before is None else {"applied": before.sequence, "slice.number": _slice_number(before)}
-    moved = {} if after is None else {"$set": _place_fields(after)}
-    return {**lease.fence, **wanted}, {"$inc": {"writes": 1}, **moved}
+    position = {} if before is None else {"applied": before.sequence, "slice.number": _slice_number(before)}
+    move = {} if after is None else {"$set": _position_fields(after)}
+    return {**lease.fence, **position}, {"$inc": {"writes": 1}, **move}
 
 
-def place(document: Document) -> StreamPosition:
-    """Read a cursor's place in the stream."""
+def read_position(document: Document) -> StreamPosition:
+    """Return the stream position in a cursor document, or in the document of the site."""
     progress = document.get("slice")
     return StreamPosition(
         document["applied"],
@@ -200,12 +209,12 @@ def place(document: Document) -> StreamPosition:
     )
 
 
-def _place_fields(where: StreamPosition) -> Document:
+def _position_fields(position: StreamPosition) -> Document:
     return {
-        "applied": where.sequence,
-        "appliedNs": where.time_ns,
-        "createdNs": where.created_ns,
-        "slice": None if where.slice is None else _slice_document(where.slice),
+        "applied": position.sequence,
+        "appliedNs": position.time_ns,
+        "createdNs": position.created_ns,
+        "slice": None if position.slice is None else _slice_document(position.slice),
     }
 
 
@@ -219,5 +228,5 @@ def _slice_document(progress: SliceProgress) -> Document:
     return {field: getattr(progress, name) for name, field in _SLICE_FIELDS.items()}
 
 
-def _slice_number(where: StreamPosition) -> int | None:
-    return None if where.slice is None else where.slice.number
+def _slice_number(position: StreamPosition) -> int | None:
+    return None if position.slice is None else position.slice.number

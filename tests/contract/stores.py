@@ -20,8 +20,7 @@ from store.database import Database, Driver, connect
 from store.documents import new_id
 from store.errors import translated
 from store.indexes import ensure_indexes
-from store.leases import lease as cursors
-from store.leases.lease import Lease
+from store.leases.lease import Lease, ensure_cursors, read_cursors, take_lease
 from store.reads.snapshot import load_batch
 from store.transaction import Bulk
 from store.writes import outbox, settle
@@ -68,11 +67,11 @@ class Store:
 
     async def lease(self, owner: str = "one", partition: int = 0) -> tuple[Lease, StreamPosition]:
         """Take a partition, whoever has it."""
-        return await cursors.take(self.database, (await self.cursors())[partition], owner)
+        return await take_lease(self.database, (await self.cursors())[partition], owner)
 
     async def cursors(self) -> list[dict[str, Any]]:
-        await cursors.ensure_cursors(self.database, SITE, 2, START)
-        return await cursors.cursors(self.database, SITE)
+        await ensure_cursors(self.database, SITE, 2, START)
+        return await read_cursors(self.database, SITE)
 
     async def people(self, *accounts: str, **fields: Any) -> None:
         """Make users."""

@@ -19,8 +19,17 @@ from roomkeys.keys import KeyRecord
 from roomkeys.membership import Member, Membership
 from roomkeys.subjects import Operation
 from store.database import Database, Document, Driver
-from store.leases import lease as cursors
-from store.leases.lease import Lease, OtherPartitions
+from store.leases.lease import (
+    Lease,
+    PartitionsMismatch,
+    ensure_cursors,
+    fence,
+    move_cursor,
+    read_cursors,
+    read_position,
+    release_lease,
+    take_lease,
+)
 from store.reads import members as survivors
 from store.reads.batch_query import named_pipeline
 from store.reads.snapshot import load_batch, load_rooms
@@ -73,15 +82,15 @@ async def room(store: Store, room_id: str = "r1") -> dict[str, Any]:
 
 
 async def test_a_site_begins_at_the_given_place_and_only_once(store: Store) -> None:
-    await cursors.ensure_cursors(store.database, SITE, 2, StreamPosition(5, 6, 7))
-    await cursors.ensure_cursors(store.database, SITE, 2, StreamPosition(50, 60, 70))
-    found = await cursors.cursors(store.database, SITE)
-    assert [(item["partition"], cursors.place(item)) for item in found] == [
+    await ensure_cursors(store.database, SITE, 2, StreamPosition(5, 6, 7))
+    await ensure_cursors(store.database, SITE, 2, StreamPosition(50, 60, 70))
+    found = await read_cursors(store.database, SITE)
+    assert [(item["partition"], read_position(item)) for item in found] == [
         (0, StreamPosition(5, 6, 7)),
         (1, StreamPosition(5, 6, 7)),
     ]
-    with pytest.raises(OtherPartitions) as caught:
-        await cursors.ensure_cursors(store.database, SITE, 3, START)
+    with pytest.raises(PartitionsMismatch) as caught:
+        await ensure_cursors(store.database, SITE, 3, START)
     assert caught.value.stored == 2
 
 
@@ -96,7 +105,7 @@ async def test_a_lease_raises_the_epoch_and_names_owner_and_session(store: Store
 
 async def test_of_two_who_take_at_once_one_wins(store: Store) -> None:
     seen = (await store.cursors())[0]
-    takes = (cursors.take(store.database, seen, owner) for owner in ("one", "two", "three"))
+    takes = (take_lease(store.database, seen, owner) for owner in ("one", "two", "three"))
     outcomes = await asyncio.gather(*takes, return_exceptions=True)
     lost = [outcome for outcome in outcomes if isinstance(outcome, LeaseLost)]
     assert len(lost) == 2, outcomes
@@ -105,29 +114,29 @@ async def test_of_two_who_take_at_once_one_wins(store: Store) -> None:
 
 async def test_a_released_partition_has_no_owner_and_its_lease_is_over(store: Store) -> None:
     lease, place = await store.lease()
-    await cursors.release(store.database, lease)
+    await release_lease(store.database, lease)
     document = (await store.cursors())[0]
     assert (document["owner"], document["session"]) == (None, None)
     with pytest.raises(LeaseLost):
-        await cursors.move(store.database, lease, place, StreamPosition(1, 1, 17))
+        await move_cursor(store.database, lease, place, StreamPosition(1, 1, 17))
 
 
 async def test_a_stale_release_does_not_take_the_partition_from_its_new_owner(store: Store) -> None:
     stale, _ = await store.lease("one")
     await store.lease("two")
-    await cursors.release(store.database, stale)
+    await release_lease(store.database, stale)
     assert (await store.cursors())[0]["owner"] == "two"
 
 
 async def test_a_cursor_moves_both_ways_but_only_from_where_it_is(store: Store) -> None:
     lease, place = await store.lease()
     ahead, rebased = StreamPosition(90, 900, 17), StreamPosition(3, 900, 18)
-    await cursors.move(store.database, lease, place, ahead)
-    await cursors.move(store.database, lease, ahead, rebased)
-    assert cursors.place((await store.cursors())[0]) == rebased
+    await move_cursor(store.database, lease, place, ahead)
+    await move_cursor(store.database, lease, ahead, rebased)
+    assert read_position((await store.cursors())[0]) == rebased
     with pytest.raises(LeaseLost):
-        await cursors.move(store.database, lease, ahead, StreamPosition(91, 901, 17))
-    assert cursors.place((await store.cursors())[0]) == rebased
+        await move_cursor(store.database, lease, ahead, StreamPosition(91, 901, 17))
+    assert read_position((await store.cursors())[0]) == rebased
 
 
 async def test_a_stale_lease_cannot_apply_and_writes_nothing(store: Store) -> None:
@@ -163,15 +172,13 @@ async def test_a_dead_owners_open_transaction_does_not_hold_up_the_next_owner(st
     document = (await store.cursors())[0]
     async with store.another() as other:
         with pytest.raises(TransientError):  # noqa: PT012 - the commit at the end is what fails
-            async with begun(
-                store.database, dead.session, cursors.fence(dead, place, replace(place, sequence=99))
-            ):
+            async with begun(store.database, dead.session, fence(dead, place, replace(place, sequence=99))):
                 since = time.monotonic()
-                lease, found = await cursors.take(other.database, document, "two")
+                lease, found = await take_lease(other.database, document, "two")
                 took = time.monotonic() - since
         assert took < 5, f"{took:.1f} s"
         assert (lease.epoch, found) == (2, place), "the dead owner's transaction left something"
-        await cursors.move(other.database, lease, found, replace(found, sequence=2))
+        await move_cursor(other.database, lease, found, replace(found, sequence=2))
 
 
 # Apply and settle

@@ -9,7 +9,7 @@ from nats.js.errors import NotFoundError
 from roomkeys import subjects
 from store.database import Database, Document
 from store.leases.heartbeats import replicas
-from store.leases.lease import cursors, stored_partitions
+from store.leases.lease import read_cursors, stored_partitions
 from store.writes.outbox import unfinished_rooms
 from worker.broker.connection import Broker
 from worker.cli.terminal.connections import database_connection, nats_connection
@@ -39,7 +39,7 @@ async def _status(*, as_json: bool) -> int:
     async with database_connection(settings) as database:
         report: dict[str, Any] = {"site": site, "partitions": await stored_partitions(database, site)}
         alive = set(alive_ids(await replicas(database, site), Limits().lease_ms))
-        documents = await cursors(database, site)
+        documents = await read_cursors(database, site)
         rotating = await rotating_rooms(database, site)
     async with nats_connection(settings) as broker:
         report |= await stream_report(broker, site, documents, alive)

@@ -19,9 +19,8 @@ from roomkeys.events.position import StreamPosition
 from roomkeys.subjects import events_stream
 from store.database import Database, Document
 from store.leases import heartbeats
-from store.leases import lease as leases
 from store.leases.heartbeats import Replica
-from store.leases.lease import Lease
+from store.leases.lease import Lease, abandon_lease, read_cursors
 from worker.broker.cancellation import cancel_and_wait
 from worker.broker.connection import Broker
 from worker.broker.fanout import Fanout
@@ -62,7 +61,7 @@ class Partitions:
         """Send a heartbeat; take free partitions up to the fair share, and release those above it."""
         await heartbeats.heartbeat(self.database, self.site, self.me)
         alive = alive_ids(await heartbeats.replicas(self.database, self.site), self.lease_ms)
-        documents = await leases.cursors(self.database, self.site)
+        documents = await read_cursors(self.database, self.site)
         self._forget_finished()
         share = fair_share(alive, self.me, len(documents))
         idle = [document for document in documents if document["partition"] not in self._running]
@@ -71,7 +70,7 @@ class Partitions:
             self._start(document)
         for document in available[room:]:
             if document["owner"] == self.me:  # an error interrupted its release
-                await leases.give_up(self.database, document)
+                await abandon_lease(self.database, document)
         for partition, _ in list(self._running.values())[share:]:
             partition.stop()
         metrics.PARTITIONS.set(len(self._running))

@@ -14,8 +14,7 @@ from roomkeys.backoff import Backoff
 from roomkeys.errors import LeaseLost, TransientError, Unexpected
 from roomkeys.events.position import StreamPosition
 from store.database import Database, Document
-from store.leases import lease as leases
-from store.leases.lease import Lease
+from store.leases.lease import Lease, move_cursor, read_cursors, release_lease, take_lease
 from worker.broker.connection import Unconfirmed
 from worker.limits import Limits
 from worker.pipeline.inbox import Inbox
@@ -89,7 +88,7 @@ class Partition:
         while not self._stopping:
             await asyncio.sleep(pause)
             try:
-                documents = await leases.cursors(self.database, self.site)
+                documents = await read_cursors(self.database, self.site)
             except (TransientError, Unexpected) as error:
                 log.warning("cannot reach MongoDB", partition=self.number, cause=str(error))
                 continue
@@ -98,7 +97,7 @@ class Partition:
         return None
 
     async def _serve_under_lease(self, document: Document) -> None:
-        lease, position = await leases.take(self.database, document, self.owner)
+        lease, position = await take_lease(self.database, document, self.owner)
         await self._end_former_sessions()
         log.info("partition taken", partition=self.number, epoch=lease.epoch, after=position.sequence)
         loop = self.open_loop(lease, position, self._wakeup)
@@ -110,7 +109,7 @@ class Partition:
                 await self._serve(loop)
             await loop.delete_finished()
             await loop.close()
-            await leases.release(self.database, lease)
+            await release_lease(self.database, lease)
             log.info("partition released", partition=self.number)
         finally:
             metrics.LAG.labels(str(self.number)).set(0)
@@ -178,5 +177,5 @@ class Partition:
             await self._move(loop, position)
 
     async def _move(self, loop: Loop, position: StreamPosition) -> None:
-        await leases.move(self.database, loop.state.lease, loop.state.position, position)
+        await move_cursor(self.database, loop.state.lease, loop.state.position, position)
         loop.state.advance(position)

@@ -13,7 +13,7 @@ from roomkeys.errors import TransientError, Unexpected
 from roomkeys.events.position import StreamPosition
 from roomkeys.subjects import events_stream, events_subjects
 from store.database import Driver, connect, session_id
-from store.leases import lease
+from store.leases.lease import ensure_cursors, read_cursors, take_lease
 from store.reads import members
 from tests.harness.site import Rig
 from worker.local.servers import MongoServer
@@ -159,17 +159,17 @@ async def test_who_is_not_told_that_a_lease_was_taken_gives_its_session_to_nobod
     own_mongo: MongoServer, driver: Driver
 ) -> None:
     database = connect(own_mongo.uri, "chat", driver)
-    await lease.ensure_cursors(database, "s", 1, StreamPosition(0, 0, 0))
-    (seen,) = await lease.cursors(database, "s")
+    await ensure_cursors(database, "s", 1, StreamPosition(0, 0, 0))
+    (seen,) = await read_cursors(database, "s")
     late = {"code": 64, "errmsg": "waiting for replication timed out"}
     hindrance = {"failCommands": ["findAndModify"], "writeConcernError": late}
     await database.client.admin.command(
         {"configureFailPoint": "failCommand", "mode": {"times": 1}, "data": hindrance}
     )
     with pytest.raises((TransientError, Unexpected)):
-        await lease.take(database, seen, "me")
+        await take_lease(database, seen, "me")
     await database["later"].insert_one({})  # once the majority has this, it has that too
-    (taken,) = await lease.cursors(database, "s")
+    (taken,) = await read_cursors(database, "s")
     assert taken["owner"] == "me"
     others = [await database.start_session() for _ in range(3)]
     for other in others:

@@ -13,7 +13,7 @@ from nats.js.api import RetentionPolicy
 
 from roomkeys import subjects
 from roomkeys.events.position import StreamPosition
-from store.leases import lease
+from store.leases.lease import ensure_cursors
 from tests.harness.processes import ROOM_WORKER, Ended, run, variables
 from tests.harness.site import Rig
 from worker.app import open_database
@@ -98,7 +98,7 @@ async def test_check_fails_when_the_stream_does_not_keep_events(site_rig: Rig) -
 
 async def test_check_fails_when_partitions_differ_from_the_stored_number(site_rig: Rig) -> None:
     database = open_database(site_rig.settings)
-    await lease.ensure_cursors(database, site_rig.site, 3, StreamPosition(0, 0, 0))
+    await ensure_cursors(database, site_rig.site, 3, StreamPosition(0, 0, 0))
     await database.close()
     stopped, findings = await check(variables(site_rig))
     assert stopped.code == 1

@@ -7,7 +7,7 @@ import pytest
 
 from roomkeys import subjects
 from roomkeys.events.position import StreamPosition
-from store.leases import lease
+from store.leases.lease import CURSORS, ensure_cursors
 from tests.harness.processes import ended, run, running, says, variables
 from tests.harness.site import Rig
 from worker.app import open_database
@@ -61,13 +61,13 @@ async def test_run_serves_until_sigterm_and_exits_with_0(site_rig: Rig) -> None:
         stopped = await ended(process, signal.SIGTERM)
     assert stopped.code == 0
     assert '"stopped"' in stopped.err
-    owners = await site_rig.db[lease.CURSORS].distinct("owner")
+    owners = await site_rig.db[CURSORS].distinct("owner")
     assert owners == [None]
 
 
 async def test_run_exits_with_2_when_partitions_differ_from_the_stored_number(site_rig: Rig) -> None:
     database = open_database(site_rig.settings)
-    await lease.ensure_cursors(database, site_rig.site, 3, StreamPosition(0, 0, 0))
+    await ensure_cursors(database, site_rig.site, 3, StreamPosition(0, 0, 0))
     await database.close()
     stopped = await run("run", env=variables(site_rig))
     assert stopped.code == 2

@@ -7,7 +7,8 @@ from typing import Any
 
 from store import transaction
 from store.database import session_id
-from store.leases import heartbeats, lease
+from store.leases import heartbeats
+from store.leases.lease import read_cursors
 from tests.verification.mutations.site_under_test import ADD, CREATE, PATIENCE, REMOVE, ROTATE, Town
 
 
@@ -72,7 +73,7 @@ async def a_zombie(town: Town) -> AsyncIterator[None]:
         if not armed.is_set() or held.is_set():
             await committing(database, session, bulks)
             return
-        found = await lease.cursors(database, town.made.site)
+        found = await read_cursors(database, town.made.site)
         zombies.extend(one["owner"] for one in found if bytes(one["session"]) == session_id(session).bytes)
         held.set()
         await asyncio.wait_for(released.wait(), PATIENCE)
