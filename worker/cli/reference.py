@@ -118,7 +118,7 @@ def _table(columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return a text without Markdown of its own, for a cell of a table."""
+    """Return the text with characters escaped that mean something in Markdown."""
     return "".join(f"\\{character}" if character in "\\|*<>_" else character for character in text)
 
 

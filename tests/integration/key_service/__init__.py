@@ -1,1 +1,1 @@
-"""The key service."""
+"""The key service alone, and with a whole worker, on real servers."""

@@ -1,4 +1,4 @@
-"""What keeps the key service safe: reply addresses, limits, servers that are away, and nothing in the logs."""
+"""What protects the key service and its keys: reply addresses, limits, failures, logs without keys."""
 
 import asyncio
 import io
@@ -33,11 +33,11 @@ async def asking(site_rig: Rig) -> AsyncIterator[Asking]:
         yield made
 
 
-def answered(endpoint: str, outcome: str) -> float:
+def count_of(endpoint: str, outcome: str) -> float:
     return float(metrics.REQUESTS.labels(endpoint, outcome)._value.get())
 
 
-ELSEWHERE = [
+FORBIDDEN_REPLIES = [
     "",
     "chat.user.mallory.event.room.key",
     "$JS.API.STREAM.NAMES",
@@ -47,25 +47,26 @@ ELSEWHERE = [
 ]
 
 
-async def test_a_request_is_answered_below_the_allowed_prefixes_only_and_else_costs_nothing(
-    asking: Asking,
-) -> None:
-    heard: list[Msg] = []
+async def test_requests_with_forbidden_reply_addresses_are_ignored_at_no_cost(asking: Asking) -> None:
+    received: list[Msg] = []
 
-    async def hear(message: Msg) -> None:
-        heard.append(message)
+    async def receive(message: Msg) -> None:
+        received.append(message)
 
-    for reply in filter(None, ELSEWHERE):
-        await asking.client.subscribe(reply, cb=hear)
-    before = answered("key-get", "unanswered")
-    for reply in ELSEWHERE:
+    for reply in filter(None, FORBIDDEN_REPLIES):
+        await asking.client.subscribe(reply, cb=receive)
+    before = count_of("key-get", "unanswered")
+    for reply in FORBIDDEN_REPLIES:
         for subject in (subjects.key_get(asking.site, "bob", "r1"), "$SRV.PING.room-keys"):
             await asking.client.publish(subject, b"", reply=reply)
-    await asking.get("bob", "nowhere")  # answered after the others
-    assert answered("key-get", "unanswered") == before + len(ELSEWHERE)
-    assert asking.commands.take() == Counter({"find rooms": 1, "find subscriptions": 1}), "those of the last one"
+    await asking.get("bob", "nowhere")  # the reply comes after all requests above were taken
+    assert count_of("key-get", "unanswered") == before + len(FORBIDDEN_REPLIES)
+    assert asking.commands.take() == Counter({"find rooms": 1, "find subscriptions": 1}), (
+        "of the last request only"
+    )
     await asking.client.flush()
-    assert [item.subject for item in heard if b"room-keys" in item.data or b"privateKey" in item.data] == []
+    answers = [item for item in received if b"room-keys" in item.data or b"privateKey" in item.data]
+    assert [item.subject for item in answers] == []
 
 
 async def test_other_reply_prefixes_can_be_allowed(site_rig: Rig) -> None:
@@ -77,7 +78,7 @@ async def test_other_reply_prefixes_can_be_allowed(site_rig: Rig) -> None:
     await client.close()
 
 
-async def test_an_account_that_asks_too_often_is_refused_and_no_other(asking: Asking) -> None:
+async def test_rate_limit_refuses_one_account_and_no_other(asking: Asking) -> None:
     answers = await asyncio.gather(*(asking.get("bob", "r1") for _ in range(300)))
     refused = [answer for answer in answers if "code" in answer]
     assert {(item["code"], item["reason"]) for item in refused} == {("too_many_requests", "rate_limited")}
@@ -85,7 +86,7 @@ async def test_an_account_that_asks_too_often_is_refused_and_no_other(asking: As
     assert (await asking.get("alice", "r1"))["version"] == 7
 
 
-async def test_two_thousand_members_who_miss_one_key_cost_few_commands(site_rig: Rig) -> None:
+async def test_2000_requests_for_one_key_share_few_database_commands(site_rig: Rig) -> None:
     accounts = [f"user-{number:04d}" for number in range(2_000)]
     clients = [await nats.connect(site_rig.settings.nats_url[0]) for _ in range(4)]
     async with service(site_rig) as asking:
@@ -109,7 +110,7 @@ async def test_two_thousand_members_who_miss_one_key_cost_few_commands(site_rig:
         await client.close()
 
 
-async def test_two_thousand_clients_that_catch_up_at_once_cost_few_commands(site_rig: Rig) -> None:
+async def test_2000_simultaneous_syncs_share_few_database_commands(site_rig: Rig) -> None:
     accounts = [f"user-{number:04d}" for number in range(2_000)]
     async with service(site_rig) as asking:
         for group in range(20):
@@ -123,7 +124,7 @@ async def test_two_thousand_clients_that_catch_up_at_once_cost_few_commands(site
     assert commands.total() <= 150, commands
 
 
-async def test_more_than_one_read_carries_is_read_by_several(site_rig: Rig) -> None:
+async def test_requests_beyond_the_pairs_of_one_read_need_several_reads(site_rig: Rig) -> None:
     site_rig.limit(pairs_per_read=5)
     accounts = [f"user-{number:03d}" for number in range(100)]
     async with service(site_rig) as asking:
@@ -135,7 +136,7 @@ async def test_more_than_one_read_carries_is_read_by_several(site_rig: Rig) -> N
     assert asking.commands.take()["find rooms"] >= 20
 
 
-async def test_a_read_looks_for_few_versions_however_many_ask_for_one_of_them(site_rig: Rig) -> None:
+async def test_requests_for_many_versions_need_several_reads(site_rig: Rig) -> None:
     site_rig.limit(versions_per_read=5)
     accounts = [f"user-{number:03d}" for number in range(100)]
     async with service(site_rig) as asking:
@@ -160,7 +161,7 @@ async def impatient(made: Rig, driver: Driver = "pymongo", **limits: float) -> A
 
 
 @pytest.mark.parametrize("driver", ["motor", "pymongo"])
-async def test_while_the_database_is_away_requests_are_answered_unavailable_and_afterwards_again(
+async def test_requests_are_answered_unavailable_while_the_database_is_down(
     nats_url: str, own_mongo: MongoServer, site: str, driver: Driver
 ) -> None:
     async with rig(nats_url, own_mongo.uri, "chat", site) as made, impatient(made, driver, read_s=0.3) as asking:
@@ -181,27 +182,27 @@ async def test_while_the_database_is_away_requests_are_answered_unavailable_and_
         assert answer["version"] == 7
 
 
-async def test_a_database_that_never_answers_keeps_nobody_waiting(
+async def test_request_times_out_when_the_database_does_not_answer(
     nats_url: str, own_mongo: MongoServer, site: str
 ) -> None:
-    """Also where the driver itself would wait on, its threads being taken."""
+    """The timeout of the service is independent of the driver, whose threads may all be busy."""
     async with rig(nats_url, own_mongo.uri, "chat", site) as made, impatient(made, reply_s=0.3) as asking:
         slow = {"failCommands": ["find"], "blockConnection": True, "blockTimeMS": 1_500, "appName": "room-worker"}
         await made.db.client.admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=slow)
         assert (await asking.get("bob", "r1"))["reason"] == "database_unavailable"
 
 
-async def test_what_nobody_foresaw_is_internal_and_says_no_more(
+async def test_unexpected_error_is_answered_internal_without_its_text(
     asking: Asking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = secret("r1", 7).hex()
 
-    def stumble(*_args: Any) -> None:
+    def fail(*_args: Any) -> None:
         raise RuntimeError(key)
 
     log = io.StringIO()
     logs.configure("debug", "json", log)
-    monkeypatch.setattr("store.reads.key_lookups.room_state", stumble)
+    monkeypatch.setattr("store.reads.key_lookups.room_state", fail)
     reply = await asking.client.request(subjects.key_get(asking.site, "bob", "r1"), timeout=PATIENCE)
     answer = orjson.loads(reply.data)
     assert (answer["code"], answer["reason"]) == ("internal", "internal")
@@ -210,7 +211,7 @@ async def test_what_nobody_foresaw_is_internal_and_says_no_more(
     assert key not in f"{answer} {reply.headers} {stats} {log.getvalue()}"
 
 
-async def test_more_than_can_be_in_hand_is_refused_at_once(site_rig: Rig) -> None:
+async def test_overloaded_service_refuses_at_once_and_charges_no_rate_limit(site_rig: Rig) -> None:
     async with impatient(site_rig, requests_in_hand=0) as asking:
         assert (await asking.get("bob", "r1"))["reason"] == "overloaded"
     async with impatient(site_rig, requests_in_hand=1, request_bytes=10) as asking:
@@ -220,14 +221,14 @@ async def test_more_than_can_be_in_hand_is_refused_at_once(site_rig: Rig) -> Non
         assert (await asking.get("bob", "r1", b"{}"))["version"] == 7, "the rate limit was not charged"
 
 
-async def test_an_answer_that_no_message_holds_is_an_error_and_not_a_silence(
+async def test_reply_larger_than_the_maximum_payload_becomes_an_error(
     asking: Asking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(type(asking.broker), "max_payload", 500)
     assert (await asking.batch("bob", {"requests": [{"roomId": "r1"}] * 10}))["reason"] == "internal"
 
 
-async def test_keys_are_in_the_answers_and_in_no_log_line_and_no_metric(site_rig: Rig) -> None:
+async def test_keys_of_replies_are_in_no_log_line_and_no_metric(site_rig: Rig) -> None:
     log = io.StringIO()
     logs.configure("debug", "json", log)
     async with service(site_rig) as asking:
@@ -240,13 +241,13 @@ async def test_keys_are_in_the_answers_and_in_no_log_line_and_no_metric(site_rig
     assert secret("r1", 7).hex() not in seen
 
 
-async def test_the_service_is_found_and_counted_as_any_micro_service_is(asking: Asking) -> None:
+async def test_service_can_be_discovered_and_reports_its_counts(asking: Asking) -> None:
     site = asking.site
     await asking.get("bob", "r1")
     await asking.get("bob", "nowhere")
 
-    async def all_of(verb: str) -> dict[str, Any]:
-        """Ask all services that there are, and return this site's answer."""
+    async def discover(verb: str) -> dict[str, Any]:
+        """Ask all services, and return the answer for this site."""
         inbox = asking.client.new_inbox()
         listening = await asking.client.subscribe(inbox)
         await asking.client.publish(f"$SRV.{verb}", reply=inbox)
@@ -258,7 +259,7 @@ async def test_the_service_is_found_and_counted_as_any_micro_service_is(asking: 
                     return document
         raise AssertionError("unreachable")
 
-    ping, info, stats = [await all_of(verb) for verb in ("PING", "INFO", "STATS")]
+    ping, info, stats = [await discover(verb) for verb in ("PING", "INFO", "STATS")]
     assert {(item["name"], item["version"], item["id"]) for item in (ping, info, stats)} == {
         ("room-keys", "0.1.0", ping["id"])
     }
@@ -283,7 +284,7 @@ async def test_the_service_is_found_and_counted_as_any_micro_service_is(asking: 
     assert await asking.request(f"$SRV.PING.room-keys.{ping['id']}") == ping
 
 
-async def test_replicas_share_the_requests_each_is_answered_once(site_rig: Rig) -> None:
+async def test_replicas_share_requests_and_answer_each_once(site_rig: Rig) -> None:
     async with service(site_rig) as one, service(site_rig) as other:
         await one.rooms(room("r1", 7))
         one.commands.take()
@@ -298,7 +299,7 @@ async def test_replicas_share_the_requests_each_is_answered_once(site_rig: Rig) 
         assert (listening.pending_msgs, min(shares) > 0) == (0, True), shares
 
 
-async def test_requests_in_hand_are_answered_before_the_service_ends(
+async def test_requests_in_hand_are_answered_before_the_service_stops(
     nats_url: str, own_mongo: MongoServer, site: str
 ) -> None:
     async with rig(nats_url, own_mongo.uri, "chat", site) as made:
@@ -310,14 +311,14 @@ async def test_requests_in_hand_are_answered_before_the_service_ends(
             asked = [asyncio.ensure_future(asking.get(account, "r1")) for account in ("alice", "bob", "carol")]
             asking.commands.take()
             async with asyncio.timeout(PATIENCE):
-                while not asking.commands.seen:  # noqa: ASYNC110 - the driver tells nobody else
+                while not asking.commands.seen:  # noqa: ASYNC110 - the listener of the driver has no event
                     await asyncio.sleep(0.005)
         answers = await asyncio.gather(*asked)
     assert [answer.get("version") for answer in answers] == [7, 7, None]
 
 
 @pytest.mark.parametrize(
-    "odd",
+    "malformed",
     [
         {"userCount": math.nan},
         {"appCount": math.inf},
@@ -326,9 +327,9 @@ async def test_requests_in_hand_are_answered_before_the_service_ends(
     ],
     ids=["nan", "inf", "huge", "date"],
 )
-async def test_what_another_program_wrote_in_one_room_fails_no_other(asking: Asking, odd: dict[str, Any]) -> None:
+async def test_malformed_fields_of_one_room_fail_no_other_room(asking: Asking, malformed: dict[str, Any]) -> None:
     await asking.rooms(room("good", 7), room("odd", 3), members=["alice"])
-    await asking.database["rooms"].update_one({"_id": "odd"}, {"$set": odd})
+    await asking.database["rooms"].update_one({"_id": "odd"}, {"$set": malformed})
     both = {"roomIds": ["good", "odd", ""]}
     batch = await asking.batch("alice", {"requests": [{"roomId": "good"}, {"roomId": "odd"}]})
     assert [result["version"] for result in batch["results"]] == [7, 3]

@@ -1,4 +1,4 @@
-"""Exclusion on request: whoever is removed is refused from then on, and never got a key of later."""
+"""Removed members: the key service refuses them from then on, and never gave them a later key."""
 
 import asyncio
 from collections import defaultdict
@@ -21,34 +21,34 @@ Seen = dict[str, dict[int, str]]
 
 @pytest.fixture
 def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let everybody ask as often as they like."""
+    """Switch the rate limit off."""
     monkeypatch.setattr("worker.key_service.rate_limit.RateLimit.allows", lambda *_: True)
 
 
 @pytest.fixture
-def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let removals happen between the two reads of a lookup: no other read asks for these fields."""
+def slow_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give removals time between the two reads of a request: no other read asks for these fields."""
     find = Database.find
 
-    async def linger(*args: Any, **options: Any) -> Any:
+    async def find_slowly(*args: Any, **options: Any) -> Any:
         found = await find(*args, **options)
         projection = args[3]
         if "encKey" in projection or projection == {"_id": 0, "roomId": 1, "u.account": 1}:
             await asyncio.sleep(0.1)
         return found
 
-    monkeypatch.setattr(Database, "find", linger)
+    monkeypatch.setattr(Database, "find", find_slowly)
 
 
 def keys(answer: dict[str, Any]) -> Iterator[tuple[int, str]]:
-    """Yield the versions and keys of an answer, of whichever request."""
+    """Yield the versions and keys of a reply, of any endpoint."""
     for item in answer.get("results", [answer]):
         if "privateKey" in item:
             yield item["version"], item["privateKey"]
 
 
 async def ask_on(asker: Asker, account: str, seen: dict[int, str], stop: asyncio.Event) -> None:
-    """Ask in every way for every key, over and over."""
+    """Ask for every key, through every endpoint, until `stop`."""
     while not stop.is_set():
         for answer in await asyncio.gather(
             asker.get(account, "r1"),
@@ -60,23 +60,23 @@ async def ask_on(asker: Asker, account: str, seen: dict[int, str], stop: asyncio
 
 @asynccontextmanager
 async def asked_by_all(asker: Asker) -> AsyncIterator[Seen]:
-    """Let everybody ask all the time; it begins when all of them have got a key."""
+    """Let every account ask all the time; the block begins when each member has a key."""
     seen: Seen = defaultdict(dict)
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         for account in (*MEMBERS, "alice"):
             tasks.create_task(ask_on(asker, account, seen[account], stop))
 
-        async def begun() -> bool:
+        async def all_have_keys() -> bool:
             return all(seen[account] for account in MEMBERS)
 
-        await until(begun)
+        await until(all_have_keys)
         yield seen
         stop.set()
 
 
-@pytest.mark.usefixtures("unlimited", "unhurried")
-async def test_while_members_are_removed_nobody_gets_a_key_of_after_its_removal(site_rig: Rig) -> None:
+@pytest.mark.usefixtures("unlimited", "slow_reads")
+async def test_removed_members_never_get_a_key_of_after_their_removal(site_rig: Rig) -> None:
     await site_rig.users("alice", *MEMBERS)
     asker = Asker(site_rig.nc, site_rig.site)
     async with site_rig.worker():
@@ -96,10 +96,10 @@ async def test_while_members_are_removed_nobody_gets_a_key_of_after_its_removal(
         assert max(seen[account]) <= at, f"{account} left with version {at + 1} and got {max(seen[account])}"
     assert set(seen["alice"]) == set(VERSIONS)
     for account in MEMBERS:
-        assert seen[account].items() <= seen["alice"].items(), "one key a version"
+        assert seen[account].items() <= seen["alice"].items(), "one key per version"
 
 
-async def test_whoever_comes_back_may_ask_again(site_rig: Rig) -> None:
+async def test_member_that_is_added_again_can_ask_again(site_rig: Rig) -> None:
     await site_rig.users("alice", "bob", "carol")
     asker = Asker(site_rig.nc, site_rig.site)
     async with site_rig.worker():
