@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 from pymongo import AsyncMongoClient
 
 from roomkeys import subjects
-from tests.verification.oracle.listener import MARKS
+from tests.verification.oracle.recorder.listener import MARKS
 from worker import app
 from worker.limits import Limits
 from worker.settings import Settings, read_settings

@@ -16,7 +16,7 @@ import pytest
 from tests.faults.machinery.limits import SMALL_LIMITS, small_limits
 from tests.harness.processes import child
 from tests.harness.site import Rig, rig
-from tests.verification.oracle.judge import judge
+from tests.verification.oracle.judge import find_violations
 from tests.verification.oracle.plan import Plan, publish
 from tests.verification.oracle.recorder import Recorder, recorder
 from tests.verification.oracle.recording import Recording
@@ -90,13 +90,13 @@ async def test_whatever_is_killed_every_invariant_holds(
     print(f"CHAOS_SEED={SEED} CHAOS_EVENTS={EVENTS}")  # noqa: T201 - shown when it fails
     async with rig(own_nats.url, own_mongo.uri, "chat", site) as made:
         made.limits = small_limits() if small else made.limits
-        await PLAN.settle_in(made)
+        await PLAN.create_users(made)
         async with recorder([own_nats.url], made.db, site) as record:
             async with AsyncExitStack() as stack:
                 chance = random.Random(SEED)  # noqa: S311 - a plan
                 await play(Chaos(made, (own_nats, own_mongo), stack, chance, small=small))
             recording = await calm_down(made, record)
-    assert judge(recording) == []
+    assert find_violations(recording) == []
     assert len(recording.events) == len(PLAN.rooms) * 2 + EVENTS + EVENTS // EVENTS_A_FAULT
 
 

@@ -21,8 +21,8 @@ from tests.conftest import Addresses
 from tests.faults.machinery.chaos import PLAN, Siege
 from tests.harness.proxy import proxied
 from tests.harness.site import rig
-from tests.verification.oracle.judge import judge
-from tests.verification.oracle.key_leaks import side_door_of_files
+from tests.verification.oracle.checks.key_leaks import leaks_in_files
+from tests.verification.oracle.judge import find_violations
 from tests.verification.oracle.recorder import Recorder, recorder
 from tests.verification.oracle.recording import Recording
 
@@ -63,7 +63,7 @@ class Attack(RuleBasedStateMachine):
         self.stack.push_async_callback(made.db.client.drop_database, made.db.name)
         # A worker that was killed inside a transaction would hold up the end of its database for a minute.
         self.stack.push_async_callback(made.db.client.admin.command, "killAllSessions", [])
-        await PLAN.settle_in(made)
+        await PLAN.create_users(made)
         record = await self.stack.enter_async_context(recorder([nats_url], made.db, site))
         nats, mongo = [await self.stack.enter_async_context(proxied(url)) for url in self.addresses]
         variables = {"NATS_URL": nats.url, "PARTITIONS": "3"}
@@ -131,8 +131,8 @@ class Attack(RuleBasedStateMachine):
         """Let it come to rest, and judge."""
         try:
             recording: Recording = self.run(self.siege.calm_down(self.record, PATIENCE))
-            assert judge(recording) == []
-            assert side_door_of_files(recording, sorted(self.folder.iterdir())) == []
+            assert find_violations(recording) == []
+            assert leaks_in_files(recording, sorted(self.folder.iterdir())) == []
             assert len(recording.events) == len(self.siege.told)
         finally:
             self.run(self.stack.aclose())

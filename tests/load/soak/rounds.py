@@ -17,8 +17,8 @@ from tests.harness.proxy import proxied
 from tests.harness.site import rig
 from tests.load.soak.faults import FAULTS
 from tests.load.soak.servers import DENIED, MONGO_OF_THREE, NATS_OF_THREE, SINGLE, Servers, run_servers
-from tests.verification.oracle.judge import judge
-from tests.verification.oracle.key_leaks import side_door_of_files
+from tests.verification.oracle.checks.key_leaks import leaks_in_files
+from tests.verification.oracle.judge import find_violations
 from tests.verification.oracle.recorder import Recorder, recorder
 from tests.verification.oracle.recording import Recording
 
@@ -85,7 +85,7 @@ async def play(plan: Round, folder: Path) -> tuple[Outcome, Recording | None]:
             recording = await chaos.calm_down(record, PATIENCE)
             outcome.versions = await _versions(chaos)
         outcome.violations = _violations(recording, folder)
-        outcome.events, outcome.keys = len(recording.events), len(recording.keys)
+        outcome.events, outcome.keys = len(recording.events), len(recording.key_messages)
         if chaos.jumped:
             outcome.faults["clock of a worker jumps"] = chaos.jumped
     except (Exception, ExceptionGroup) as error:  # noqa: BLE001 - any error is the outcome of the round
@@ -95,8 +95,8 @@ async def play(plan: Round, folder: Path) -> tuple[Outcome, Recording | None]:
 
 
 def _violations(recording: Recording, folder: Path) -> list[str]:
-    found = [*judge(recording), *side_door_of_files(recording, folder.glob("worker*.log"))]
-    return [f"{one.invariant}: {one.text}" for one in found]
+    found = [*find_violations(recording), *leaks_in_files(recording, folder.glob("worker*.log"))]
+    return list(map(str, found))
 
 
 @asynccontextmanager
@@ -106,7 +106,7 @@ async def _set_up(plan: Round, folder: Path, outcome: Outcome) -> AsyncIterator[
         servers = await stack.enter_async_context(run_servers(plan.shape, folder, denied=plan.denied))
         urls, uri, site = servers.nats_urls, servers.mongo_uri, f"s{plan.seed}"
         made = await stack.enter_async_context(rig(urls[0], uri, "chat", site, replicas=servers.replicas))
-        await PLAN.settle_in(made)
+        await PLAN.create_users(made)
         record = await stack.enter_async_context(recorder(urls, made.db, site))
         if plan.denied:
             record.recording.denied = frozenset({DENIED})

@@ -20,11 +20,14 @@ def _recorded(recording: Recording) -> Iterator[tuple[int, str]]:
         body = event.body.decode(errors="replace")
         yield event.at_ms, f"event {event.sequence} {event.subject} {event.request_id} {body}"
     for change in recording.changes:
-        yield change.at_ms, f"change {change.moment} {change.room} {change.what} {change.account} {change.version}"
-    for heard in recording.heard:
-        body = heard.body.decode(errors="replace")
-        yield recording.times[heard.arrival], f"heard {heard.kind} to {heard.to} {heard.request_id} {body}"
-    for account, number, arrival in recording.keys:
-        payload = recording.keys.payloads[number]
-        text = f"key of {payload.room} version {payload.version} payload {number} to {account}"
-        yield recording.times[arrival], f"{text} by ear {recording.ears[arrival]}"
+        yield (
+            change.at_ms,
+            f"change {change.cluster_time} {change.room} {change.kind} {change.account} {change.version}",
+        )
+    for message in recording.messages:
+        body = message.body.decode(errors="replace")
+        yield recording.times[message.arrival], f"{message.kind} to {message.to} {message.request_id} {body}"
+    for account, index, arrival in recording.key_messages:
+        payload = recording.key_messages.payloads[index]
+        text = f"key of {payload.room} version {payload.version} payload {index} to {account}"
+        yield recording.times[arrival], f"{text} at listener {recording.listeners[arrival]}"

@@ -25,7 +25,7 @@ from tests.unit.events.wire_tables import (
     not_token_rows,
 )
 from tests.unit.messages.asyncapi_rules import broken_rules
-from tests.verification.oracle.test_shape import ANYTHING
+from tests.verification.oracle.test_event_parser import ANYTHING
 
 KEY = orjson.loads(marshal(RoomKeyEvent("r1", RoomKey.generate(3)), 1_747_000_000_000))
 IN_BYTES = "too long in bytes"

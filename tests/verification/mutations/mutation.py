@@ -18,7 +18,7 @@ from tests.harness.site import Rig
 from tests.verification.mutations.site_under_test import PEOPLE, Scenario, Town
 from tests.verification.oracle.recorder import recorder
 from tests.verification.oracle.recording import Recording
-from tests.verification.oracle.verdict import Invariant
+from tests.verification.oracle.violation import Find
 from worker.telemetry import logs
 
 Break = Callable[[Any], Any]
@@ -29,12 +29,12 @@ UNTIL_GIVEN_UP = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """What is broken, when it matters, and what the judge has to say."""
+    """What is broken, in which scenario it matters, and which check of the oracle must find it."""
 
     name: str
     breaks: Mapping[str, Break]
     scenario: Scenario
-    invariant: Invariant
+    found_by: Find
 
 
 def break_worker(monkeypatch: pytest.MonkeyPatch, breaks: Mapping[str, Break]) -> set[str]:
@@ -82,7 +82,7 @@ async def play(
             if not breaks:
                 return await record.finish()
             with suppress(AssertionError):
-                await record.until_quiet(UNTIL_GIVEN_UP)
+                await record.until_idle(UNTIL_GIVEN_UP)
             recording = await record.read()
     assert waiting == set(), "the run never came to what was broken"
     assert slipped == [], "what was broken does not fit any more"

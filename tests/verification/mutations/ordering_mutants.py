@@ -11,7 +11,7 @@ from pymongo import UpdateOne
 from roomkeys.errors import LeaseLost
 from store.leases.lease import CURSORS
 from store.transaction import Bulk
-from tests.verification.oracle.verdict import CLOCK_MS
+from tests.verification.oracle.analysis import CLOCK_MS
 from worker.pipeline.applied import plan_fanout
 
 LOOP = "worker.pipeline.loop:Loop"

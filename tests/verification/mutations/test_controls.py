@@ -6,7 +6,7 @@ from tests.harness.site import Rig
 from tests.verification.mutations.mutation import play
 from tests.verification.mutations.site_under_test import Scenario
 from tests.verification.mutations.table import MUTATIONS
-from tests.verification.oracle.judge import judge
+from tests.verification.oracle.judge import find_violations
 
 SCENARIOS = list(dict.fromkeys(mutation.scenario for mutation in MUTATIONS))
 
@@ -17,4 +17,4 @@ async def test_a_worker_that_is_not_broken_is_found_right(
 ) -> None:
     recording = await play(site_rig, monkeypatch, scenario, {})
     assert recording.events
-    assert judge(recording) == []
+    assert find_violations(recording) == []

@@ -1,4 +1,4 @@
-"""Plans: events by a seed, good and bad, for runs that are judged."""
+"""A plan: random events, valid and invalid, for runs that the oracle judges."""
 
 import random
 from dataclasses import dataclass
@@ -19,39 +19,43 @@ DM = "dm-"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Who and what events are about; `accounts` begin with the owner, every other one is in the org."""
+    """The rooms and accounts of the events, and the share of events that are invalid.
+
+    The first account owns every room; every second one is in `ORG`, the others in `OTHER_ORG`.
+    """
 
     rooms: tuple[str, ...]
     accounts: tuple[str, ...]
-    poison: float = 0.05
+    invalid: float = 0.05
 
-    async def settle_in(self, made: Rig) -> None:
-        """Make the users."""
+    async def create_users(self, made: Rig) -> None:
+        """Create the users, two bots among them."""
         for number, account in enumerate(self.accounts):
             await made.users(account, sectId=ORG if number % 2 else OTHER_ORG)
         await made.users("helper.bot", "p_app")
 
     def creates(self) -> list[tuple[str, Body]]:
-        """Return an event that creates each room with a few members."""
+        """Return an event per room that creates it."""
         return [("create", self.create(room_id)) for room_id in self.rooms]
 
     def create(self, room_id: str) -> Body:
+        """Return the body of an event that creates a room with three members."""
         return {"roomId": room_id, "name": room_id, "users": self.accounts[1:4], "requesterAccount": OWNER}
 
     def rotations(self) -> list[tuple[str, Body]]:
-        """Return an event that gives each room a new key: after the last fault every member must be sent it."""
+        """Return an event per room that rotates it: after the last fault every member must be sent the new key."""
         return [("key.rotate", {"roomId": room_id, "requester": OWNER}) for room_id in self.rooms]
 
     def event(self, chance: random.Random) -> tuple[str, Body | bytes]:
-        """Return any event."""
+        """Return a random event: suffix and body."""
         room_id, some = chance.choice(self.rooms), chance.sample(self.accounts[1:], chance.randint(1, 2))
-        if chance.random() < self.poison:
-            return chance.choice(_poison(room_id))
-        weighed = self._good(room_id, some)
-        return chance.choices([event for _, event in weighed], weights=[weight for weight, _ in weighed])[0]
+        if chance.random() < self.invalid:
+            return chance.choice(_invalid(room_id))
+        weighted = self._valid(room_id, some)
+        return chance.choices([event for _, event in weighted], weights=[weight for weight, _ in weighted])[0]
 
-    def _good(self, room_id: str, some: list[str]) -> list[tuple[int, tuple[str, Body]]]:
-        """Return events that can succeed, each with how often it comes."""
+    def _valid(self, room_id: str, some: list[str]) -> list[tuple[int, tuple[str, Body]]]:
+        """Return events that can succeed, each with its weight."""
         add: Body = {"roomId": room_id, "requesterAccount": OWNER}
         remove: Body = {"roomId": room_id, "requester": OWNER}
         two = {"requesterAccount": OWNER}
@@ -69,8 +73,8 @@ class Plan:
         ]
 
 
-def _poison(room_id: str) -> list[tuple[str, Body | bytes]]:
-    """Return events that can never succeed; what is asked of a dm may come before the dm."""
+def _invalid(room_id: str) -> list[tuple[str, Body | bytes]]:
+    """Return events that can never succeed; those of a dm can come before the dm exists."""
     add: Body = {"roomId": room_id, "requesterAccount": OWNER}
     remove: Body = {"roomId": room_id, "requester": OWNER}
     return [
@@ -87,7 +91,7 @@ def _poison(room_id: str) -> list[tuple[str, Body | bytes]]:
 
 
 async def publish(made: Rig, suffix: str, body: Body | bytes, request_id: str | None = None) -> str:
-    """Publish until the stream has it, as producers do; the message's id keeps it from being taken twice."""
+    """Publish an event until the stream has it exactly once; return its request id."""
     request_id = request_id or str(uuid4())
     headers = {"X-Request-ID": request_id, "Nats-Msg-Id": str(uuid4())}
     data = body if isinstance(body, bytes) else orjson.dumps({"timestamp": AT, **body})

@@ -1,4 +1,4 @@
-"""Runs of many kinds of events, without any fault, that the judge finds right."""
+"""The oracle finds nothing wrong in a run without faults that has events of every kind."""
 
 import os
 import random
@@ -7,7 +7,7 @@ import pytest
 
 from tests.faults.machinery.limits import small_limits
 from tests.harness.site import Rig
-from tests.verification.oracle.judge import judge
+from tests.verification.oracle.judge import find_violations
 from tests.verification.oracle.plan import Plan, publish
 from tests.verification.oracle.recorder import recorder
 
@@ -17,12 +17,12 @@ PLAN = Plan(tuple(f"r{number}" for number in range(6)), tuple(f"u{number}" for n
 
 
 @pytest.mark.parametrize("small", [False, True], ids=["", "small numbers"])
-async def test_a_run_of_many_kinds_of_events_keeps_every_invariant(site_rig: Rig, *, small: bool) -> None:
+async def test_run_with_every_kind_of_event_keeps_every_invariant(site_rig: Rig, *, small: bool) -> None:
     if small:
         site_rig.limits = small_limits()
     print(f"JUDGED_SEED={SEED} JUDGED_EVENTS={EVENTS}")  # noqa: T201 - shown when it fails
     chance = random.Random(SEED)  # noqa: S311 - a plan
-    await PLAN.settle_in(site_rig)
+    await PLAN.create_users(site_rig)
     async with (
         recorder(site_rig.settings.nats_url, site_rig.db, site_rig.site) as record,
         site_rig.worker(max_batch_events=4),
@@ -33,8 +33,8 @@ async def test_a_run_of_many_kinds_of_events_keeps_every_invariant(site_rig: Rig
         for _ in range(EVENTS):
             await publish(site_rig, *PLAN.event(chance))
         recording = await record.finish()
-    assert judge(recording) == []
+    assert find_violations(recording) == []
     assert len(recording.events) == EVENTS + len(PLAN.rooms)
-    assert len(recording.keys) > EVENTS, "the judge saw nothing"
-    assert recording.letters
+    assert len(recording.key_messages) > EVENTS, "the recorder missed them"
+    assert recording.dead_letters
     assert recording.gaps == []

@@ -1,4 +1,4 @@
-"""What the event log alone says of a run: after each event its room's members and version, and its result."""
+"""What the events alone demand: after each event the members and the version of its room, and its result."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -6,99 +6,106 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 
 from tests.unit.decisions.model import Model, ModelOutcome, ModelRoom
+from tests.verification.oracle.event_parser import ParsedEvent, is_request_id, parse
 from tests.verification.oracle.recording import Event, Recording
-from tests.verification.oracle.shape import Asked, is_request_id, read
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One event and what it came to; `version` is its room's after it, `rotated` whether it made that version."""
+class TimelineEntry:
+    """One event and its outcome.
+
+    `version` is that of its room afterwards; `rotated`: the event made this version.
+    """
 
     event: Event
-    asked: Asked
-    told: ModelOutcome
+    parsed: ParsedEvent
+    outcome: ModelOutcome
     version: int | None = None
     rotated: bool = False
 
     @property
     def sequence(self) -> int:
+        """Return the stream sequence of the event."""
         return self.event.sequence
 
     @property
     def room(self) -> str | None:
-        return self.asked.room
+        """Return the room that the event names."""
+        return self.parsed.room
 
     @property
-    def answered(self) -> bool:
-        """Tell whether a result is due."""
-        return self.asked.requester is not None and is_request_id(self.event.request_id)
+    def has_result(self) -> bool:
+        """Return True if the requester must be sent a result."""
+        return self.parsed.requester is not None and is_request_id(self.event.request_id)
 
 
 @dataclass
 class Timeline:
-    """`made` has the event that made each version of a room, `stays` when each account was a member.
+    """The outcomes of all events, in stream order.
 
-    A stay is (from, until): it joined by the event `from` and left by the event `until`, None: it did not.
-    `shared` are the request ids that several events have, as when one of them is published again.
+    `rooms` are the rooms in the end. `made_by` has, per room and version, the sequence of the event that made
+    it. `memberships` has, per room and account, the sequences of the events that began and ended each
+    membership; None: it did not end. `shared_requests` are request ids of several events, which happens if a
+    producer publishes again.
     """
 
-    steps: list[Step] = field(default_factory=list)
+    entries: list[TimelineEntry] = field(default_factory=list)
     rooms: dict[str, ModelRoom] = field(default_factory=dict)
-    made: defaultdict[str, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
-    stays: defaultdict[tuple[str, str], list[tuple[int, int | None]]] = field(
+    made_by: defaultdict[str, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
+    memberships: defaultdict[tuple[str, str], list[tuple[int, int | None]]] = field(
         default_factory=lambda: defaultdict(list)
     )
-    by_request: dict[str, Step] = field(default_factory=dict)
-    shared: frozenset[str] = frozenset()
+    by_request: dict[str, TimelineEntry] = field(default_factory=dict)
+    shared_requests: frozenset[str] = frozenset()
 
     def was_member_since(self, room: str, account: str, sequence: int) -> bool:
-        """Tell whether the account was a member at any moment from right after that event on."""
-        return any(until is None or until > sequence for _, until in self.stays.get((room, account), ()))
+        """Return True if the account was a member at any moment after that event."""
+        return any(end is None or end > sequence for _, end in self.memberships.get((room, account), ()))
 
     def was_member_throughout(self, room: str, account: str, since: int, until: int) -> bool:
-        """Tell whether the account was a member from right after one event to right after another."""
-        stays = self.stays.get((room, account), ())
-        return any(joined <= since and (left is None or left > until) for joined, left in stays)
+        """Return True if the account was a member from right after one event until right after another."""
+        memberships = self.memberships.get((room, account), ())
+        return any(begin <= since and (end is None or end > until) for begin, end in memberships)
 
     def has_key(self, room: str) -> bool:
-        """Tell whether the room has a key in the end."""
+        """Return True if the room must have a key in the end."""
         return room in self.rooms and self.rooms[room].has_key
 
-    def of_rooms(self) -> dict[str, list[Step]]:
-        """Return each room's steps."""
-        found: defaultdict[str, list[Step]] = defaultdict(list)
-        for step in self.steps:
-            if step.room is not None:
-                found[step.room].append(step)
+    def by_room(self) -> dict[str, list[TimelineEntry]]:
+        """Return the entries of each room."""
+        found: defaultdict[str, list[TimelineEntry]] = defaultdict(list)
+        for entry in self.entries:
+            if entry.room is not None:
+                found[entry.room].append(entry)
         return dict(found)
 
 
 def timeline(recording: Recording) -> Timeline:
-    """Let the model live through the events, one at a time."""
-    made = Timeline(rooms=deepcopy(recording.before))
+    """Apply the events to the model of the decisions, one at a time."""
+    made = Timeline(rooms=deepcopy(recording.rooms_before))
     for room_id, room in made.rooms.items():
         if room.version is not None:
-            made.made[room_id][room.version] = recording.since
+            made.made_by[room_id][room.version] = recording.applied_before
         for account in room.members:
-            made.stays[room_id, account] = [(recording.since, None)]
-    model = Model(made.rooms, recording.people, recording.site)
+            made.memberships[room_id, account] = [(recording.applied_before, None)]
+    model = Model(made.rooms, recording.users, recording.site)
     for event in recording.events:
-        asked = read(event)
-        if asked is not None:
-            _add(made, _step(model, event, asked))
-    of_requests = _by_request(made.steps)
-    made.by_request = {name: steps[0] for name, steps in of_requests.items() if len(steps) == 1}
-    made.shared = frozenset(of_requests.keys() - made.by_request.keys())
+        parsed = parse(event)
+        if parsed is not None:
+            _add(made, _apply(model, event, parsed))
+    requests = _by_request(made.entries)
+    made.by_request = {name: entries[0] for name, entries in requests.items() if len(entries) == 1}
+    made.shared_requests = frozenset(requests.keys() - made.by_request.keys())
     return made
 
 
-def _step(model: Model, event: Event, asked: Asked) -> Step:
-    if asked.refusal is not None or asked.room is None:
-        return Step(event, asked, ModelOutcome(error=asked.refusal))
-    before = _version(model, asked.room)
-    told = model.apply(asked.suffix, asked.body, event.at_ms)
-    after = _version(model, asked.room)
-    return Step(event, asked, told, after, rotated=after != before)
+def _apply(model: Model, event: Event, parsed: ParsedEvent) -> TimelineEntry:
+    if parsed.refusal is not None or parsed.room is None:
+        return TimelineEntry(event, parsed, ModelOutcome(error=parsed.refusal))
+    before = _version(model, parsed.room)
+    outcome = model.apply(parsed.suffix, parsed.body, event.at_ms)
+    after = _version(model, parsed.room)
+    return TimelineEntry(event, parsed, outcome, after, rotated=after != before)
 
 
 def _version(model: Model, room_id: str) -> int | None:
@@ -106,24 +113,24 @@ def _version(model: Model, room_id: str) -> int | None:
     return None if room is None else room.version
 
 
-def _add(made: Timeline, step: Step) -> None:
-    made.steps.append(step)
-    room = step.room
+def _add(made: Timeline, entry: TimelineEntry) -> None:
+    made.entries.append(entry)
+    room = entry.room
     if room is None:
         return
-    if step.rotated and step.version is not None:
-        made.made[room][step.version] = step.sequence
-    for account in step.told.removed:
-        since, _ = made.stays[room, account].pop()
-        made.stays[room, account].append((since, step.sequence))
-    for account in step.told.added:
-        made.stays[room, account].append((step.sequence, None))
+    if entry.rotated and entry.version is not None:
+        made.made_by[room][entry.version] = entry.sequence
+    for account in entry.outcome.removed:
+        begin, _ = made.memberships[room, account].pop()
+        made.memberships[room, account].append((begin, entry.sequence))
+    for account in entry.outcome.added:
+        made.memberships[room, account].append((entry.sequence, None))
 
 
-def _by_request(steps: Iterable[Step]) -> dict[str, list[Step]]:
-    """Return the steps of each request id."""
-    found: defaultdict[str, list[Step]] = defaultdict(list)
-    for step in steps:
-        if step.event.request_id is not None and is_request_id(step.event.request_id):
-            found[step.event.request_id].append(step)
+def _by_request(entries: Iterable[TimelineEntry]) -> dict[str, list[TimelineEntry]]:
+    """Return the entries of each valid request id."""
+    found: defaultdict[str, list[TimelineEntry]] = defaultdict(list)
+    for entry in entries:
+        if entry.event.request_id is not None and is_request_id(entry.event.request_id):
+            found[entry.event.request_id].append(entry)
     return dict(found)

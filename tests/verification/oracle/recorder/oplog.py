@@ -1,4 +1,4 @@
-"""The database as its oplog tells it: every change of a key and of a membership, in order."""
+"""Follows the oplog: every change of a key and of a membership, in order."""
 
 import asyncio
 from collections.abc import Iterator, Mapping
@@ -8,10 +8,10 @@ from typing import Any
 from bson import Timestamp
 from pymongo.errors import PyMongoError
 
-from tests.verification.oracle.recording import Change, Recording, What
-from tests.verification.oracle.sealed import digest
+from tests.verification.oracle.known_keys import digest
+from tests.verification.oracle.recording import Change, ChangeKind, Recording
 
-MARKS = "judge_marks"
+MARKS = "oracle_marks"
 _PAIRS = [("priv", "ver"), ("prevPriv", "prevVer")]
 _PIPELINE: list[dict[str, Any]] = [
     {"$match": {"ns.coll": {"$in": ["rooms", "subscriptions", MARKS]}}},
@@ -34,7 +34,7 @@ Document = Mapping[str, Any]
 
 
 class Oplog:
-    """Follows a database from `begin` on, across every loss of it, and writes down what concerns keys."""
+    """Follows one database from `begin` on, through any number of outages, and records its changes."""
 
     def __init__(self, db: Any, recording: Recording) -> None:
         self._db = db
@@ -44,47 +44,47 @@ class Oplog:
         self._token: Any = None
         self._stream: Any = None
         self._marks: set[Any] = set()
-        self.moved = asyncio.Event()
+        self.advanced = asyncio.Event()
 
     async def begin(self) -> None:
-        """Open the stream; what is read from the database after this misses no change."""
+        """Open the change stream: it has every change after what is read from the database from now on."""
         self._stream = await self._db.watch(_PIPELINE, max_await_time_ms=500)
         self._token = self._stream.resume_token
 
-    def found(self, room_id: str, document: Document) -> None:
-        """Note a room that is there from the beginning."""
+    def add_room(self, room_id: str, document: Document) -> None:
+        """Add a room that exists at the beginning."""
         self._rooms[room_id] = {name: document.get(name) for name in ("encKey", "keyRotation")}
-        self._note_keys(room_id, self._rooms[room_id])
+        self._record_keys(room_id, self._rooms[room_id])
 
-    def belongs(self, membership_id: Any, room_id: str, account: str) -> None:
-        """Note a membership that is there from the beginning."""
+    def add_membership(self, membership_id: Any, room_id: str, account: str) -> None:
+        """Add a membership that exists at the beginning."""
         self._memberships[membership_id] = (room_id, account)
 
     async def follow(self) -> None:
-        """Write down what changes, for ever."""
+        """Record changes until cancelled."""
         try:
             while True:
                 try:
                     change = await self._stream.try_next()
                     self._token = self._stream.resume_token or self._token
-                except (PyMongoError, StopAsyncIteration):  # the latter of a stream that was closed for us
+                except (PyMongoError, StopAsyncIteration):  # StopAsyncIteration: the server has closed the stream
                     await self._reopen()
                     continue
                 if change is not None:
                     self._take(change)
-                    self.moved.set()
+                    self.advanced.set()
         finally:
             await self._stream.close()
 
     async def until_marked(self) -> None:
-        """Wait until every change that was made before this call has been written down."""
+        """Wait until every change that was made before this call is recorded."""
         marks = set[Any]()
         while self._marks.isdisjoint(marks):
             with suppress(PyMongoError):
                 marks.add((await self._db[MARKS].insert_one({})).inserted_id)
-            self.moved.clear()
-            with suppress(TimeoutError):  # a stream that was opened anew may have missed a mark of ours
-                await asyncio.wait_for(self.moved.wait(), 1)
+            self.advanced.clear()
+            with suppress(TimeoutError):  # a stream that was reopened may have missed the mark
+                await asyncio.wait_for(self.advanced.wait(), 1)
 
     async def _reopen(self) -> None:
         with suppress(PyMongoError):
@@ -108,9 +108,9 @@ class Oplog:
         if change["operationType"] == "insert":
             document = change["fullDocument"]
             self._memberships[id_] = document["roomId"], str(document["u"]["account"])
-            self._write(change, What.JOINED, *self._memberships[id_])
+            self._record(change, ChangeKind.JOINED, *self._memberships[id_])
         elif change["operationType"] == "delete" and id_ in self._memberships:
-            self._write(change, What.LEFT, *self._memberships.pop(id_))
+            self._record(change, ChangeKind.LEFT, *self._memberships.pop(id_))
 
     def _room(self, change: Document, room_id: str) -> None:
         before = versions(self._rooms.get(room_id, {}))
@@ -122,41 +122,45 @@ class Oplog:
             room = self._rooms.setdefault(room_id, {})
             for path, value in described["updatedFields"].items():
                 _set(room, path, value)
-                self._note_keys(room_id, {path: value})
+                self._record_keys(room_id, {path: value})
             for path in described["removedFields"]:
                 _set(room, path, None)
         else:
             room = self._rooms[room_id] = dict(change["fullDocument"])
-            self._note_keys(room_id, room)
+            self._record_keys(room_id, room)
         after = versions(room)
-        for what in (What.IN_USE, What.HIGH, What.STAGED):
-            if before[what] != after[what]:
-                self._write(change, what, room_id, version=after[what])
+        for kind in (ChangeKind.CURRENT, ChangeKind.HIGH, ChangeKind.STAGED):
+            if before[kind] != after[kind]:
+                self._record(change, kind, room_id, version=after[kind])
 
-    def _write(
-        self, change: Document, what: What, room: str, account: str = "", version: int | None = None
+    def _record(
+        self, change: Document, kind: ChangeKind, room: str, account: str = "", version: int | None = None
     ) -> None:
         stamp: Timestamp = change["clusterTime"]
         at_ms = int(change["wallTime"].timestamp() * 1000)
-        moment = stamp.time << 32 | stamp.inc
-        self._recording.changes.append(Change(what, room, moment, at_ms, account, version))
+        cluster_time = stamp.time << 32 | stamp.inc
+        self._recording.changes.append(Change(kind, room, cluster_time, at_ms, account, version))
 
-    def _note_keys(self, room_id: str, fields: Document) -> None:
-        """Note every key in what was written: its digest with its version, its bytes among the secrets."""
+    def _record_keys(self, room_id: str, fields: Document) -> None:
+        """Record every key that was written, with its version."""
         for key, version in _keys(fields):
-            self._recording.secrets.add(key)
-            self._recording.stored.add((room_id, version, digest(key)))
+            self._recording.known_keys.add(key)
+            self._recording.stored_keys.add((room_id, version, digest(key)))
 
 
-def versions(room: Document) -> dict[What, int | None]:
-    """Return the versions that a room's document speaks of."""
+def versions(room: Document) -> dict[ChangeKind, int | None]:
+    """Return the current, the highest and the staged version in the document of a room."""
     rotation = room.get("keyRotation") or {}
-    in_use, staged = room.get("encKey") or {}, rotation.get("staged") or {}
-    return {What.IN_USE: in_use.get("ver"), What.HIGH: rotation.get("high"), What.STAGED: staged.get("ver")}
+    current, staged = room.get("encKey") or {}, rotation.get("staged") or {}
+    return {
+        ChangeKind.CURRENT: current.get("ver"),
+        ChangeKind.HIGH: rotation.get("high"),
+        ChangeKind.STAGED: staged.get("ver"),
+    }
 
 
 def _set(document: dict[str, Any], path: str, value: Any) -> None:
-    """Write one dotted field; places in an array, which no version stands in, are left alone."""
+    """Set one dotted field; elements of an array, which have no versions of interest, are left alone."""
     *parents, last = path.split(".")
     for name in parents:
         inner = document.get(name)

@@ -1,7 +1,4 @@
-"""A second reading of an event: what it asks for, or why it is wrong in itself. (contract.md, 1 and 3)
-
-It shares no code with the worker.
-"""
+"""Parses events as docs/contract.md demands (sections 1 and 3), without the code of the worker."""
 
 import re
 from dataclasses import dataclass, field
@@ -13,8 +10,8 @@ import orjson
 from tests.unit.decisions.model import is_bot
 from tests.verification.oracle.recording import Event
 
-BAD_SHAPE = ("bad_request", "invalid_event")
-BAD_TOKEN = ("bad_request", "invalid_account")
+INVALID_EVENT = ("bad_request", "invalid_event")
+INVALID_ACCOUNT = ("bad_request", "invalid_account")
 OPERATIONS = {
     "create": "room.create",
     "member.add": "room.member.add",
@@ -22,7 +19,7 @@ OPERATIONS = {
     "key.rotate": "room.key.rotate",
 }
 REQUESTERS = ("requesterAccount", "requester")
-"""The names of the field that says who asks; of an event that is wrong in itself either is taken."""
+"""The fields that name the requester; in an invalid event either of them counts."""
 _LONGEST_TEXT = 1_024
 _LAST_MS = 253_402_300_799_999
 _NO_TOKEN = re.compile("[\\s.*>\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -36,8 +33,12 @@ _TEXTS: dict[str, dict[str, float]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What an event asks for. `requester` is who can be answered; `refusal`: it is wrong in itself."""
+class ParsedEvent:
+    """What an event asks for.
+
+    `requester` is the account that gets the result, and `refusal` is the code and reason of an event that is
+    invalid whatever the database holds.
+    """
 
     suffix: str
     room: str | None
@@ -47,30 +48,30 @@ class Asked:
 
     @property
     def operation(self) -> str:
-        """Return the operation as results spell it."""
+        """Return the operation as results name it."""
         of_org = self.suffix == "member.remove" and self.body.get("orgId")
         return OPERATIONS[self.suffix] + ("_org" if of_org else "")
 
 
 def is_token(value: object) -> bool:
-    """Tell whether a value may stand as one part of a subject."""
+    """Return True if a value can be one token of a subject."""
     return (
         isinstance(value, str) and 0 < len(value.encode(errors="replace")) <= 255 and not _NO_TOKEN.search(value)
     )
 
 
 def is_recipient(account: str) -> bool:
-    """Tell whether a member must be sent keys."""
+    """Return True if a member must be sent keys: bots and accounts that are no tokens are not."""
     return is_token(account) and not is_bot(account)
 
 
 def is_request_id(value: str | None) -> bool:
-    """Tell whether a request id counts."""
+    """Return True if a request id is a UUID."""
     return value is not None and _UUID.fullmatch(value) is not None
 
 
-def read(event: Event) -> Asked | None:
-    """Read an event; None: somebody else's."""
+def parse(event: Event) -> ParsedEvent | None:
+    """Parse an event; None: its operation is not one of the worker's."""
     suffix = next((name for name in OPERATIONS if event.subject.endswith(f".{name}")), None)
     if suffix is None:
         return None
@@ -79,20 +80,20 @@ def read(event: Event) -> Asked | None:
     except orjson.JSONDecodeError:
         body = None
     if not isinstance(body, dict):
-        return Asked(suffix, None, None, {}, BAD_SHAPE)
+        return ParsedEvent(suffix, None, None, {}, INVALID_EVENT)
     room = body["roomId"] if is_token(body.get("roomId")) else None
     refusal = _refusal(suffix, body)
     named = (body.get(name) for name in (REQUESTERS if refusal else [_requester(suffix)]))
     requester = next((value for value in named if is_token(value)), None)
-    return Asked(suffix, room, requester, _plain(suffix, body), refusal)
+    return ParsedEvent(suffix, room, requester, _with_resolved(suffix, body), refusal)
 
 
 def _requester(suffix: str) -> str:
     return REQUESTERS[0] if suffix in ("create", "member.add") else REQUESTERS[1]
 
 
-def _plain(suffix: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Put what the producer resolved in the place of what it resolved."""
+def _with_resolved(suffix: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Replace the users and orgs of a create by those that the producer resolved, if it did."""
     if suffix != "create":
         return body
     resolved = {name: body.get(f"resolved{name.title()}") for name in ("users", "orgs")}
@@ -102,15 +103,15 @@ def _plain(suffix: str, body: dict[str, Any]) -> dict[str, Any]:
 def _refusal(suffix: str, body: dict[str, Any]) -> tuple[str, str] | None:
     room = body.get("roomId")
     if not isinstance(room, str) or not room:
-        return BAD_SHAPE
+        return INVALID_EVENT
     if not is_token(room):
-        return BAD_TOKEN
-    if not _well_shaped(suffix, body) or (suffix == "member.remove" and not _names_one_thing(body)):
-        return BAD_SHAPE
-    return None if all(map(_is_account, _accounts(suffix, body))) else BAD_TOKEN
+        return INVALID_ACCOUNT
+    if not _has_valid_fields(suffix, body) or (suffix == "member.remove" and not _names_one_thing(body)):
+        return INVALID_EVENT
+    return None if all(map(_is_account, _accounts(suffix, body))) else INVALID_ACCOUNT
 
 
-def _well_shaped(suffix: str, body: dict[str, Any]) -> bool:
+def _has_valid_fields(suffix: str, body: dict[str, Any]) -> bool:
     stamp = body.get("timestamp")
     history = body.get("history") if suffix == "member.add" else None
     mode = history.get("mode") if isinstance(history, dict) else None
@@ -140,7 +141,7 @@ def _is_text(value: object, most: float) -> bool:
 
 
 def _names_one_thing(body: dict[str, Any]) -> bool:
-    """Tell whether a removal names accounts or an org; an empty list of accounts is nobody to remove."""
+    """Return True if a removal names either accounts, perhaps none, or an org."""
     accounts = bool(body.get("account")) or bool(body.get("accounts"))
     if body.get("orgId"):
         return not accounts
@@ -148,10 +149,10 @@ def _names_one_thing(body: dict[str, Any]) -> bool:
 
 
 def _accounts(suffix: str, body: dict[str, Any]) -> list[str]:
-    plain = _plain(suffix, body)
-    users = plain.get("accounts" if suffix == "member.remove" else "users") if suffix != "key.rotate" else None
-    one = [plain["account"]] if suffix == "member.remove" and plain.get("account") else []
-    return [*(users or []), *one, plain[_requester(suffix)]]
+    resolved = _with_resolved(suffix, body)
+    users = resolved.get("accounts" if suffix == "member.remove" else "users") if suffix != "key.rotate" else None
+    one = [resolved["account"]] if suffix == "member.remove" and resolved.get("account") else []
+    return [*(users or []), *one, resolved[_requester(suffix)]]
 
 
 def _is_account(value: str) -> bool:

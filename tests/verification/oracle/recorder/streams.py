@@ -1,4 +1,4 @@
-"""Reads a whole stream of the broker, some ten thousand messages a second."""
+"""Reads whole streams of the broker, at some ten thousand messages per second."""
 
 import asyncio
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from roomkeys import subjects
-from tests.verification.oracle.recording import Event, Letter
+from tests.verification.oracle.recording import DeadLetter, Event
 
 PATIENCE = 120.0
 
@@ -46,10 +46,10 @@ async def read_events(client: Client, site: str, after: int) -> list[Event]:
     return [_event(message) for message in await read_all(client, subjects.events_stream(site), after)]
 
 
-async def read_letters(client: Client, site: str) -> list[Letter]:
+async def read_dead_letters(client: Client, site: str) -> list[DeadLetter]:
     """Return the dead letters of a site."""
     found = await read_all(client, subjects.dead_letter_stream(site))
-    return [Letter(dict(message.headers or {}), message.data) for message in found]
+    return [DeadLetter(dict(message.headers or {}), message.data) for message in found]
 
 
 def _event(message: Msg) -> Event:
@@ -59,5 +59,5 @@ def _event(message: Msg) -> Event:
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
-    """Return the id that the producer gave its request."""
+    """Return the request id that the producer set."""
     return headers.get("X-Request-ID")

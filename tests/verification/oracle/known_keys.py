@@ -1,4 +1,4 @@
-"""Keys that were seen, to look for where they must not be. Nothing here shows them."""
+"""The keys that a recording has seen, and a search for places where they must not be. No key is ever shown."""
 
 from base64 import b64decode, b64encode, urlsafe_b64encode
 from collections.abc import Iterable
@@ -13,14 +13,14 @@ def digest(key: bytes) -> str:
 
 
 def spellings(key: bytes) -> list[bytes]:
-    """Return how a key may be spelled: as bytes, in hex, in base64, and as Python or JSON show bytes."""
+    """Return how a key can be spelled: as bytes, in hex, in base64, and as Python or JSON shows bytes."""
     shown = repr(key)[2:-1]
     texts = [key.hex(), key.hex().upper(), b64encode(key).decode()[:43], urlsafe_b64encode(key).decode()[:43]]
     return [key, *(text.encode() for text in [*texts, shown, shown.replace("\\", "\\\\")])]
 
 
-class Sealed:
-    """A set of keys that can be asked where one of them stands."""
+class KnownKeys:
+    """A set of keys."""
 
     def __init__(self) -> None:
         self._keys: dict[str, bytes] = {}
@@ -29,40 +29,40 @@ class Sealed:
         return len(self._keys)
 
     def add(self, key: bytes) -> str:
-        """Note a key; return its digest."""
+        """Add a key; return its digest."""
         short = digest(key)
         self._keys[short] = key
         return short
 
     def add_base64(self, text: str) -> str:
-        """Note a key as payloads spell it."""
+        """Add a key as payloads spell it; return its digest."""
         return self.add(b64decode(text, validate=True))
 
-    def search(self) -> "Search":
-        """Return a search for the keys noted so far."""
-        return Search(self._keys)
+    def search(self) -> "KeySearch":
+        """Return a search for the keys that were added so far."""
+        return KeySearch(self._keys)
 
 
-class Search:
-    """Finds keys in texts, however many of both.
+class KeySearch:
+    """Finds keys in texts, at a cost that does not depend on the number of keys.
 
-    Every eight bytes of a spelling are known. Of a text only every eighth place is looked at: a whole
-    spelling cannot hide between two of them.
+    It indexes every run of eight bytes of every spelling, and looks up only every eighth position of a text: a
+    whole spelling always covers one of them.
     """
 
     def __init__(self, keys: dict[str, bytes]) -> None:
-        self._parts: dict[bytes, list[tuple[str, bytes]]] = {}
+        self._runs: dict[bytes, list[tuple[str, bytes]]] = {}
         for name, key in keys.items():
             for spelling in spellings(key):
                 for at in range(STRIDE):
-                    self._parts.setdefault(spelling[at : at + STRIDE], []).append((name, spelling))
+                    self._runs.setdefault(spelling[at : at + STRIDE], []).append((name, spelling))
 
     def found_in(self, text: bytes) -> set[str]:
-        """Return the digests of the keys that stand in a text."""
-        parts = self._parts.keys() & {text[at : at + STRIDE] for at in range(0, len(text), STRIDE)}
-        known = (pair for part in parts for pair in self._parts[part])
-        return {name for name, spelling in known if spelling in text}
+        """Return the digests of the keys that a text contains."""
+        runs = self._runs.keys() & {text[at : at + STRIDE] for at in range(0, len(text), STRIDE)}
+        candidates = (pair for run in runs for pair in self._runs[run])
+        return {name for name, spelling in candidates if spelling in text}
 
     def found_in_lines(self, lines: Iterable[bytes]) -> list[tuple[int, str]]:
-        """Return line number and digest of each key in a log file."""
+        """Return the line number and the digest of each key in a log file."""
         return [(number, name) for number, line in enumerate(lines, 1) for name in sorted(self.found_in(line))]

@@ -1,4 +1,4 @@
-"""The judge reads an event as the worker does, though neither knows the other: two readings of one contract."""
+"""The oracle parses events as the worker does, although neither uses the code of the other."""
 
 from typing import Any
 
@@ -18,8 +18,8 @@ from tests.unit.events.wire_tables import (
     check_each,
     not_token_rows,
 )
+from tests.verification.oracle.event_parser import ParsedEvent, parse
 from tests.verification.oracle.recording import Event
-from tests.verification.oracle.shape import Asked, read
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.sampled_from(["", "bob", "a b", "x.bot", "n" * 1_025]),
@@ -29,14 +29,14 @@ ANYTHING = st.recursive(
 FIELDS = sorted({name for fields in WRONG_VALUES.values() for name in fields})
 
 
-def asked(suffix: str, body: bytes) -> Asked:
-    found = read(Event(1, STREAM_MS, f"chat.room.canonical.{SITE}.{suffix}", body))
+def parsed(suffix: str, body: bytes) -> ParsedEvent:
+    found = parse(Event(1, STREAM_MS, f"chat.room.canonical.{SITE}.{suffix}", body))
     assert found is not None
     return found
 
 
 def agree(suffix: str, body: bytes) -> None:
-    ours, theirs = asked(suffix, body), decode_body(suffix, body)
+    ours, theirs = parsed(suffix, body), decode_body(suffix, body)
     assert theirs is not None
     refusal = (theirs.error.code, theirs.error.reason) if isinstance(theirs, InvalidEvent) else None
     assert (ours.refusal, ours.room, ours.operation) == (refusal, theirs.room_id, theirs.operation)
@@ -62,15 +62,15 @@ def test_oracle_and_worker_agree_on_what_is_not_a_token() -> None:
 
 @settings(max_examples=1_000, deadline=None)
 @given(commands)
-def test_what_the_rules_are_tried_with(command: Any) -> None:
+def test_oracle_and_worker_agree_on_events_of_the_model_tests(command: Any) -> None:
     agree(command.suffix, orjson.dumps(command.body))
 
 
 @settings(max_examples=1_000, deadline=None)
 @given(st.sampled_from(sorted(BODIES)), st.sampled_from(FIELDS), ANYTHING)
-def test_anything_in_any_field(suffix: str, name: str, value: Any) -> None:
+def test_oracle_and_worker_agree_on_anything_in_any_field(suffix: str, name: str, value: Any) -> None:
     agree(suffix, orjson.dumps(BODIES[suffix] | {name: value}))
 
 
-def test_somebody_elses_event_is_no_ones_business() -> None:
-    assert read(Event(1, STREAM_MS, f"chat.room.canonical.{SITE}.rename", b"{}")) is None
+def test_oracle_ignores_event_with_an_unknown_operation() -> None:
+    assert parse(Event(1, STREAM_MS, f"chat.room.canonical.{SITE}.rename", b"{}")) is None
