@@ -4,10 +4,38 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from tests.verification.invariants import Invariant
 from tests.verification.model.search import Found, search
 from tests.verification.model.table import NEEDED, SPARE, TABLE, TableRow
+from tests.verification.mutations.table import MUTATIONS
+from tests.verification.oracle.judge import CHECKS
 
 README: Final = Path(__file__).parent / "README.md"
+
+OTHER_TESTS: Final = {
+    Invariant.ISOLATION: ("tests/load/test_backlog.py", "tests/load/test_large_room.py"),
+    Invariant.BOUNDED: ("tests/load",),
+    Invariant.NO_KEY_LEAKS: ("tests/integration/keys/test_secrets.py",),
+    Invariant.NOTHING_UNCHECKED: ("tests/unit/messages/test_frame.py", "tests/unit/worker/test_fanout.py"),
+}
+"""Tests of invariants that model and oracle do not check, or not completely."""
+
+
+def invariants() -> str:
+    """Return the table of invariants, with what checks each."""
+    head = "| invariant | checks of the oracle | mutations | rules of the model | other tests |"
+    return "\n".join([head, "|---|---|---|---|---|", *map(_invariant_line, Invariant)])
+
+
+def _invariant_line(invariant: Invariant) -> str:
+    checks = [check for check in CHECKS if check.invariant is invariant]
+    names = {check.name for check in checks}
+    mutations = [one.name for one in MUTATIONS if one.found_by.__name__ in names]
+    rules = [f"`{row.rule.name}`" for row in TABLE if row.invariant is invariant]
+    others = [f"`{path}`" for path in OTHER_TESTS.get(invariant, ())]
+    cells = ([f"`{check.name}`" for check in checks], mutations, rules, others)
+    columns = " | ".join("<br>".join(cell) for cell in cells)
+    return f"| {invariant.value}. {invariant.title} | {columns} |"
 
 
 def rules() -> str:
@@ -56,7 +84,8 @@ def with_block(page: str, name: str, text: str) -> str:
 
 def main() -> int:
     """Write the tables."""
-    README.write_text(with_block(README.read_text(), "rules", rules()))
+    page = with_block(README.read_text(), "invariants", invariants())
+    README.write_text(with_block(page, "rules", rules()))
     return 0
 
 

@@ -14,7 +14,7 @@ from tests.verification.model.scenario import ROTATE, A, B, C, Scenario, Size, a
 from tests.verification.model.search import model_of, moves
 from tests.verification.model.state import Phase, State, Step, Worker, start
 from tests.verification.model.table import TABLE, TableRow
-from tests.verification.readme import README, rules_heading
+from tests.verification.readme import OTHER_TESTS, README, invariants, rules_heading
 
 DESIGN = Path("docs/design.md")
 MERGED = {
@@ -42,6 +42,15 @@ def test_rule_names_functions_that_exist(row: TableRow) -> None:
         assert callable(resolve_name(place)) or isinstance(resolve_name(place), property)
 
 
+def test_readme_has_the_table_of_invariants() -> None:
+    assert invariants() in README.read_text(), "run `python -m tests.verification.readme`"
+
+
+def test_other_tests_exist() -> None:
+    missing = [path for paths in OTHER_TESTS.values() for path in paths if not Path(path).exists()]
+    assert missing == []
+
+
 def test_readme_has_every_rule_in_order() -> None:
     text = README.read_text()
     assert re.findall(r"^\| `([A-Z_]+)` \|", text, re.MULTILINE) == [rule.name for rule in Rule]
@@ -57,7 +66,7 @@ def test_diagrams_have_the_steps_that_the_model_takes() -> None:
 
 def _drawn() -> tuple[Edges, Edges]:
     """Return the arrows of both diagrams, without those from the start and to the end."""
-    first, second = re.findall(r"```mermaid\n(.+?)```", README.read_text(), re.DOTALL)
+    first, second = re.findall(r"```mermaid\nstateDiagram-v2\n(.+?)```", README.read_text(), re.DOTALL)
     return tuple(set(re.findall(r"(\w+) --> (\w+)", diagram)) for diagram in (first, second))  # type: ignore[return-value]
 
 

@@ -91,10 +91,13 @@ def receive_result(model: Model, database: Database, received: Received, event: 
         text = f"the result of event {event} goes out while version {room.settled} is in use"
         raise Violation(Invariant.EXCLUSION, text)
     for account, membership in enumerate(room.members):
-        has_all = received.join_notices[account] >= event and _has(received, account, room.settled)
-        if membership == event and not has_all:
-            text = f"the result of event {event} goes out before the notice or the key of {names((account,))}"
-            raise Violation(Invariant.ORDER_ONCE, text)
+        name = names((account,))
+        if membership == event and not _has(received, account, room.settled):
+            raise Violation(Invariant.REACH, f"the result of event {event} goes out although {name} has no key")
+        if membership == event and received.join_notices[account] < event:
+            raise Violation(
+                Invariant.ORDER_ONCE, f"the result of event {event} goes out before the notice to {name}"
+            )
     return received._replace(results=received.results | 1 << event)
 
 
