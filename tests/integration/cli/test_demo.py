@@ -25,7 +25,7 @@ async def test_demo_passes_and_prints_its_story_without_a_terminal(tmp_path: Pat
     assert "reads what it missed: Bob has left us. Lunch at one." in lines
     assert lines.count("can read it:    alice, carol, dave") == 1
     assert "cannot read it: bob (no key)" in lines
-    assert any(line.startswith("Passed: ") for line in lines)
+    assert any(line.startswith("Passed in ") for line in lines)
     assert left_in(tmp_path) == []
 
 

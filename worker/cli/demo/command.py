@@ -94,6 +94,6 @@ async def verify(story: Sequence[Step], subscribers: Sequence[Subscriber]) -> li
 
 def _show_success(seconds: float) -> None:
     show("")
-    show(("Passed: ", "bold green"), "every member could read every message sent since it joined, also those that")
-    show("were sent while it was offline. The removed account got no key for what was said after its removal.")
-    show((f"{seconds:.1f} s", "dim"))
+    show(("Passed", "bold green"), f" in {seconds:.1f} s.")
+    show("Every member could read every message sent since it joined, also those sent while it was offline.")
+    show("The removed account got no key for what was said after its removal.")
