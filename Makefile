@@ -57,9 +57,9 @@ PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 lock: $(READY)       ## resolves the requirements of pyproject.toml again and pins them
 	$(BIN)/python -m pip install --quiet uv
 	$(PIN) pyproject.toml -o requirements/run.txt
-	$(PIN) --extra dev pyproject.toml -o requirements/dev.txt
-	$(PIN) --extra bench -c requirements/dev.txt pyproject.toml -o requirements/bench.txt
-	$(PIN) requirements/build.in -o requirements/build.txt
+	$(PIN) --extra servers --group dev pyproject.toml -o requirements/dev.txt
+	$(PIN) --group bench -c requirements/dev.txt pyproject.toml -o requirements/bench.txt
+	$(PIN) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
