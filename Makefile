@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo dev test test-unit test-faults soak test-containers lint bench reference lock clean
+.PHONY: demo dev test test-unit test-faults soak test-containers lint bench reference dist lock clean
 
 $(READY): requirements/dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -51,6 +51,25 @@ $(VENV)/.bench: $(READY) requirements/bench.txt
 reference: $(READY)  ## writes docs/reference from the code: settings, commands, metrics, limits
 	$(BIN)/python -m worker.cli.reference docs/reference
 
+# Every file in what `make dist` builds has the time of the last commit.
+DIST := dist
+AGAIN := $(abspath $(VENV))/build/again
+HATCHLING := $(abspath $(VENV))/build/bin/python -m hatchling build
+
+dist: export SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),1580601600)
+dist: $(VENV)/build/.ready  ## builds the sdist and both wheels, twice, and compares their bytes
+	rm -rf $(DIST) $(AGAIN)
+	$(HATCHLING) -d $(DIST)
+	cd wheels/client && $(HATCHLING) -t wheel -d $(abspath $(DIST))
+	$(HATCHLING) -d $(AGAIN)
+	cd wheels/client && $(HATCHLING) -t wheel -d $(AGAIN)
+	diff -r $(DIST) $(AGAIN)
+
+$(VENV)/build/.ready: requirements/build.txt
+	$(PYTHON) -m venv $(VENV)/build
+	$(VENV)/build/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
+	touch $@
+
 PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-header --no-annotate --upgrade
 
@@ -62,4 +81,4 @@ lock: $(READY)       ## resolves the requirements of pyproject.toml again and pi
 	$(PIN) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
