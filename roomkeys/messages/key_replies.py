@@ -37,17 +37,17 @@ def key_of(item: Item, views: RoomViews) -> RoomKey:
     return key
 
 
-def get_answer(item: Item, views: RoomViews) -> bytes:
+def encode_get_reply(item: Item, views: RoomViews) -> bytes:
     """Return the reply to `key.get`, or raise `Rejection` as `key_of` does."""
     return orjson.dumps({"roomId": item.room_id, **_fields(key_of(item, views))})
 
 
-def batch_answer(batch: Batch, views: RoomViews, now_ms: int) -> bytes:
+def encode_batch_reply(batch: Batch, views: RoomViews, now_ms: int) -> bytes:
     """Return the reply to `keys.batch`: one result per item, in request order. `now_ms` is epoch milliseconds."""
     return orjson.dumps(_totals([_result(item, views, batch.fields) for item in batch.items], now_ms))
 
 
-def sync_answer(page: Sequence[Item], views: RoomViews, now_ms: int, cursor: str | None) -> bytes:
+def encode_sync_reply(page: Sequence[Item], views: RoomViews, now_ms: int, cursor: str | None) -> bytes:
     """Return the reply to `keys.sync`; with a `cursor` if there are more keys."""
     document = _totals([_result(item, views, FIELDS) for item in page], now_ms)
     return orjson.dumps(document if cursor is None else {**document, "cursor": cursor})
@@ -67,7 +67,7 @@ def sync_page(
     return page, cursor_after(account, rooms[-1]) if more else None
 
 
-def status_answer(room_ids: Iterable[str], views: RoomViews) -> bytes:
+def encode_status_reply(room_ids: Iterable[str], views: RoomViews) -> bytes:
     """Return the reply to `status.batch`."""
     return orjson.dumps({room_id: _status(views.get(room_id)) for room_id in room_ids})
 

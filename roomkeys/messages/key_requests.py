@@ -87,16 +87,19 @@ class Sync:
     after: str = ""
 
 
-def read_get(room_id: str, body: bytes) -> Item:
-    """Read a `key.get` request. `room_id` comes from the subject, and the body may be empty."""
+def decode_get_request(room_id: str, body: bytes) -> Item:
+    """Decode a `key.get` request. `room_id` comes from the subject, and the body may be empty."""
     try:
         return _item(room_id, _object(body) if body else {})
     except Rejection as error:
         return Item(room_id, error=error.info)
 
 
-def read_batch(body: bytes) -> Batch:
-    """Read a `keys.batch` request. An item of a wrong shape gets an `error`; any other fault is a `Rejection`."""
+def decode_batch_request(body: bytes) -> Batch:
+    """Decode a `keys.batch` request. Raise `Rejection` if its shape is wrong.
+
+    An item of a wrong shape does not fail the batch; it gets an `error`.
+    """
     document = _object(body)
     items = tuple(_batch_item(value) for value in _items(document, "requests"))
     fields = document.get("fields") or []
@@ -105,8 +108,8 @@ def read_batch(body: bytes) -> Batch:
     return Batch(items, tuple(field for field in FIELDS if not fields or field in fields))
 
 
-def read_sync(account: str, body: bytes) -> Sync:
-    """Read a `keys.sync` request of this account. Raise `Rejection` if its shape or its cursor is wrong."""
+def decode_sync_request(account: str, body: bytes) -> Sync:
+    """Decode a `keys.sync` request of this account. Raise `Rejection` if its shape or its cursor is wrong."""
     document = _object(body) if body else {}
     have = document.get("have")
     have = {} if have is None else have
@@ -116,8 +119,8 @@ def read_sync(account: str, body: bytes) -> Sync:
     return Sync(have, "" if cursor is None else _room_before(account, cursor))
 
 
-def read_status(body: bytes) -> tuple[str, ...]:
-    """Read a `status.batch` request: each room id once, in order. Raise `Rejection` if its shape is wrong."""
+def decode_status_request(body: bytes) -> tuple[str, ...]:
+    """Decode a `status.batch` request: each room id once, in order. Raise `Rejection` if its shape is wrong."""
     room_ids = _items(_object(body), "roomIds")
     if not all(isinstance(room_id, str) for room_id in room_ids):
         raise _invalid("roomIds must be texts")

@@ -61,15 +61,15 @@ class Endpoint:
 
 async def key_get(context: KeyServiceContext, request: KeyRequest) -> bytes:
     """Answer with the key of one room."""
-    item = key_requests.read_get(request.room_id, request.body)
-    return key_replies.get_answer(item, await context.rooms.ask(_rooms_query(request.account, [item])))
+    item = key_requests.decode_get_request(request.room_id, request.body)
+    return key_replies.encode_get_reply(item, await context.rooms.ask(_rooms_query(request.account, [item])))
 
 
 async def keys_batch(context: KeyServiceContext, request: KeyRequest) -> bytes:
     """Answer with the keys of several rooms."""
-    batch = key_requests.read_batch(request.body)
+    batch = key_requests.decode_batch_request(request.body)
     rooms = await context.rooms.ask(_rooms_query(request.account, batch.items))
-    return key_replies.batch_answer(batch, rooms, context.clock())
+    return key_replies.encode_batch_reply(batch, rooms, context.clock())
 
 
 async def keys_sync(context: KeyServiceContext, request: KeyRequest) -> bytes:
@@ -77,20 +77,20 @@ async def keys_sync(context: KeyServiceContext, request: KeyRequest) -> bytes:
 
     Lists the rooms of the account first, and then reads them in the same way as the other endpoints.
     """
-    sync = key_requests.read_sync(request.account, request.body)
+    sync = key_requests.decode_sync_request(request.account, request.body)
     listed = await context.memberships.ask(MembershipQuery(request.account, sync.after))
     room_ids, more = listed[: context.rooms_per_listing], len(listed) > context.rooms_per_listing
     rooms = await context.rooms.ask(RoomsQuery(request.account, tuple(room_ids)))
     most = max(min(PAGE, context.max_payload() // _RESULT_BYTES), 1)
     page, cursor = key_replies.sync_page(request.account, sync, room_ids, rooms, most=most, more=more)
-    return key_replies.sync_answer(page, rooms, context.clock(), cursor)
+    return key_replies.encode_sync_reply(page, rooms, context.clock(), cursor)
 
 
 async def status_batch(context: KeyServiceContext, request: KeyRequest) -> bytes:
     """Answer with the state of several rooms."""
-    room_ids = key_requests.read_status(request.body)
+    room_ids = key_requests.decode_status_request(request.body)
     query = RoomsQuery(request.account, tuple(room_id for room_id in room_ids if is_token(room_id)))
-    return key_replies.status_answer(room_ids, await context.rooms.ask(query))
+    return key_replies.encode_status_reply(room_ids, await context.rooms.ask(query))
 
 
 ENDPOINTS: Final = (

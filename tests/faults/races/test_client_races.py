@@ -62,15 +62,17 @@ def sync(versions: Sequence[int]) -> list[HeldKey]:
     """Decode a page of `keys.sync` from when the rooms had these versions."""
     states = {room_id: state(room_id, version) for room_id, version in zip(ROOMS, versions, strict=True)}
     return list(
-        protocol.decode_sync_reply(key_replies.sync_answer([Item(one) for one in ROOMS], states, 5, None)).keys
+        protocol.decode_sync_reply(
+            key_replies.encode_sync_reply([Item(one) for one in ROOMS], states, 5, None)
+        ).keys
     )
 
 
 def batch(asked: Sequence[tuple[str, int]]) -> list[HeldKey]:
     """Decode the reply to a batch."""
     items = [Item(room_id, version) for room_id, version in asked]
-    read = key_requests.read_batch(protocol.encode_batch_request(items))
-    answer = key_replies.batch_answer(read, {room_id: state(room_id, max(VERSIONS)) for room_id in ROOMS}, 5)
+    read = key_requests.decode_batch_request(protocol.encode_batch_request(items))
+    answer = key_replies.encode_batch_reply(read, {room_id: state(room_id, max(VERSIONS)) for room_id in ROOMS}, 5)
     return list(protocol.decode_batch_reply(items, answer).keys.values())
 
 

@@ -26,7 +26,7 @@ Answer = Callable[[bytes], bytes | None]
 
 
 def batch_answer(body: bytes) -> bytes:
-    return key_replies.batch_answer(key_requests.read_batch(body), STATES, 5)
+    return key_replies.encode_batch_reply(key_requests.decode_batch_request(body), STATES, 5)
 
 
 class Service:

@@ -25,9 +25,9 @@ def test_a_key_message_of_the_worker_is_decoded() -> None:
 
 def test_batch_request_and_reply_agree_with_the_service() -> None:
     items = [Item("r1", 1), Item("nowhere"), Item("r2"), Item("r1", 9)]
-    batch = key_requests.read_batch(protocol.encode_batch_request(items))
+    batch = key_requests.decode_batch_request(protocol.encode_batch_request(items))
     assert list(batch.items) == items
-    answer = protocol.decode_batch_reply(items, key_replies.batch_answer(batch, STATES, 5))
+    answer = protocol.decode_batch_reply(items, key_replies.encode_batch_reply(batch, STATES, 5))
     assert answer.keys == {items[0]: HeldKey("r1", ONE, in_use=False), items[2]: HeldKey("r2", ONE)}
     assert answer.codes == {items[1]: "forbidden", items[3]: "not_found"}
     assert answer.code is None
@@ -35,17 +35,17 @@ def test_batch_request_and_reply_agree_with_the_service() -> None:
 
 def test_a_result_for_another_room_or_version_is_ignored() -> None:
     items = [Item("r2"), Item("r1", 2), Item("r1")]
-    batch = key_requests.read_batch(protocol.encode_batch_request([Item("r1"), Item("r1", 1)]))
-    answer = protocol.decode_batch_reply(items, key_replies.batch_answer(batch, STATES, 5))
+    batch = key_requests.decode_batch_request(protocol.encode_batch_request([Item("r1"), Item("r1", 1)]))
+    answer = protocol.decode_batch_reply(items, key_replies.encode_batch_reply(batch, STATES, 5))
     assert (answer.keys, answer.codes) == ({}, {})
 
 
 def test_sync_request_and_reply_agree_with_the_service() -> None:
     cursor = key_requests.cursor_after("bob", "r0")
-    sync = key_requests.read_sync("bob", protocol.encode_sync_request({"r1": 1}, cursor, 10_000))
+    sync = key_requests.decode_sync_request("bob", protocol.encode_sync_request({"r1": 1}, cursor, 10_000))
     assert (sync.have, sync.after) == ({"r1": 1}, "r0")
     page, after = key_replies.sync_page("bob", sync, ["r1", "r2"], STATES, most=1, more=False)
-    read = protocol.decode_sync_reply(key_replies.sync_answer(page, STATES, 5, after))
+    read = protocol.decode_sync_reply(key_replies.encode_sync_reply(page, STATES, 5, after))
     assert read == protocol.SyncReply([HeldKey("r1", TWO)], key_requests.cursor_after("bob", "r1"))
 
 

@@ -23,9 +23,9 @@ def text(key: RoomKey) -> str:
 
 
 def test_key_reply_has_exactly_three_fields_in_order() -> None:
-    in_use = key_replies.get_answer(Item("r1"), {"r1": ROOM})
+    in_use = key_replies.encode_get_reply(Item("r1"), {"r1": ROOM})
     assert in_use == f'{{"roomId":"r1","version":4,"privateKey":"{text(NOW)}"}}'.encode()
-    replaced = key_replies.get_answer(Item("r1", 3), {"r1": ROOM})
+    replaced = key_replies.encode_get_reply(Item("r1", 3), {"r1": ROOM})
     assert replaced == f'{{"roomId":"r1","version":3,"privateKey":"{text(OLD)}"}}'.encode()
 
 
@@ -43,14 +43,14 @@ def test_key_reply_has_exactly_three_fields_in_order() -> None:
 )
 def test_error_names_membership_first_then_shape_then_key(item: Item, states: Any, reason: str) -> None:
     with pytest.raises(Rejection) as caught:
-        key_replies.get_answer(item, states)
+        key_replies.encode_get_reply(item, states)
     assert caught.value.info.reason == reason
 
 
 def test_batch_reply_has_each_item_in_order_and_totals() -> None:
     items = (Item("r1"), Item("r2"), Item("r1", 3), Item("r1", error=WRONG))
     assert (
-        key_replies.batch_answer(Batch(items), {"r1": ROOM}, AT)
+        key_replies.encode_batch_reply(Batch(items), {"r1": ROOM}, AT)
         == (
             f'{{"results":[{{"roomId":"r1","status":"ok","version":4,"privateKey":"{text(NOW)}"}},'
             '{"roomId":"r2","status":"error","error":"not a member of this room","code":"forbidden",'
@@ -67,12 +67,12 @@ def test_batch_reply_has_each_item_in_order_and_totals() -> None:
     [(("version",), ["roomId", "status", "version"]), (("privateKey",), ["roomId", "status", "privateKey"])],
 )
 def test_batch_reply_has_only_the_requested_fields(fields: tuple[str, ...], keys: list[str]) -> None:
-    answer = orjson.loads(key_replies.batch_answer(Batch((Item("r1"),), fields), {"r1": ROOM}, AT))
+    answer = orjson.loads(key_replies.encode_batch_reply(Batch((Item("r1"),), fields), {"r1": ROOM}, AT))
     assert list(answer["results"][0]) == keys
 
 
 def test_status_has_five_fields_for_members_and_one_for_others() -> None:
-    answer = key_replies.status_answer(["r2", "r1", "dm"], {"r1": ROOM, "dm": RoomView(users=2)})
+    answer = key_replies.encode_status_reply(["r2", "r1", "dm"], {"r1": ROOM, "dm": RoomView(users=2)})
     assert answer == (
         b'{"r2":{"member":false},'
         b'"r1":{"member":true,"keyVersion":4,"userCount":5,"appCount":1,"rotating":true},'
@@ -84,8 +84,10 @@ def page(have: dict[str, int], rooms: list[str], *, most: int = 10, more: bool =
     """Return the room ids of a page, and the room id after which the next page begins."""
     states = {room_id: ROOM for room_id in rooms if room_id != "gone"} | {"keyless": RoomView()}
     items, cursor = key_replies.sync_page("alice", Sync(have), rooms, states, most=most, more=more)
-    after = None if cursor is None else key_requests.read_sync("alice", orjson.dumps({"cursor": cursor})).after
-    return [item.room_id for item in items], after
+    room_ids = [item.room_id for item in items]
+    if cursor is None:
+        return room_ids, None
+    return room_ids, key_requests.decode_sync_request("alice", orjson.dumps({"cursor": cursor})).after
 
 
 def test_sync_returns_keys_that_are_newer_or_missing() -> None:
@@ -106,7 +108,7 @@ def test_page_of_the_longest_room_ids_fits_one_message() -> None:
     rooms = [f"{number:03d}{chr(34) * 252}" for number in range(500)]
     states = dict.fromkeys(rooms, ROOM)
     items, _ = key_replies.sync_page("a" * 255, Sync({}), rooms, states, most=500, more=True)
-    answer = key_replies.sync_answer(items, states, AT, key_requests.cursor_after("alice", rooms[-1]))
+    answer = key_replies.encode_sync_reply(items, states, AT, key_requests.cursor_after("alice", rooms[-1]))
     assert len(items) == 500
     assert len(answer) / 500 < 700
     assert len(answer) < 1024 * 1024

@@ -23,17 +23,17 @@ def reason(read: Any, *args: Any) -> str:
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"version":null}', b'{"unknown":1}'])
 def test_get_without_a_version_asks_for_the_key_in_use(body: bytes) -> None:
-    assert key_requests.read_get("r1", body) == Item("r1")
+    assert key_requests.decode_get_request("r1", body) == Item("r1")
 
 
 @pytest.mark.parametrize("version", [0, 7, 2**53 - 1])
 def test_get_can_name_a_version(version: int) -> None:
-    assert key_requests.read_get("r1", orjson.dumps({"version": version})) == Item("r1", version)
+    assert key_requests.decode_get_request("r1", orjson.dumps({"version": version})) == Item("r1", version)
 
 
 @pytest.mark.parametrize("body", [body for body in WRONG_BODIES if body])
 def test_get_with_an_invalid_body_carries_the_error(body: bytes) -> None:
-    error = key_requests.read_get("r1", body).error
+    error = key_requests.decode_get_request("r1", body).error
     assert error is not None
     assert (error.code, error.reason) == ("bad_request", "invalid_request")
 
@@ -41,20 +41,20 @@ def test_get_with_an_invalid_body_carries_the_error(body: bytes) -> None:
 @pytest.mark.parametrize("version", WRONG_VERSIONS)
 def test_invalid_version_is_the_error_of_its_item_only(version: Any) -> None:
     asked = [{"roomId": "r1", "version": version}, {"roomId": "r2", "version": 2}]
-    wrong, right = key_requests.read_batch(orjson.dumps({"requests": asked})).items
+    wrong, right = key_requests.decode_batch_request(orjson.dumps({"requests": asked})).items
     assert (wrong.room_id, wrong.error is None, right) == ("r1", False, Item("r2", 2))
-    assert key_requests.read_get("r1", orjson.dumps({"version": version})).error == wrong.error
+    assert key_requests.decode_get_request("r1", orjson.dumps({"version": version})).error == wrong.error
 
 
 @pytest.mark.parametrize("value", [None, 7, "r1", [], {}, {"roomId": None}, {"roomId": ""}, {"roomId": "x" * 256}])
 def test_item_without_a_room_carries_the_error(value: Any) -> None:
-    wrong, right = key_requests.read_batch(orjson.dumps({"requests": [value, {"roomId": "r2"}]})).items
+    wrong, right = key_requests.decode_batch_request(orjson.dumps({"requests": [value, {"roomId": "r2"}]})).items
     assert (wrong.room_id, wrong.error is None, right) == ("", False, Item("r2"))
 
 
 def test_batch_keeps_order_and_duplicates() -> None:
     asked = [{"roomId": "b"}, {"roomId": "a", "version": 1}, {"roomId": "b"}, {"roomId": "a", "version": 0}]
-    batch = key_requests.read_batch(orjson.dumps({"requests": asked}))
+    batch = key_requests.decode_batch_request(orjson.dumps({"requests": asked}))
     assert batch.items == (Item("b"), Item("a", 1), Item("b"), Item("a", 0))
 
 
@@ -70,57 +70,63 @@ def test_batch_keeps_order_and_duplicates() -> None:
 )
 def test_batch_can_name_the_fields_it_wants(fields: Any, read: tuple[str, ...]) -> None:
     body = {"requests": [{"roomId": "r1"}], "fields": fields}
-    assert key_requests.read_batch(orjson.dumps(body)).fields == read
+    assert key_requests.decode_batch_request(orjson.dumps(body)).fields == read
 
 
 @pytest.mark.parametrize("fields", ["version", {"version": 1}, [1], ["priv"], ["version", None]])
 def test_unknown_fields_of_a_batch_are_refused(fields: Any) -> None:
     body = orjson.dumps({"requests": [{"roomId": "r1"}], "fields": fields})
-    assert reason(key_requests.read_batch, body) == "invalid_request"
+    assert reason(key_requests.decode_batch_request, body) == "invalid_request"
 
 
 @pytest.mark.parametrize("items", [None, [], {}, "r1", [{"roomId": "r1"}] * 101])
 def test_batch_and_status_have_1_to_100_items(items: Any) -> None:
-    assert reason(key_requests.read_batch, orjson.dumps({"requests": items})) == "invalid_request"
-    assert reason(key_requests.read_status, orjson.dumps({"roomIds": items})) == "invalid_request"
-    assert len(key_requests.read_batch(orjson.dumps({"requests": [{"roomId": "r1"}] * 100})).items) == 100
+    assert reason(key_requests.decode_batch_request, orjson.dumps({"requests": items})) == "invalid_request"
+    assert reason(key_requests.decode_status_request, orjson.dumps({"roomIds": items})) == "invalid_request"
+    assert (
+        len(key_requests.decode_batch_request(orjson.dumps({"requests": [{"roomId": "r1"}] * 100})).items) == 100
+    )
 
 
 @pytest.mark.parametrize("body", WRONG_BODIES)
 def test_batch_and_status_with_an_invalid_body_are_refused(body: bytes) -> None:
-    assert reason(key_requests.read_batch, body) == "invalid_request"
-    assert reason(key_requests.read_status, body) == "invalid_request"
+    assert reason(key_requests.decode_batch_request, body) == "invalid_request"
+    assert reason(key_requests.decode_status_request, body) == "invalid_request"
 
 
 def test_status_names_each_room_once_in_order() -> None:
     body = orjson.dumps({"roomIds": ["b", "a", "b", "a b"]})
-    assert key_requests.read_status(body) == ("b", "a", "a b")
+    assert key_requests.decode_status_request(body) == ("b", "a", "a b")
 
 
 def test_status_accepts_texts_that_cannot_be_room_ids() -> None:
-    assert key_requests.read_status(orjson.dumps({"roomIds": ["r1", "", "x" * 256]})) == ("r1", "", "x" * 256)
+    assert key_requests.decode_status_request(orjson.dumps({"roomIds": ["r1", "", "x" * 256]})) == (
+        "r1",
+        "",
+        "x" * 256,
+    )
 
 
 @pytest.mark.parametrize("room_ids", [[7], [None], ["r1", {}]])
 def test_status_with_a_room_id_that_is_not_text_is_refused(room_ids: Any) -> None:
-    assert reason(key_requests.read_status, orjson.dumps({"roomIds": room_ids})) == "invalid_request"
+    assert reason(key_requests.decode_status_request, orjson.dumps({"roomIds": room_ids})) == "invalid_request"
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"have":null}', b'{"have":{},"cursor":null}'])
 def test_sync_without_versions_begins_at_the_first_room(body: bytes) -> None:
-    assert key_requests.read_sync("alice", body) == key_requests.Sync({}, "")
+    assert key_requests.decode_sync_request("alice", body) == key_requests.Sync({}, "")
 
 
 @pytest.mark.parametrize("have", [[], "x", 7, {"r1": None}, *({"r1": version} for version in WRONG_VERSIONS)])
 def test_sync_with_invalid_versions_is_refused(have: Any) -> None:
-    assert reason(key_requests.read_sync, "alice", orjson.dumps({"have": have})) == "invalid_request"
+    assert reason(key_requests.decode_sync_request, "alice", orjson.dumps({"have": have})) == "invalid_request"
 
 
 @pytest.mark.parametrize("room_id", ["r1", "zoë", "a.b", "x" * 255])
 def test_cursor_is_read_back_as_its_room(room_id: str) -> None:
     cursor = key_requests.cursor_after("alice", room_id)
     body = orjson.dumps({"have": {"r0": 3}, "cursor": cursor})
-    assert key_requests.read_sync("alice", body) == key_requests.Sync({"r0": 3}, room_id)
+    assert key_requests.decode_sync_request("alice", body) == key_requests.Sync({"r0": 3}, room_id)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +146,7 @@ def test_cursor_is_read_back_as_its_room(room_id: str) -> None:
     ],
 )
 def test_cursor_not_issued_to_this_account_is_refused(cursor: Any) -> None:
-    assert reason(key_requests.read_sync, "alice", orjson.dumps({"cursor": cursor})) == "invalid_cursor"
+    assert reason(key_requests.decode_sync_request, "alice", orjson.dumps({"cursor": cursor})) == "invalid_cursor"
 
 
 @pytest.mark.parametrize("address", ["_INBOX.a", "_INBOX.abc.def", "_INBOX.x-y_z.1"])
