@@ -23,8 +23,6 @@ KEYS_PROJECTION: Final = {
 }
 """The fields that a `KeyRecord` is read from; without the replaced keys, which can be many."""
 
-VERSIONS: Final = EXACT_INTEGERS
-
 
 def new_id() -> str:
     """Return a UUIDv7 as 32 lowercase hexadecimal digits: a new `_id` of `subscriptions` or `room_members`."""

@@ -12,7 +12,7 @@ from benchmarks.harness.workers import Worker, removal, working
 from benchmarks.report.progress import say
 from benchmarks.report.samples import Samples
 from store.database import IN_TRANSACTIONS
-from store.reads.batch_query import named_pipeline
+from store.reads.batch_query import batch_pipeline
 
 NAMES = {OURS: "ours", PYMONGO: "ours, MONGO_DRIVER=pymongo", GO: "Go"}
 ROOM = "room"
@@ -68,7 +68,7 @@ async def _driver_alone(site: Site, count: int) -> float:
         for number in range(count):
             await asyncio.sleep(PAUSE)
             room_id, since = f"{ROOMS_OF_TEN}{number}", time.monotonic()
-            read = named_pipeline({room_id: {REQUESTER, account(1)}}, [room_id], 256)
+            read = batch_pipeline({room_id: {REQUESTER, account(1)}}, [room_id], 256)
             await (await site.db.rooms.aggregate(read, session)).to_list()
             await session.start_transaction(**IN_TRANSACTIONS)
             await site.db.measured.update_one(

@@ -1,8 +1,8 @@
-"""What a batch names: its rooms, their org rows, the users and their memberships, in one query.
+"""The query for everything that a batch names: its rooms, their orgs, the users, and their memberships.
 
-A round trip to the database costs more than what it finds; a batch without orgs needs no other one. For the same
-reason everybody in a small room that somebody leaves, or that is to rotate, is found here too: who is left of
-them, the batch itself says.
+It is one query, because a round trip to the database costs more than what the query finds; a batch without orgs
+needs no other. For the same reason it also finds all members of small rooms that may rotate. Which of them remain
+follows from the decision. (docs/adr/0010-small-rooms-are-read-with-the-batch.md)
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -24,64 +24,73 @@ ROOM_FIELDS: Final = {
 }
 MEMBER_FIELDS: Final = {"u._id": 1, "u.account": 1, "roomId": 1, "roles": 1}
 USER_FIELDS: Final = {"account": 1, "engName": 1, "chineseName": 1, "sectId": 1, "deptId": 1}
-_ROW_FIELDS: Final = {"rid": 1, "member.id": 1}
+_ORG_FIELDS: Final = {"rid": 1, "member.id": 1}
 
 EVERYBODY: Final = "everybody"
-"""Where `read_named` has the accounts of whole rooms, one document a room."""
+"""The key under which `run_batch_query` returns the accounts of whole rooms, one document per room."""
 
-_LOOKS_A_CLAUSE: Final = 512
-"""Rooms times accounts of one clause: the server plans each anew, and looks for all its accounts in each room."""
+_LOOKUPS_PER_CLAUSE: Final = 512
+"""The most rooms times accounts in one clause.
 
-_SMALL_ROOM: Final = 256
-"""Accounts per room that are worth reading before it is known how large the room is."""
+The server plans every clause separately, and looks for all accounts of a clause in all its rooms. So it is best to
+have few clauses, but none with many accounts that belong to few of its rooms.
+"""
+
+_SMALL_ROOM_ACCOUNTS: Final = 256
+"""How many accounts per room are worth reading before the size of the room is known."""
 
 
-async def read_named(
+async def run_batch_query(
     database: Database,
     accounts_by_room: Mapping[str, Collection[str]],
-    whole: Collection[str],
+    whole_rooms: Collection[str],
     session: Any,
     page: int,
 ) -> dict[str, list[Document]]:
-    """Return what is found of rooms and accounts, by collection, and who is in the rooms of `whole`.
+    """Return the documents of these rooms and accounts, by collection; and, at `EVERYBODY`, who is in whole rooms.
 
-    At most `page` accounts of whole rooms are read; a room of which not everybody was read is left out.
+    At most `page` accounts of whole rooms are read. A room that was not read to its end is left out.
     """
-    most = _most(whole, page)
-    found = await database.aggregate("rooms", named_pipeline(accounts_by_room, whole, most), session)
-    parts: dict[str, list[Document]] = {
-        part: [] for part in ("rooms", "room_members", "users", "subscriptions", EVERYBODY)
+    most = _most_accounts(whole_rooms, page)
+    pipeline = batch_pipeline(accounts_by_room, whole_rooms, most)
+    found: dict[str, list[Document]] = {
+        source: [] for source in ("rooms", "room_members", "users", "subscriptions", EVERYBODY)
     }
-    for document in found:
-        parts[document.pop("_from")].append(document)
-    parts["subscriptions"] = only_asked(parts["subscriptions"], accounts_by_room)
-    if whole and sum(len(room["accounts"]) for room in parts[EVERYBODY]) == most:
-        parts[EVERYBODY].remove(max(parts[EVERYBODY], key=itemgetter("_id")))
-    return parts
+    for document in await database.aggregate("rooms", pipeline, session):
+        found[document.pop("_from")].append(document)
+    found["subscriptions"] = only_requested(found["subscriptions"], accounts_by_room)
+    if whole_rooms and sum(len(room["accounts"]) for room in found[EVERYBODY]) == most:
+        found[EVERYBODY].remove(max(found[EVERYBODY], key=itemgetter("_id")))
+    return found
 
 
-def named_pipeline(
-    accounts_by_room: Mapping[str, Collection[str]], whole: Collection[str], most: int
+def batch_pipeline(
+    accounts_by_room: Mapping[str, Collection[str]], whole_rooms: Collection[str], most: int
 ) -> list[Document]:
-    """Return the pipeline on `rooms`, with `most` accounts of whole rooms; every part uses an index."""
+    """Return the pipeline on `rooms`, which also reads up to `most` accounts of whole rooms.
+
+    Every `$unionWith` in it uses an index. Each document names its source in `_from`.
+    """
     room_ids = sorted(accounts_by_room)
     accounts = sorted(set[str]().union(*accounts_by_room.values()))
     further = [
-        _part("room_members", {"rid": {"$in": room_ids}, "member.type": ORG}, _ROW_FIELDS),
-        _part("users", {"account": {"$in": accounts}}, USER_FIELDS),
-        _part("subscriptions", {"$or": memberships_of(accounts_by_room)}, MEMBER_FIELDS),
+        _source("room_members", {"rid": {"$in": room_ids}, "member.type": ORG}, _ORG_FIELDS),
+        _source("users", {"account": {"$in": accounts}}, USER_FIELDS),
+        _source("subscriptions", {"$or": membership_clauses(accounts_by_room)}, MEMBER_FIELDS),
     ]
-    if whole:
-        mark = {"$set": {"_from": {"$literal": EVERYBODY}}}
-        further.append(("subscriptions", [*members.page_pipeline(sorted(whole), members.START, most), mark]))
+    if whole_rooms:
+        source = {"$set": {"_from": {"$literal": EVERYBODY}}}
+        page = members.page_pipeline(sorted(whole_rooms), members.START, most)
+        further.append(("subscriptions", [*page, source]))
     unions = [{"$unionWith": {"coll": collection, "pipeline": stages}} for collection, stages in further]
-    return [*_part("rooms", {"_id": {"$in": room_ids}}, ROOM_FIELDS)[1], *unions]
+    return [*_source("rooms", {"_id": {"$in": room_ids}}, ROOM_FIELDS)[1], *unions]
 
 
-def memberships_of(accounts_by_room: Mapping[str, Collection[str]]) -> list[Document]:
-    """Return the clauses that find these accounts' memberships, many rooms to a clause.
+def membership_clauses(accounts_by_room: Mapping[str, Collection[str]]) -> list[Document]:
+    """Return the clauses of an `$or` that finds the memberships of these accounts. Rooms share clauses.
 
-    They also find those who are asked for in another room of their clause: see `only_asked`.
+    A clause also finds accounts in rooms for which only another room of the clause asked; `only_requested` removes
+    them.
     """
     clauses: list[Document] = []
     room_ids: list[str] = []
@@ -89,7 +98,7 @@ def memberships_of(accounts_by_room: Mapping[str, Collection[str]]) -> list[Docu
     for room_id, accounts in accounts_by_room.items():
         if not accounts:
             continue
-        if room_ids and (len(room_ids) + 1) * len(together.union(accounts)) > _LOOKS_A_CLAUSE:
+        if room_ids and (len(room_ids) + 1) * len(together.union(accounts)) > _LOOKUPS_PER_CLAUSE:
             clauses.append(_clause(room_ids, together))
             room_ids, together = [], set()
         room_ids.append(room_id)
@@ -97,8 +106,8 @@ def memberships_of(accounts_by_room: Mapping[str, Collection[str]]) -> list[Docu
     return [*clauses, _clause(room_ids, together)] if room_ids else []
 
 
-def only_asked(found: Iterable[Document], accounts_by_room: Mapping[str, Collection[str]]) -> list[Document]:
-    """Return the memberships of those who were asked for in the room that they are a member of."""
+def only_requested(found: Iterable[Document], accounts_by_room: Mapping[str, Collection[str]]) -> list[Document]:
+    """Return those memberships whose account was requested for this room."""
     return [item for item in found if item["u"]["account"] in accounts_by_room[item["roomId"]]]
 
 
@@ -106,10 +115,10 @@ def _clause(room_ids: list[str], accounts: Collection[str]) -> Document:
     return {"roomId": {"$in": room_ids}, "u.account": {"$in": sorted(accounts)}}
 
 
-def _most(rooms: Collection[str], page: int) -> int:
-    """Return how many accounts are read at most; a large room is better read page by page, and only once."""
-    return min(len(rooms) * _SMALL_ROOM, page)
+def _most_accounts(whole_rooms: Collection[str], page: int) -> int:
+    """Return the most accounts to read. Larger rooms are better read page by page, and only once."""
+    return min(len(whole_rooms) * _SMALL_ROOM_ACCOUNTS, page)
 
 
-def _part(collection: str, query: Document, fields: Document) -> tuple[str, list[Document]]:
+def _source(collection: str, query: Document, fields: Document) -> tuple[str, list[Document]]:
     return collection, [{"$match": query}, {"$project": {**fields, "_from": {"$literal": collection}}}]

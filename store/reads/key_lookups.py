@@ -1,7 +1,7 @@
-"""What the key service reads: rooms first, memberships after, for any number of requests at once.
+"""What the key service reads, for any number of requests at once: rooms first, memberships after.
 
-In this order, in one causally consistent session on the primary: whoever is a member after a key was read has
-not been removed before that key was made. (design.md, "Staged first, survivors after")
+Both are read from the primary in this order, in one causally consistent session. So an account that is found as a
+member was not removed before the key was made. (docs/design.md, Staged first, survivors after)
 """
 
 from collections import defaultdict
@@ -15,12 +15,12 @@ import pymongo
 from roomkeys.keys import RoomKey
 from roomkeys.membership import RoomView, RoomViews
 from store.database import Database, Document
-from store.documents import VERSIONS, date, key_version, room_key
+from store.documents import count, date, key_version, room_key
 
 
 @dataclass(frozen=True, slots=True)
 class MembershipQuery:
-    """Whose rooms are listed, and after which one."""
+    """A request for the next rooms of an account: those after the room id `after`, in order."""
 
     account: str
     after: str = ""
@@ -28,7 +28,7 @@ class MembershipQuery:
 
 @dataclass(frozen=True, slots=True)
 class RoomsQuery:
-    """What one request needs to know: an account's rooms, and which versions besides those in use."""
+    """A request for rooms of an account; `versions` are wanted besides the keys in use."""
 
     account: str
     room_ids: tuple[str, ...]
@@ -36,40 +36,43 @@ class RoomsQuery:
 
 
 async def read_room_views(
-    database: Database, needs: Sequence[RoomsQuery], now_ms: int, timeout_s: float
+    database: Database, queries: Sequence[RoomsQuery], now_ms: int, timeout_s: float
 ) -> list[RoomViews]:
-    """Return for each request the rooms that its account is a member of; two queries, however many there are.
+    """Return, for each query, those of its rooms that the account is a member of.
 
-    `TransientError` if MongoDB takes longer than `timeout_s` seconds.
+    Two queries to the database answer all of them. Keys that have expired at `now_ms` (epoch milliseconds) are
+    left out. Raise `TransientError` if MongoDB takes longer than `timeout_s` seconds.
     """
-    rooms = {room_id for need in needs for room_id in need.room_ids}
-    versions = frozenset[int]().union(*(need.versions for need in needs))
+    rooms = {room_id for query in queries for room_id in query.room_ids}
+    versions = frozenset[int]().union(*(query.versions for query in queries))
     session = await database.start_session()
     try:
         with pymongo.timeout(timeout_s):
             found = await database.find("rooms", {"_id": {"$in": sorted(rooms)}}, _projection(versions), session)
-            states = {document["_id"]: room_state(document, now_ms) for document in found}
-            query = members_query(needs, states)
-            pairs = await database.find("subscriptions", query, {"_id": 0, "roomId": 1, "u.account": 1}, session)
+            views = {document["_id"]: room_view(document, now_ms) for document in found}
+            memberships = membership_filter(queries, views)
+            fields = {"_id": 0, "roomId": 1, "u.account": 1}
+            pairs = await database.find("subscriptions", memberships, fields, session)
     finally:
         await session.end_session()
     members = {(pair["u"]["account"], pair["roomId"]) for pair in pairs if _is_plain(pair)}
     return [
-        {room_id: states[room_id] for room_id in need.room_ids if (need.account, room_id) in members}
-        for need in needs
+        {room_id: views[room_id] for room_id in query.room_ids if (query.account, room_id) in members}
+        for query in queries
     ]
 
 
-async def rooms_of(
-    database: Database, listings: Sequence[MembershipQuery], most: int, timeout_s: float
+async def list_rooms(
+    database: Database, queries: Sequence[MembershipQuery], most: int, timeout_s: float
 ) -> list[list[str]]:
-    """Return the next rooms of each account, in order, `most` and one more; one query per distinct start.
+    """Return, for each query, the account's next room ids in order: up to `most`, and one more if there are more.
 
-    `TransientError` if MongoDB takes longer than `timeout_s` seconds.
+    Queries with the same `after` share one query to the database. Raise `TransientError` if MongoDB takes longer
+    than `timeout_s` seconds.
     """
     accounts: defaultdict[str, set[str]] = defaultdict(set)
-    for listing in listings:
-        accounts[listing.after].add(listing.account)
+    for query in queries:
+        accounts[query.after].add(query.account)
     rooms: dict[MembershipQuery, list[str]] = {}
     with pymongo.timeout(timeout_s):
         for after, some in accounts.items():
@@ -79,11 +82,11 @@ async def rooms_of(
                 for document in found
                 if isinstance(document["_id"], str)
             }
-    return [[room_id for room_id in rooms.get(listing, ()) if isinstance(room_id, str)] for listing in listings]
+    return [[room_id for room_id in rooms.get(query, ()) if isinstance(room_id, str)] for query in queries]
 
 
 def rooms_pipeline(accounts: list[str], after: str, most: int) -> list[Document]:
-    """Return the covered pipeline of the next `most` rooms of some accounts, and one room more."""
+    """Return the pipeline of the next `most` + 1 rooms of some accounts. An index covers it."""
     return [
         {"$match": {"u.account": {"$in": accounts}, "roomId": {"$gt": after}}},
         {"$sort": {"u.account": 1, "roomId": 1}},
@@ -91,13 +94,14 @@ def rooms_pipeline(accounts: list[str], after: str, most: int) -> list[Document]
     ]
 
 
-def members_query(needs: Iterable[RoomsQuery], rooms: Iterable[str]) -> Document:
-    """Return the query for who is a member of what, among these rooms: a clause a room, or one an account.
+def membership_filter(queries: Iterable[RoomsQuery], rooms: Iterable[str]) -> Document:
+    """Return the filter for the memberships that the queries ask about, of those rooms that exist.
 
-    Whichever are fewer: the rooms that thousands miss the key of, or the accounts with a hundred rooms each.
+    It has one clause per room or one per account, whichever are fewer. Thousands of accounts may ask for the same
+    room, and one account for a hundred rooms.
     """
-    known = frozenset(rooms)
-    pairs = {(need.account, room_id) for need in needs for room_id in need.room_ids if room_id in known}
+    existing = frozenset(rooms)
+    pairs = {(query.account, room_id) for query in queries for room_id in query.room_ids if room_id in existing}
     by_room: defaultdict[str, list[str]] = defaultdict(list)
     by_account: defaultdict[str, list[str]] = defaultdict(list)
     for account, room_id in sorted(pairs):
@@ -106,18 +110,20 @@ def members_query(needs: Iterable[RoomsQuery], rooms: Iterable[str]) -> Document
     if len(by_room) <= len(by_account):
         clauses = [{"roomId": room_id, "u.account": {"$in": accounts}} for room_id, accounts in by_room.items()]
     else:
-        clauses = [{"u.account": account, "roomId": {"$in": of}} for account, of in by_account.items()]
+        clauses = [{"u.account": account, "roomId": {"$in": room_ids}} for account, room_ids in by_account.items()]
     return {"$or": clauses} if clauses else {"roomId": {"$in": []}}
 
 
-def room_state(document: Document, now_ms: int) -> RoomView:
-    """Read what members may know of a room.
+def room_view(document: Document, now_ms: int) -> RoomView:
+    """Return what members may know about a room, from its document.
 
-    The key in use is answered while it is what this worker last settled. Where somebody else has overwritten or
-    lost it, nobody may say what is in use, but ours can still be asked for by its version: members hold it.
-    A room that this worker has never given a key of its own has its former system's; once it has, a foreign
-    key is answered only when a rotation has put it among the replaced ones: until then its version may
-    yet become one of ours.
+    - `encKey` is the key in use while it is the key that this worker settled last.
+    - If another program has overwritten or deleted it, no key is in use. This worker's last key can still be asked
+      for by its version, because members hold it.
+    - Before this worker has settled a key of the room, `encKey` is the previous system's. It is the key in use as
+      long as its version is below `high`.
+    - Any other foreign key is available only once a rotation has put it among the replaced keys. Until then its
+      version may become one of this worker's.
     """
     in_use, rotation = document.get("encKey"), document.get("keyRotation")
     if not isinstance(rotation, dict):
@@ -128,23 +134,23 @@ def room_state(document: Document, now_ms: int) -> RoomView:
         high = key_version({"ver": rotation.get("high")})
         if current is not None and high is not None and current.version >= high:
             current = None
-        before = _previous(in_use, now_ms)
-        others += [before] if before and current and before.version < current.version else []
+        previous = _previous(in_use, now_ms)
+        others += [previous] if previous and current and previous.version < current.version else []
     elif current != ours:
         current = None
         others.append(ours)
-    users, apps = (_count(document.get(field)) for field in ("userCount", "appCount"))
+    users, apps = (count(document.get(field)) for field in ("userCount", "appCount"))
     return RoomView(current, tuple(others), users, apps, rotating=isinstance(rotation.get("staged"), dict))
 
 
 def _is_plain(pair: Document) -> bool:
-    """Tell whether a membership is one account's of one room: an array would match a query as well."""
+    """Tell whether a membership has one account and one room: an array would match the filter as well."""
     who = pair.get("u")
     return isinstance(who, dict) and isinstance(who.get("account"), str) and isinstance(pair.get("roomId"), str)
 
 
 def _projection(versions: frozenset[int]) -> Document:
-    """Return what is read of a room: the staged key's bytes are not, of the replaced keys those asked for."""
+    """Return the fields to read of a room: never a staged key's bytes, and only replaced keys of `versions`."""
     fields: Document = {
         "encKey": 1,
         "keyRotation.high": 1,
@@ -173,7 +179,3 @@ def _unexpired(entry: object, now_ms: int) -> RoomKey | None:
 
 def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _count(value: object) -> int:
-    return int(value) if isinstance(value, int | float) and 0 <= value < VERSIONS else 0

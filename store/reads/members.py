@@ -1,11 +1,11 @@
-"""Survivors: the accounts of rooms, by projection, page by page.
+"""The members of rooms, as accounts, page by page.
 
-The server sorts along the unique index and groups each page by room, so a page is one small document a room
-instead of one a member, no membership's document is ever examined, and many small rooms take one query, not
-one each. (pitfalls.md, items 21 and 34)
+The server sorts along the unique index and groups each page by room. So a page has one small document per room and
+not one per member, no membership document is ever examined, and many small rooms take one query.
+(docs/pitfalls.md, items 21 and 34)
 
-Each page is read under the lease: who has lost the partition would also find those whom its next owner has made
-members and not yet told of it, and bring them the key before the notice.
+Each page query also checks the lease. A replica that has lost it would otherwise find members that the new owner
+added, and could send them a key before their join notice.
 """
 
 import asyncio
@@ -18,12 +18,13 @@ from store.leases.lease import CURSORS, Lease
 from store.transaction import wait_despite_cancellation
 
 START: Final = object()
-"""Before the first account."""
+"""The `after` of the first page: before every account, of whatever type."""
 
 _ACCOUNT: Final = {"$ifNull": ["$u.account", None]}
-"""What is missing is not pushed, and a page that is short by it would look like the last one."""
+"""`$push` skips missing values, and a page that is short because of that would look like the last one."""
 
-_HELD: Final = {"held": "yes"}
+_LEASE_IS_VALID: Final = {"lease": "valid"}
+"""The last document of a page that was read under a valid lease."""
 
 
 async def pages(
@@ -36,55 +37,60 @@ async def pages(
     session: Any = None,
     after: Any = START,
 ) -> AsyncGenerator[dict[str, list[Any]], None]:
-    """Yield `{room_id: [account, …]}` until every member of every room was yielded once; no rooms: no query.
+    """Yield pages `{room_id: [account, …]}` until every member of every room was yielded once.
 
-    Rooms come in order of their ids, and the last one of a page may go on in the next. The first room's
-    accounts begin after `after`. The first page has `first` accounts, each next one twice as many, up to `most`.
-    Read in the lease's session unless in another; `LeaseLost` once it is lost. The next page is read while the
-    caller has this one: close the generator before the session is used again.
+    Rooms come in order of their ids, and the last room of a page may continue in the next. The accounts of the
+    first room begin after `after`. The first page has `first` accounts, and each next one twice as many, up to
+    `most`. Without rooms, nothing is read.
+
+    Pages are read in `session`, by default that of the lease. The next page is read while the caller uses this
+    one, so close the generator before using the session. Raise `LeaseLost` if the lease is lost.
     """
-    found = _one_by_one(database, lease, room_ids, session or lease.session, min(first, most), most, after)
-    reading = asyncio.ensure_future(anext(found, None))
+    pages_read = _read_pages(database, lease, room_ids, session or lease.session, min(first, most), most, after)
+    reading = asyncio.ensure_future(anext(pages_read, None))
     try:
         await wait_despite_cancellation(reading)
         while (accounts := reading.result()) is not None:
-            reading = asyncio.ensure_future(anext(found, None))
+            reading = asyncio.ensure_future(anext(pages_read, None))
             yield accounts
             await wait_despite_cancellation(reading)
     finally:
         await wait_despite_cancellation(reading)
 
 
-async def _one_by_one(
+async def _read_pages(
     database: Database, lease: Lease, room_ids: Iterable[str], session: Any, page: int, most: int, after: Any
 ) -> AsyncGenerator[dict[str, list[Any]], None]:
-    waiting = sorted(set(room_ids))
-    while waiting:
-        rooms = waiting if after is START else waiting[:1]
+    unread = sorted(set(room_ids))
+    while unread:
+        rooms = unread if after is START else unread[:1]
         pipeline = [*page_pipeline(rooms, after, page), _lease_stage(lease)]
         found = await database.aggregate("subscriptions", pipeline, session)
-        if not found or found.pop() != _HELD:
+        if not found or found.pop() != _LEASE_IS_VALID:
             raise LeaseLost
         accounts = {document["_id"]: document["accounts"] for document in found}
         if accounts:
             yield accounts
         if sum(map(len, accounts.values())) == page:
             last = max(accounts)
-            waiting = waiting[waiting.index(last) :]
+            unread = unread[unread.index(last) :]
             after = accounts[last][-1]
         else:
-            waiting = waiting[len(rooms) :]
+            unread = unread[len(rooms) :]
             after = START
         page = min(2 * page, most)
 
 
 def page_pipeline(room_ids: list[str], after: Any, page: int) -> list[Document]:
-    """Return the covered pipeline of one page; `after` is the last account of the page before, or `START`."""
+    """Return the pipeline of one page of up to `page` accounts. An index covers it.
+
+    `after` is the last account of the previous page, or `START`.
+    """
     match: Document = {"roomId": {"$in": room_ids}}
     if isinstance(after, str):
         match["u.account"] = {"$gt": after}
     elif after is not START:
-        # Something that is no text stands before all texts; only an expression compares across types.
+        # Values that are not text sort before all texts. Only an expression compares values of different types.
         match["$expr"] = {"$gt": ["$u.account", {"$literal": after}]}
     return [
         {"$match": match},
@@ -95,15 +101,16 @@ def page_pipeline(room_ids: list[str], after: Any, page: int) -> list[Document]:
 
 
 def _lease_stage(lease: Lease) -> Document:
-    """Return the stage that ends a page with a mark, found after the page, if the lease still holds."""
-    mark = [{"$match": lease.fence}, {"$project": {"_id": 0, "held": {"$literal": _HELD["held"]}}}]
-    return {"$unionWith": {"coll": CURSORS, "pipeline": mark}}
+    """Return the stage that adds `_LEASE_IS_VALID` after a page, if the lease is still valid then."""
+    mark = {name: {"$literal": value} for name, value in _LEASE_IS_VALID.items()}
+    pipeline = [{"$match": lease.fence}, {"$project": {"_id": 0, **mark}}]
+    return {"$unionWith": {"coll": CURSORS, "pipeline": pipeline}}
 
 
 async def still_members(
     database: Database, accounts_by_room: dict[str, list[str]], session: Any
 ) -> dict[str, list[str]]:
-    """Return, in the same shape, who of these accounts still is a member; nobody asked for: no query."""
+    """Return, by room id, those of these accounts that are still members. Without accounts, nothing is read."""
     clauses = [
         {"roomId": room_id, "u.account": {"$in": accounts}}
         for room_id, accounts in accounts_by_room.items()

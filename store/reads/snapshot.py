@@ -1,7 +1,7 @@
-"""The snapshot: all that the database holds of a batch's events, in a constant number of queries.
+"""Loading snapshots: everything that the database holds about a batch or a slice, in a constant number of queries.
 
-Read before the transaction, in the partition's causally consistent session: the loop is the only writer of
-what it reads here. (design.md, rule a)
+A snapshot is read before the transaction, in the causally consistent session of the lease. That is safe because
+the loop is the only writer of what is read here. (docs/design.md, rule a)
 """
 
 from collections import defaultdict
@@ -22,15 +22,21 @@ from store.reads.batch_query import (
     MEMBER_FIELDS,
     ROOM_FIELDS,
     USER_FIELDS,
-    memberships_of,
-    only_asked,
-    read_named,
+    membership_clauses,
+    only_requested,
+    run_batch_query,
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a batch's events need to know, by room where it belongs to one."""
+class Needs:
+    """What events need to know.
+
+    - `accounts`, `orgs`: by room id, the accounts and the orgs that events name.
+    - `joining_orgs`, `leaving_orgs`: the rooms that orgs join, and the rooms that orgs leave.
+    - `bots`: the accounts of new bot dms, whose app names are needed.
+    - `rotating`: the rooms that may rotate.
+    """
 
     accounts: dict[str, set[str]]
     orgs: dict[str, set[str]]
@@ -40,8 +46,8 @@ class Wanted:
     rotating: frozenset[str]
 
 
-def wanted(events: Iterable[AnyEvent]) -> Wanted:
-    """Return what the events need to know."""
+def needs_of(events: Iterable[AnyEvent]) -> Needs:
+    """Return what these events need to know; invalid events need nothing."""
     accounts: defaultdict[str, set[str]] = defaultdict(set)
     orgs: defaultdict[str, set[str]] = defaultdict(set)
     joining, leaving, bots, rotating = set[str](), set[str](), set[str](), set[str]()
@@ -59,7 +65,7 @@ def wanted(events: Iterable[AnyEvent]) -> Wanted:
             rotating.add(event.room_id)
         if isinstance(event, Create) and event.kind == Kind.BOT_DM:
             bots |= {event.requester, *event.accounts}
-    return Wanted(
+    return Needs(
         dict(accounts), dict(orgs), frozenset(joining), frozenset(leaving), frozenset(bots), frozenset(rotating)
     )
 
@@ -73,27 +79,27 @@ async def load_batch(
     page: int,
     large_rooms: Container[str] = (),
 ) -> Snapshot:
-    """Read what a batch of events needs; events that need nothing cost no query.
+    """Read what a batch of events needs. If no event needs anything, nothing is read.
 
-    At most about `most` documents are read of each of: users of orgs, members to backfill, reasons to clear.
-    If there are more, the snapshot is `partial`. Of rooms that may rotate, everybody is read where that is at most
-    `page` accounts; the members of `large_rooms` are left to the passes.
+    Of each of these, at most about `most` documents are read: users of orgs, members to backfill, reasons to
+    clear. If there are more, the snapshot is `partial`. Of small rooms that may rotate, all members are read, up
+    to `page` accounts together; the members of `large_rooms` are left to the rollouts.
     """
-    want = wanted(events)
-    if not want.accounts:
+    needs = needs_of(events)
+    if not needs.accounts:
         return Snapshot()
     queries = _Queries(database, session, limit=most + 1)
-    whole_rooms = [room_id for room_id in want.rotating if room_id not in large_rooms]
-    found = await read_named(database, want.accounts, whole_rooms, session, page)
+    whole_rooms = [room_id for room_id in needs.rotating if room_id not in large_rooms]
+    found = await run_batch_query(database, needs.accounts, whole_rooms, session, page)
     orgs_of_rooms = _orgs_of_rooms(found["room_members"])
-    org_users = await queries.org_users(want)
+    org_users = await queries.org_users(needs)
     users = _users(found["users"] + org_users)
-    orgs = _users_by_org(want, users)
-    backfill = await queries.members_of(_rooms_to_backfill(want, orgs_of_rooms))
-    found["subscriptions"] += await queries.memberships(_unnamed_org_accounts(want, orgs))
+    orgs = _users_by_org(needs, users)
+    backfill = await queries.members_of(_rooms_to_backfill(needs, orgs_of_rooms))
+    found["subscriptions"] += await queries.memberships(_unnamed_org_accounts(needs, orgs))
     found["subscriptions"] += backfill
-    snapshot = await _assemble(queries, want, found, users, orgs)
-    to_clear = await queries.individual_reasons(_rooms_to_clear(want, orgs_of_rooms))
+    snapshot = await _assemble(queries, needs, found, users, orgs)
+    to_clear = await queries.individual_reasons(_rooms_to_clear(needs, orgs_of_rooms))
     return replace(snapshot, partial=max(len(org_users), len(backfill), len(to_clear)) > most)
 
 
@@ -102,87 +108,91 @@ async def load_slice(database: Database, event: Sliceable, accounts: Collection[
 
     Accounts of other slices are not read, whether the event names them or an org of it contains them.
     """
-    want = wanted([among(event, accounts)])
-    want = replace(want, accounts={room_id: named.union(accounts) for room_id, named in want.accounts.items()})
-    found = await read_named(database, want.accounts, (), session, page=0)
+    needs = needs_of([among(event, accounts)])
+    needs = replace(needs, accounts={room_id: named.union(accounts) for room_id, named in needs.accounts.items()})
+    found = await run_batch_query(database, needs.accounts, (), session, page=0)
     users = _users(found["users"])
-    return await _assemble(_Queries(database, session), want, found, users, _users_by_org(want, users))
+    return await _assemble(_Queries(database, session), needs, found, users, _users_by_org(needs, users))
 
 
 async def _assemble(
     queries: "_Queries",
-    want: Wanted,
+    needs: Needs,
     found: Mapping[str, list[Document]],
     users: Mapping[str, User],
     orgs: Mapping[str, tuple[User, ...]],
 ) -> Snapshot:
-    """Return the snapshot of what was found, with individual reasons and apps, which are read here."""
+    """Return the snapshot of what was found. Individual reasons and apps are read here."""
     orgs_of_rooms = _orgs_of_rooms(found["room_members"])
     rooms = {
         item["_id"]: documents.room(item, orgs_of_rooms.get(item["_id"], frozenset())) for item in found["rooms"]
     }
     members = _members(found["subscriptions"])
     user_ids = {
-        room_id: _user_ids(want, room_id, users, orgs) | {one.user_id for one in members.get(room_id, {}).values()}
-        for room_id in want.accounts
+        room_id: _user_ids(needs, room_id, users, orgs).union(
+            member.user_id for member in members.get(room_id, {}).values()
+        )
+        for room_id in needs.accounts
         if orgs_of_rooms.get(room_id)
     }
     individuals = await queries.individuals(user_ids)
-    apps = await queries.apps(want.bots)
+    apps = await queries.apps(needs.bots)
     everybody = {item["_id"]: item["accounts"] for item in found[EVERYBODY]}
     return Snapshot(rooms, members, individuals, users, orgs, apps, everybody)
 
 
 async def load_rooms(database: Database, room_ids: Iterable[str], session: Any) -> dict[str, Room]:
-    """Return rooms with their keys and without their orgs; no rooms: no query."""
+    """Return rooms by their ids, with their keys and without their orgs. Without ids, nothing is read."""
     ids = list(room_ids)
     found = await database.find("rooms", {"_id": {"$in": ids}}, ROOM_FIELDS, session) if ids else []
     return {item["_id"]: documents.room(item, frozenset()) for item in found}
 
 
-def _rooms_to_backfill(want: Wanted, orgs_of_rooms: Mapping[str, frozenset[str]]) -> set[str]:
-    """Return the rooms in which every member may need a reason, because their first org may join."""
-    return {
-        room_id for room_id in want.joining_orgs if not orgs_of_rooms.get(room_id) or room_id in want.leaving_orgs
-    }
-
-
-def _rooms_to_clear(want: Wanted, orgs_of_rooms: Mapping[str, frozenset[str]]) -> set[str]:
-    """Return the rooms whose last org may leave, and all individual reasons with it."""
+def _rooms_to_backfill(needs: Needs, orgs_of_rooms: Mapping[str, frozenset[str]]) -> set[str]:
+    """Return the rooms whose first org may join: every member may need an individual reason."""
     return {
         room_id
-        for room_id in want.leaving_orgs
-        if orgs_of_rooms.get(room_id, frozenset()).issubset(want.orgs.get(room_id, ()))
+        for room_id in needs.joining_orgs
+        if not orgs_of_rooms.get(room_id) or room_id in needs.leaving_orgs
     }
 
 
-def _users_by_org(want: Wanted, users: Mapping[str, User]) -> dict[str, tuple[User, ...]]:
+def _rooms_to_clear(needs: Needs, orgs_of_rooms: Mapping[str, frozenset[str]]) -> set[str]:
+    """Return the rooms whose last org may leave: all individual reasons go with it."""
+    return {
+        room_id
+        for room_id in needs.leaving_orgs
+        if orgs_of_rooms.get(room_id, frozenset()).issubset(needs.orgs.get(room_id, ()))
+    }
+
+
+def _users_by_org(needs: Needs, users: Mapping[str, User]) -> dict[str, tuple[User, ...]]:
     return {
         org: tuple(user for user in users.values() if org in user.orgs and not user.is_bot)
-        for org in sorted(set[str]().union(*want.orgs.values()))
+        for org in sorted(set[str]().union(*needs.orgs.values()))
     }
 
 
-def _unnamed_org_accounts(want: Wanted, orgs: Mapping[str, Sequence[User]]) -> dict[str, set[str]]:
+def _unnamed_org_accounts(needs: Needs, orgs: Mapping[str, Sequence[User]]) -> dict[str, set[str]]:
     """Return, by room, the accounts that an event touches through an org only."""
     return {
-        room_id: {user.account for org in of_room for user in orgs[org]} - want.accounts[room_id]
-        for room_id, of_room in want.orgs.items()
+        room_id: {user.account for org in of_room for user in orgs[org]} - needs.accounts[room_id]
+        for room_id, of_room in needs.orgs.items()
     }
 
 
 def _user_ids(
-    want: Wanted, room_id: str, users: Mapping[str, User], orgs: Mapping[str, Sequence[User]]
+    needs: Needs, room_id: str, users: Mapping[str, User], orgs: Mapping[str, Sequence[User]]
 ) -> set[str]:
     """Return the ids of the users that events name in this room, in person or through an org."""
-    named = {users[account].id for account in want.accounts[room_id] if account in users}
-    return named | {user.id for org in want.orgs.get(room_id, ()) for user in orgs[org]}
+    named = {users[account].id for account in needs.accounts[room_id] if account in users}
+    return named | {user.id for org in needs.orgs.get(room_id, ()) for user in orgs[org]}
 
 
-def _orgs_of_rooms(rows: Iterable[Document]) -> dict[str, frozenset[str]]:
+def _orgs_of_rooms(reasons: Iterable[Document]) -> dict[str, frozenset[str]]:
     orgs: defaultdict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        orgs[row["rid"]].add(row["member"]["id"])
+    for reason in reasons:
+        orgs[reason["rid"]].add(reason["member"]["id"])
     return {room_id: frozenset(of_room) for room_id, of_room in orgs.items()}
 
 
@@ -202,21 +212,24 @@ def _members(found: Iterable[Document]) -> dict[str, dict[str, Member]]:
 
 @dataclass(frozen=True, slots=True)
 class _Queries:
-    """The further queries of a batch with orgs or bots, each for all of it; nothing asked for, no query."""
+    """The further queries of a batch with orgs or bots. Each is one query for the whole batch, or none.
+
+    `limit` is the most documents that a query reads whose result has no other bound.
+    """
 
     database: Database
     session: Any
     limit: int = 0
 
-    async def org_users(self, want: Wanted) -> list[Document]:
-        org_ids = sorted(set[str]().union(*want.orgs.values()))
+    async def org_users(self, needs: Needs) -> list[Document]:
+        org_ids = sorted(set[str]().union(*needs.orgs.values()))
         query = {"$or": [{"sectId": {"$in": org_ids}}, {"deptId": {"$in": org_ids}}]}
         return await self._find("users", query, USER_FIELDS, limit=self.limit) if org_ids else []
 
     async def memberships(self, asked: Mapping[str, set[str]]) -> list[Document]:
-        clauses = memberships_of(asked)
+        clauses = membership_clauses(asked)
         found = await self._find("subscriptions", {"$or": clauses}, MEMBER_FIELDS) if clauses else []
-        return only_asked(found, asked)
+        return only_requested(found, asked)
 
     async def members_of(self, room_ids: set[str]) -> list[Document]:
         query = {"roomId": {"$in": sorted(room_ids)}}
@@ -234,10 +247,10 @@ class _Queries:
         ]
         if not clauses:
             return {}
-        rows = await self._find("room_members", {"$or": clauses}, {"_id": 0, "rid": 1, "member.id": 1})
+        reasons = await self._find("room_members", {"$or": clauses}, {"_id": 0, "rid": 1, "member.id": 1})
         individuals: defaultdict[str, set[str]] = defaultdict(set)
-        for row in rows:
-            individuals[row["rid"]].add(row["member"]["id"])
+        for reason in reasons:
+            individuals[reason["rid"]].add(reason["member"]["id"])
         return {room_id: frozenset(ids) for room_id, ids in individuals.items()}
 
     async def apps(self, bots: frozenset[str]) -> dict[str, str]:

@@ -17,9 +17,9 @@ from store.database import Driver, connect
 from store.reads.key_lookups import (
     MembershipQuery,
     RoomsQuery,
-    members_query,
+    list_rooms,
+    membership_filter,
     read_room_views,
-    rooms_of,
     rooms_pipeline,
 )
 from tests.contract.stores import AT, DAY, Store, apply_batch, event, opened, settle_batch
@@ -131,7 +131,7 @@ async def test_memberships_are_read_from_an_index_alone(store: Store, accounts: 
     for room_id in ids:
         await store.members(room_id, *(f"a{number}" for number in range(60)))
     asked = [RoomsQuery(f"a{number}", tuple(ids[:20] if accounts == 1 else ids[:2])) for number in range(accounts)]
-    stats = await examined(store, members_query(asked, ids))
+    stats = await examined(store, membership_filter(asked, ids))
     wanted = sum(len(need.room_ids) for need in asked)
     assert (stats["totalDocsExamined"], stats["nReturned"]) == (0, wanted)
     assert stats["totalKeysExamined"] <= 2 * wanted + accounts + len(ids)
@@ -154,7 +154,7 @@ async def test_rooms_are_listed_for_all_who_ask_by_one_query_and_at_most_a_page_
     store.commands.take()
     asked = [MembershipQuery("alice"), MembershipQuery("nobody"), MembershipQuery("bob"), MembershipQuery("alice")]
     page = ["r0", "r1", "r2", "r3"]
-    assert await rooms_of(store.database, asked, 3, PATIENT) == [page, [], ["r7", "r8"], page]
+    assert await list_rooms(store.database, asked, 3, PATIENT) == [page, [], ["r7", "r8"], page]
     assert store.commands.take() == Counter({"aggregate subscriptions": 1})
     asked = [
         MembershipQuery("alice", "r5"),
@@ -162,7 +162,7 @@ async def test_rooms_are_listed_for_all_who_ask_by_one_query_and_at_most_a_page_
         MembershipQuery("bob", "r7"),
         MembershipQuery("bob", "r8"),
     ]
-    assert await rooms_of(store.database, asked, 3, PATIENT) == [["r6", "r7", "r8"], page, ["r8"], []]
+    assert await list_rooms(store.database, asked, 3, PATIENT) == [["r6", "r7", "r8"], page, ["r8"], []]
 
 
 async def test_a_room_shows_the_keys_it_settled_and_never_the_staged_one(store: Store) -> None:
@@ -260,7 +260,7 @@ async def test_memberships_that_others_filled_with_garbage_are_nobodys_and_spoil
     ids = ("r1", "r2", "r3", "r4")
     found = await read_room_views(store.database, [RoomsQuery("alice", ids), RoomsQuery("bob", ids)], AT, PATIENT)
     assert [sorted(item) for item in found] == [["r1"], []]
-    (listed,) = await rooms_of(store.database, [MembershipQuery("bob")], 2_000, PATIENT)
+    (listed,) = await list_rooms(store.database, [MembershipQuery("bob")], 2_000, PATIENT)
     assert set(listed) <= {"r1", "r2", "r3", "r4"}
 
 
@@ -278,7 +278,7 @@ async def test_a_database_that_is_slow_is_a_passing_cause(
         await (
             read_room_views(database, needs, AT, 0.3)
             if command == "find"
-            else rooms_of(database, [MembershipQuery("alice")], 2_000, 0.3)
+            else list_rooms(database, [MembershipQuery("alice")], 2_000, 0.3)
         )
     assert await read_room_views(database, needs, AT, PATIENT) == [{}]
     await database.close()

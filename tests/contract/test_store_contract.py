@@ -30,8 +30,8 @@ from store.leases.lease import (
     release_lease,
     take_lease,
 )
-from store.reads import members as survivors
-from store.reads.batch_query import named_pipeline
+from store.reads import members
+from store.reads.batch_query import batch_pipeline
 from store.reads.snapshot import load_batch, load_rooms
 from store.writes import outbox, settle
 from store.writes.outbox import StoredEntry
@@ -374,7 +374,7 @@ async def all_pages(
     store: Store, rooms: list[str], page: int, lease: Lease | None = None, first: int = 2_048
 ) -> Pages:
     lease = lease or (await store.lease())[0]
-    return [found async for found in survivors.pages(store.database, lease, rooms, first=first, most=page)]
+    return [found async for found in members.pages(store.database, lease, rooms, first=first, most=page)]
 
 
 def together(pages: Pages) -> dict[str, list[Any]]:
@@ -388,8 +388,8 @@ def together(pages: Pages) -> dict[str, list[Any]]:
 async def test_a_page_of_survivors_examines_no_document(store: Store) -> None:
     for room_id in ("r1", "r2"):
         await store.members(room_id, *(f"p{number:03d}" for number in range(200)))
-    for rooms, after in ((["r1", "r2"], survivors.START), (["r1"], "p050")):
-        pipeline = survivors.page_pipeline(rooms, after, 100)
+    for rooms, after in ((["r1", "r2"], members.START), (["r1"], "p050")):
+        pipeline = members.page_pipeline(rooms, after, 100)
         aggregate = {"aggregate": "subscriptions", "pipeline": pipeline, "cursor": {}}
         plan = await store.database.db.command("explain", aggregate, verbosity="executionStats")
         examined = list(values_of(plan, "totalDocsExamined"))
@@ -444,8 +444,8 @@ async def test_no_rooms_and_nobody_asked_for_cost_no_query(store: Store) -> None
     lease, _ = await store.lease()
     store.commands.take()
     assert await all_pages(store, [], 3, lease) == []
-    assert await survivors.still_members(store.database, {}, None) == {}
-    assert await survivors.still_members(store.database, {"r1": []}, None) == {}
+    assert await members.still_members(store.database, {}, None) == {}
+    assert await members.still_members(store.database, {"r1": []}, None) == {}
     assert await load_rooms(store.database, [], None) == {}
     assert store.commands.take() == Counter()
 
@@ -463,7 +463,7 @@ async def test_still_members_answers_in_the_shape_it_was_asked(store: Store) -> 
     await store.members("r1", "alice", "bob")
     await store.members("r2", "alice")
     asked = {"r1": ["bob", "carol", "alice"], "r2": ["bob"], "r3": ["alice"], "r4": []}
-    found = await survivors.still_members(store.database, asked, None)
+    found = await members.still_members(store.database, asked, None)
     assert {room_id: sorted(accounts) for room_id, accounts in found.items() if accounts} == {
         "r1": ["alice", "bob"]
     }
@@ -570,7 +570,7 @@ async def test_an_outbox_shows_only_its_own_partitions_entries(store: Store) -> 
 async def test_everything_that_a_batch_names_is_found_through_indexes(store: Store) -> None:
     await store.people("alice", "bob")
     await store.members("r1", "alice", "bob")
-    pipeline = named_pipeline({"r1": ["alice", "bob"], "r2": ["carol"]}, ["r1", "r2"], 512)
+    pipeline = batch_pipeline({"r1": ["alice", "bob"], "r2": ["carol"]}, ["r1", "r2"], 512)
     command = {"aggregate": "rooms", "pipeline": pipeline, "cursor": {}}
     plan = str(await store.database.db.command({"explain": command, "verbosity": "queryPlanner"}))
     assert "COLLSCAN" not in plan

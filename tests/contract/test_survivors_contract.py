@@ -32,7 +32,7 @@ async def test_a_room_comes_whole_or_not_at_all(store: Store, monkeypatch: pytes
     events = [rotate(sequence, room_id) for sequence, room_id in enumerate(rooms, 1)]
     found: set[int] = set()
     for small, page in ((small, page) for small in (1, 3, 4, 6, 100) for page in (1, 5, 17, 40, 8_192)):
-        monkeypatch.setattr(batch_query, "_SMALL_ROOM", small)
+        monkeypatch.setattr(batch_query, "_SMALL_ROOM_ACCOUNTS", small)
         everybody = (await load_batch(store.database, events, lease.session, page=page)).everybody
         found.add(len(everybody))
         for room_id, present in everybody.items():

@@ -28,7 +28,7 @@ from roomkeys.messages import key_requests
 from roomkeys.messages.key_replies import error_document
 from roomkeys.tokens import is_reply, is_token
 from store.database import Database
-from store.reads.key_lookups import MembershipQuery, RoomsQuery, read_room_views, rooms_of
+from store.reads.key_lookups import MembershipQuery, RoomsQuery, list_rooms, read_room_views
 from worker.broker.cancellation import cancel_and_wait
 from worker.broker.connection import Broker, Unconfirmed
 from worker.clock import Clock
@@ -80,7 +80,7 @@ class KeyService:
             versions_of=lambda query: query.versions,
         )
         self._memberships: ReadBatcher[MembershipQuery, list[str]] = ReadBatcher(
-            lambda queries: rooms_of(database, queries, limits.rooms_per_listing, limits.read_s),
+            lambda queries: list_rooms(database, queries, limits.rooms_per_listing, limits.read_s),
             tasks,
             max_cost=limits.listings_per_read,
         )

@@ -10,7 +10,7 @@ import pytest
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from store.database import connect
-from store.reads import members as survivors
+from store.reads.members import pages
 from tests.faults.machinery.wire import Swallow
 from tests.harness.processes import child
 from tests.harness.proxy import proxied
@@ -251,7 +251,7 @@ class Stalled:
         if self.room_id in room_ids:
             self.reached.set()
             await self.released.wait()
-        async for page in survivors.pages(database, lease, room_ids, **options):
+        async for page in pages(database, lease, room_ids, **options):
             yield page
 
 

@@ -202,7 +202,7 @@ async def test_unexpected_error_is_answered_internal_without_its_text(
 
     log = io.StringIO()
     logs.configure("debug", "json", log)
-    monkeypatch.setattr("store.reads.key_lookups.room_state", fail)
+    monkeypatch.setattr("store.reads.key_lookups.room_view", fail)
     reply = await asking.client.request(subjects.key_get(asking.site, "bob", "r1"), timeout=PATIENCE)
     answer = orjson.loads(reply.data)
     assert (answer["code"], answer["reason"]) == ("internal", "internal")

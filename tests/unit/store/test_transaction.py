@@ -105,7 +105,7 @@ class Pages:
         self.asked += 1
         if self.asked > 1:
             await asyncio.to_thread(self.read)
-        return [{"_id": "r1", "accounts": [f"a{self.asked}"]}, {"held": "yes"}]
+        return [{"_id": "r1", "accounts": [f"a{self.asked}"]}, {"lease": "valid"}]
 
     def read(self) -> None:
         self.reading = True

@@ -12,7 +12,7 @@ from roomkeys.decisions.decide import decide
 from roomkeys.decisions.decision import Decision, RoomChange
 from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.membership import Member, Room
-from store.reads.snapshot import wanted
+from store.reads.snapshot import needs_of
 from tests.unit.builders import NOW, SITE
 from tests.unit.decisions.scripts import USERS, Initial, Step, rooms_before, streams
 from tests.unit.decisions.test_decide_model import batches
@@ -33,7 +33,7 @@ def test_survivors_are_the_members_after_the_batch(
             everybody = {
                 room_id: list(stored.accounts())
                 for room_id, stored in world.rooms.items()
-                if room_id in wanted(rest).rotating
+                if room_id in needs_of(rest).rotating
             }
             snapshot = replace(world.snapshot(rest), everybody=everybody)
             new_id = lambda: f"new-{next(numbers)}"  # noqa: E731 - one more number each time

@@ -15,9 +15,9 @@ class HeldPass:
 
     def __init__(self, town: Town) -> None:
         self.armed, self.reached, self.released = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._pages = members._one_by_one
+        self._pages = members._read_pages
         town.made.limit(large_room_members=2, page_accounts=2)
-        town.monkeypatch.setattr("store.reads.members._one_by_one", self.pages)
+        town.monkeypatch.setattr("store.reads.members._read_pages", self.pages)
 
     async def pages(self, *args: Any) -> AsyncIterator[Any]:
         async for page in self._pages(*args):
