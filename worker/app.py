@@ -58,7 +58,7 @@ async def run(
     installed nats-py does not fit. `BrokerClosed`: the process has to end.
     """
     if only == "service" and not settings.key_service:
-        raise WrongSetting("KEY_SERVICE must be on where only the service runs")
+        raise WrongSetting("KEY_SERVICE must be on with --only service")
     health = Health()
     broker: Broker | None = None
     async with AsyncExitStack() as stack:
@@ -127,7 +127,7 @@ def open_database(settings: Settings) -> Database:
         )
     except (PyMongoError, OSError, ValueError):  # whose texts may quote a password
         raise WrongSetting(
-            "MONGO_URI must be a URI whose options, files and, for mongodb+srv, name servers are right"
+            "MONGO_URI must have valid options, readable files and, with mongodb+srv, a name that can be resolved"
         ) from None
 
 
@@ -161,7 +161,7 @@ async def _retry_until_ready(
         except (TransientError, Unexpected, nats.errors.Error, APIError, OSError) as error:
             cause = str(error) if isinstance(error, TransientError | Unexpected) else where(error)
             health.waiting_for[component] = cause
-            log.warning("waiting", part=component, cause=cause)
+            log.warning("waiting", component=component, cause=cause)
             await _pause(stop, RETRY_SECONDS)
         else:
             del health.waiting_for[component]

@@ -1,6 +1,6 @@
 """The limits that bound the worker's memory, transactions and waiting. (docs/design.md, invariants 7 and 8)
 
-They are no settings: operators have no reason to change them. `worker.app.run` passes them to everything that it
+They are not settings: operators have no reason to change them. `worker.app.run` passes them to everything that it
 builds, so that tests and fault injection can run the same code with small numbers.
 """
 
@@ -13,11 +13,11 @@ class Limits:
 
     # Batches
     batch_accounts: int = 5_000
-    """Most accounts that one transaction touches. A batch ends before it; a larger event is applied in slices."""
+    """Maximum number of accounts per transaction. A batch ends before it; a larger event is applied in slices."""
     inbox_events: int = 1_024
-    """Most events that wait in a partition's inbox. A full inbox stops the feed, or catches up by itself."""
+    """Maximum number of events in a partition's inbox. A full inbox stops the feed, or catches up by itself."""
     inbox_bytes: int = 8 * 1024 * 1024
-    """Most bytes of events that wait in a partition's inbox."""
+    """Maximum number of bytes of events in a partition's inbox."""
     conflicts_before_halving: int = 3
     """Write conflicts in a row after which the next batch has half as many events."""
     failures_before_dead_letter: int = 3
@@ -29,7 +29,7 @@ class Limits:
     large_room_members: int = 50_000
     """Members above which a room is large: its keys go out beside the loop."""
     inline_recipients: int = 200_000
-    """Most recipients that the loop itself serves for one batch; the largest rooms beyond it count as large."""
+    """Maximum number of recipients per batch that the loop itself serves; further rooms count as large."""
     page_accounts: int = 16_384
     """Accounts in one page of members."""
     first_page_accounts: int = 2_048
@@ -37,13 +37,13 @@ class Limits:
     window_accounts: int = 16_384
     """Recipients of a large room between two barriers: bounds what the messages of other rooms wait behind."""
     concurrent_passes: int = 4
-    """Most passes over large rooms at once in a replica. Each holds two pages of accounts."""
+    """Maximum number of passes over large rooms at once in a replica. Each holds two pages of accounts."""
 
     # Results and the outbox
     results_per_barrier: int = 256
     """Outbox entries whose results share one barrier."""
     deferred_results: int = 20_000
-    """Most results that wait for large rooms to settle. Beyond it the partition takes no further batch."""
+    """Maximum number of results that wait for large rooms to settle. Beyond it no batch begins."""
     outbox_page: int = 32
     """Outbox entries read at once in recovery. Each may hold dead letters of 6 MiB."""
 
@@ -68,7 +68,7 @@ class Limits:
     """Bytes of messages per pull request, or twice the server's `max_payload` if that is more."""
 
     # The key service
-    requests_in_hand: int = 16_384
+    requests_in_flight: int = 16_384
     """Requests that wait for their replies at once. Further ones are answered `overloaded`."""
     request_bytes: int = 64 * 1024 * 1024
     """Bytes of request bodies that wait at once."""

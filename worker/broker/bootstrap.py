@@ -41,7 +41,7 @@ async def check_streams(broker: Broker, site: str) -> None:
     info = await inspect(broker, subjects.events_stream(site))
     if info.config.retention not in {None, RetentionPolicy.LIMITS}:
         raise TransientError(
-            f"stream {info.config.name} must have the retention policy limits: re-create it with limits"
+            f"stream {info.config.name} must have the retention policy limits: recreate it with retention limits"
         )
     await inspect(broker, subjects.dead_letter_stream(site))
 

@@ -75,7 +75,7 @@ class Broker:
     async def write(self, framed: bytes) -> None:
         """Hand framed protocol bytes to the socket; `TransientError` while there is no connection."""
         if not self.connected:
-            raise TransientError("the broker is away")
+            raise TransientError("not connected to NATS")
         timeouts = self._write_timeouts
         await self.client.write(framed)
         raise_if_cancelled()
@@ -100,12 +100,12 @@ class Broker:
         """
         if _NO_SUBJECT.search(subject) or any(_LINE_END.search(value) for value in (headers or {}).values()):
             metrics.REFUSED.inc()
-            log.error("message left out: its subject or headers would forge protocol lines")
+            log.error("dropped a message: its subject or headers would forge protocol lines")
             return True
         if self.fits(body, headers):
             return False
         metrics.OVERSIZED.inc()
-        log.error("message left out: larger than the server's max_payload", subject=subject, bytes=len(body))
+        log.error("dropped a message: larger than the server's max_payload", subject=subject, bytes=len(body))
         return True
 
     def fits(self, body: bytes, headers: Mapping[str, str] | None = None) -> bool:
@@ -205,7 +205,7 @@ async def connect(
 
     async def up() -> None:
         broker.on_connected()
-        log.info("broker connection is back")
+        log.info("broker connection restored")
 
     async def closed() -> None:
         broker.on_disconnected()

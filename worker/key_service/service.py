@@ -157,7 +157,7 @@ class KeyService:
         if not is_token(request.account) or _REPLACEMENT in request.account:
             return key_requests.INVALID_ACCOUNT
         limits, size = self._limits, self._bytes + len(request.body)
-        if len(self._in_hand) >= limits.requests_in_hand or size > limits.request_bytes:
+        if len(self._in_hand) >= limits.requests_in_flight or size > limits.request_bytes:
             return key_requests.OVERLOADED
         if not self._limit.allows(request.account, time.monotonic()):
             return key_requests.RATE_LIMITED

@@ -127,14 +127,14 @@ class LargeRooms:
     async def _roll_out(self, room_id: str, key: RoomKey, excluded: Container[str]) -> None:
         """Send the staged key to every member, through any number of outages."""
         async with self._context.slots:
-            log.info("rollout begins", room=room_id, version=key.version)
+            log.info("rollout started", room=room_id, version=key.version)
             session = await self._retry(self._context.database.start_session)
             try:
                 fanout_pass = FanoutPass(self._context, self._lease, room_id, key, excluded)
                 await self._retry(lambda: fanout_pass.run(session))
             finally:
                 await session.end_session()
-            log.info("rollout is over", room=room_id, version=key.version)
+            log.info("rollout finished", room=room_id, version=key.version)
 
     async def _retry(self, step: Callable[[], Awaitable[_T]]) -> _T:
         backoff = conflict_backoff()

@@ -131,7 +131,7 @@ class Feed:
             log.error("events expired before they were read", after=position.sequence, events=lost)
 
     def _start_over(self, error: StreamChanged) -> None:
-        log.error("the events stream has changed, all partitions look for their position", cause=str(error))
+        log.error("events stream changed, every partition finds its position again", cause=str(error))
         self.position = None
         self._joined.clear()
         for inbox in self._inboxes.values():

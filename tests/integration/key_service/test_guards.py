@@ -212,9 +212,9 @@ async def test_unexpected_error_is_answered_internal_without_its_text(
 
 
 async def test_overloaded_service_refuses_at_once_and_charges_no_rate_limit(site_rig: Rig) -> None:
-    async with impatient(site_rig, requests_in_hand=0) as asking:
+    async with impatient(site_rig, requests_in_flight=0) as asking:
         assert (await asking.get("bob", "r1"))["reason"] == "overloaded"
-    async with impatient(site_rig, requests_in_hand=1, request_bytes=10) as asking:
+    async with impatient(site_rig, requests_in_flight=1, request_bytes=10) as asking:
         await asking.rooms(room("r1", 7))
         refused = await asyncio.gather(*(asking.get("bob", "r1", b" " * 11) for _ in range(2 * BURST)))
         assert {answer["reason"] for answer in refused} == {"overloaded"}
@@ -299,7 +299,7 @@ async def test_replicas_share_requests_and_answer_each_once(site_rig: Rig) -> No
         assert (listening.pending_msgs, min(shares) > 0) == (0, True), shares
 
 
-async def test_requests_in_hand_are_answered_before_the_service_stops(
+async def test_requests_in_flight_are_answered_before_the_service_stops(
     nats_url: str, own_mongo: MongoServer, site: str
 ) -> None:
     async with rig(nats_url, own_mongo.uri, "chat", site) as made:
