@@ -124,7 +124,7 @@ TABLE: Final = (
         Rule.JOINERS_IN_OUTBOX,
         "The outbox has the accounts that are owed the current key.",
         "The loop, *The outbox*",
-        ("roomkeys.decisions.draft:Draft.joiners", "worker.pipeline.recovery:_for_members"),
+        ("roomkeys.decisions.draft:Draft.joiners", "worker.pipeline.recovery:unfinished"),
         Scenario((add(C),)),
         Invariant.REACH,
     ),

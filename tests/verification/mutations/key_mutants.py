@@ -1,4 +1,4 @@
-"""Wrong keys: who is sent what, and which. Each function makes what is broken from the original."""
+"""Replacements that send wrong keys, or keys to wrong accounts. Each is a function of the original."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -9,13 +9,13 @@ from roomkeys.keys import RoomKey
 from store.reads import members
 
 
-def those_of_before(_survivors_after: Any) -> Callable[..., Any]:
-    """Take those for survivors who were members before the batch."""
+def members_before(_survivors_after: Any) -> Callable[..., Any]:
+    """Take the members from before the batch for the survivors."""
     return lambda _decision, snapshot: snapshot.everybody
 
 
-def with_the_removed(fan_out: Any) -> Callable[..., Any]:
-    """Send a key also to somebody who was removed, as a list of members in memory would."""
+def also_to_removed(fan_out: Any) -> Callable[..., Any]:
+    """Send a new key also to bob, who was removed, as a cached list of members would."""
 
     async def sent(self: Any, keys: Any, *args: Any) -> None:
         await fan_out(self, keys, *args)
@@ -26,32 +26,32 @@ def with_the_removed(fan_out: Any) -> Callable[..., Any]:
     return sent
 
 
-def minting_anew(load_rooms: Any) -> Callable[..., Any]:
-    """Make new bytes for a staged key that is read back."""
+def new_bytes(load_rooms: Any) -> Callable[..., Any]:
+    """Make new bytes for staged keys that are read back."""
 
     async def loaded(*args: Any) -> Any:
         rooms = await load_rooms(*args)
-        return {room_id: replace(room, keys=_minted(room.keys)) for room_id, room in rooms.items()}
+        return {room_id: replace(room, keys=_with_new_bytes(room.keys)) for room_id, room in rooms.items()}
 
     return loaded
 
 
-def _minted(keys: Any) -> Any:
+def _with_new_bytes(keys: Any) -> Any:
     return keys if keys.staged is None else replace(keys, staged=RoomKey.generate(keys.staged.version))
 
 
-def the_same_again(next_version: Any) -> Callable[..., Any]:
-    """Use the version that is in use once more."""
+def same_version(next_version: Any) -> Callable[..., Any]:
+    """Use the current version again."""
     return lambda self, at_ms: next_version(self, at_ms) if self.highest_seen is None else self.highest_seen
 
 
-def falling(_next_version: Any) -> Callable[..., Any]:
-    """Go up once, and then down."""
+def falling_versions(_next_version: Any) -> Callable[..., Any]:
+    """Let versions rise once and then fall."""
     return lambda self, _at_ms: 9 if not self.highest_seen else self.highest_seen - 2
 
 
-def all_but_the_second(pages: Any) -> Callable[..., Any]:
-    """Lose a page."""
+def without_second_page(pages: Any) -> Callable[..., Any]:
+    """Lose the second page of members."""
 
     async def some(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         number = 0
@@ -63,8 +63,8 @@ def all_but_the_second(pages: Any) -> Callable[..., Any]:
     return some
 
 
-def one_stamp_each(_hand: Any) -> Callable[..., Any]:
-    """Serialise a key once a page, each time with another stamp."""
+def one_timestamp_per_page(_hand: Any) -> Callable[..., Any]:
+    """Serialise a key once per page, each time with another timestamp."""
     number = iter(range(1_000_000))
 
     async def sent(self: Any, keys: Any, _known: Any, lease: Any, now_ms: int) -> None:
@@ -77,8 +77,8 @@ def one_stamp_each(_hand: Any) -> Callable[..., Any]:
     return sent
 
 
-def telling_the_key(fan_out: Any) -> Callable[..., Any]:
-    """Tell a room its key."""
+def publish_the_key(fan_out: Any) -> Callable[..., Any]:
+    """Publish the key to the room."""
 
     async def told(self: Any, keys: Any, *args: Any) -> None:
         for room_id, key in keys.items():

@@ -1,4 +1,4 @@
-"""Runs with a big room, whose pass is held back."""
+"""Scenarios with a large room whose pass is paused."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,18 +6,18 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from store.reads import members
-from tests.verification.mutations.site_under_test import ADD, CREATE, PATIENCE, REMOVE, Town
+from tests.verification.mutations.site_under_test import ADD, CREATE, PATIENCE, REMOVE, SiteUnderTest
 from worker.pipeline.deliver import Publisher
 
 
-class HeldPass:
-    """Holds the pass of a big room back, once armed, when it has come to the first two members."""
+class PausedPass:
+    """Pauses the pass of a large room, once armed, after it has read the first two members."""
 
-    def __init__(self, town: Town) -> None:
+    def __init__(self, site: SiteUnderTest) -> None:
         self.armed, self.reached, self.released = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._pages = members._read_pages
-        town.made.limit(large_room_members=2, page_accounts=2)
-        town.monkeypatch.setattr("store.reads.members._read_pages", self.pages)
+        site.rig.limit(large_room_members=2, page_accounts=2)
+        site.monkeypatch.setattr("store.reads.members._read_pages", self.pages)
 
     async def pages(self, *args: Any) -> AsyncIterator[Any]:
         async for page in self._pages(*args):
@@ -28,38 +28,38 @@ class HeldPass:
 
 
 @asynccontextmanager
-async def joining(town: Town, held: HeldPass, newcomer: str) -> AsyncIterator[None]:
-    """Let somebody join a big room while its new key is on its way and has come to alice and carol."""
-    async with town.worker():
-        await town.ask("create", CREATE)
-        held.armed.set()
-        asked = [await town.made.publish("member.remove", REMOVE)]
-        await asyncio.wait_for(held.reached.wait(), PATIENCE)
-        asked.append(await town.made.publish("member.add", {**ADD, "users": [newcomer]}))
-        await town.told(newcomer)
-        held.released.set()
-        await town.answered(*asked)
+async def joining(site: SiteUnderTest, paused: PausedPass, joiner: str) -> AsyncIterator[None]:
+    """Add an account to a large room while its new key is on its way and was sent to alice and carol."""
+    async with site.worker():
+        await site.ask("create", CREATE)
+        paused.armed.set()
+        request_ids = [await site.rig.publish("member.remove", REMOVE)]
+        await asyncio.wait_for(paused.reached.wait(), PATIENCE)
+        request_ids.append(await site.rig.publish("member.add", {**ADD, "users": [joiner]}))
+        await site.wait_for_notice(joiner)
+        paused.released.set()
+        await site.wait_for_results(*request_ids)
         yield
 
 
 @asynccontextmanager
-async def a_newcomer_behind_the_pass(town: Town) -> AsyncIterator[None]:
-    """Let somebody join a big room when its new key has been sent to those who sort after them."""
-    async with joining(town, HeldPass(town), "aaron"):
+async def joiner_behind_the_pass(site: SiteUnderTest) -> AsyncIterator[None]:
+    """Add an account that sorts before the members to whom the new key was sent already."""
+    async with joining(site, PausedPass(site), "aaron"):
         yield
 
 
 @asynccontextmanager
-async def a_newcomer_before_the_pass(town: Town) -> AsyncIterator[None]:
-    """Let a pass come to somebody new after they were written and before they are told."""
-    held, tell = HeldPass(town), Publisher.publish_notices
+async def joiner_ahead_of_the_pass(site: SiteUnderTest) -> AsyncIterator[None]:
+    """Let a pass reach a joiner after it was written and before its notice."""
+    paused, publish = PausedPass(site), Publisher.publish_notices
 
     async def late(self: Publisher, owed: Any) -> None:
-        if held.reached.is_set() and not held.released.is_set():
-            held.released.set()
-            await town.briefly_until(lambda: town.made.keys("dave"))
-        await tell(self, owed)
+        if paused.reached.is_set() and not paused.released.is_set():
+            paused.released.set()
+            await site.briefly_until(lambda: site.rig.keys("dave"))
+        await publish(self, owed)
 
-    town.monkeypatch.setattr(Publisher, "publish_notices", late)
-    async with joining(town, held, "dave"):
+    site.monkeypatch.setattr(Publisher, "publish_notices", late)
+    async with joining(site, paused, "dave"):
         yield

@@ -1,8 +1,8 @@
-"""A mutation: a worker broken on purpose, the run in which it matters, and the invariant that it then breaks.
+"""A mutation: a worker that is broken on purpose, and the scenario in which that matters.
 
-`breaks` says what is replaced: the place as `module:name` or `module:Class.name`, and what makes the replacement
-from the original. A place that is no longer there, or that the run never comes to, is an error: the mutation has
-to be moved to where the code went.
+`breaks` says what is replaced: the place as `module:name` or `module:Class.name`, and a function that makes the
+replacement from the original. A place that no longer exists, or that the scenario never reaches, is an error:
+move the mutation to where the code went.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ import pytest
 
 from tests.harness.proxy import proxied
 from tests.harness.site import Rig
-from tests.verification.mutations.site_under_test import PEOPLE, Scenario, Town
+from tests.verification.mutations.site_under_test import PEOPLE, Scenario, SiteUnderTest
 from tests.verification.oracle.recorder import recorder
 from tests.verification.oracle.recording import Recording
 from tests.verification.oracle.violation import Find
@@ -24,7 +24,7 @@ from worker.telemetry import logs
 Break = Callable[[Any], Any]
 
 UNTIL_GIVEN_UP = 8.0
-"""Seconds until a broken worker's run counts as over, though something never came."""
+"""Seconds after which the run of a broken worker ends although something is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,52 +38,52 @@ class Mutation:
 
 
 def break_worker(monkeypatch: pytest.MonkeyPatch, breaks: Mapping[str, Break]) -> set[str]:
-    """Replace functions; return the places that have not been come to, which empties as they are."""
+    """Replace functions; return the set of places that have not been called yet."""
     waiting = set(breaks)
     for place, make in breaks.items():
         module, _, path = place.partition(":")
         owner_path, _, name = path.rpartition(".")
         owner = resolve_name(f"{module}:{owner_path}" if owner_path else module)
-        monkeypatch.setattr(owner, name, _noted(make(getattr(owner, name)), place, waiting))
+        monkeypatch.setattr(owner, name, _watched(make(getattr(owner, name)), place, waiting))
     return waiting
 
 
-def _noted(replacement: Callable[..., Any], place: str, waiting: set[str]) -> Callable[..., Any]:
-    def noted(*args: Any, **kwargs: Any) -> Any:
+def _watched(replacement: Callable[..., Any], place: str, waiting: set[str]) -> Callable[..., Any]:
+    def watched(*args: Any, **kwargs: Any) -> Any:
         waiting.discard(place)
         return replacement(*args, **kwargs)
 
-    return noted
+    return watched
 
 
-def slips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the errors, as the worker meets them, by which what is broken shows that it does not fit."""
-    met: list[str] = []
+def misfits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the list of errors which show that a replacement no longer fits; it fills during the run."""
+    errors: list[str] = []
 
     def where(error: BaseException) -> str:
         if isinstance(error, TypeError | AttributeError | NameError):
-            met.append(repr(error))
+            errors.append(repr(error))
         return logs.where(error)
 
     for module in ("worker.pipeline.loop", "worker.replica.partition"):
         monkeypatch.setattr(f"{module}.where", where)
-    return met
+    return errors
 
 
 async def play(
-    made: Rig, monkeypatch: pytest.MonkeyPatch, scenario: Scenario, breaks: Mapping[str, Break]
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, scenario: Scenario, breaks: Mapping[str, Break]
 ) -> Recording:
-    """Play a scenario with a worker that is broken in these places, or in none, and return its recording."""
-    await made.users(*PEOPLE)
-    (url,) = made.settings.nats_url
-    async with recorder([url], made.db, made.site) as record, proxied(url) as proxy:
-        waiting, slipped = break_worker(monkeypatch, breaks), slips(monkeypatch)
-        async with scenario(Town(made, monkeypatch, proxy)):
+    """Play a scenario with a worker that is broken in these places, or nowhere, and return the recording."""
+    await rig.users(*PEOPLE)
+    (url,) = rig.settings.nats_url
+    async with recorder([url], rig.db, rig.site) as record, proxied(url) as proxy:
+        waiting, unfit = break_worker(monkeypatch, breaks), misfits(monkeypatch)
+        async with scenario(SiteUnderTest(rig, monkeypatch, proxy)):
             if not breaks:
                 return await record.finish()
             with suppress(AssertionError):
                 await record.until_idle(UNTIL_GIVEN_UP)
             recording = await record.read()
-    assert waiting == set(), "the run never came to what was broken"
-    assert slipped == [], "what was broken does not fit any more"
+    assert waiting == set(), "the scenario never called what was replaced"
+    assert unfit == [], "a replacement no longer fits"
     return recording

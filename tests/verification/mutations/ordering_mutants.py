@@ -1,4 +1,4 @@
-"""Wrong turns of the loop: steps left out, done twice or too early. Each function makes what is broken."""
+"""Replacements that leave out steps or take them twice or too early. Each is a function of the original."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from worker.pipeline.applied import plan_fanout
 LOOP = "worker.pipeline.loop:Loop"
 
 
-def nothing(_original: Any) -> Callable[..., Any]:
+def do_nothing(_original: Any) -> Callable[..., Any]:
     """Do nothing instead."""
 
     async def done(*_args: Any, **_kwargs: Any) -> None:
@@ -26,8 +26,8 @@ def nothing(_original: Any) -> Callable[..., Any]:
     return done
 
 
-def yes(_original: Any) -> Callable[..., Any]:
-    """Say yes at once."""
+def confirm_at_once(_original: Any) -> Callable[..., Any]:
+    """Confirm without waiting."""
 
     async def said(*_args: Any) -> bool:
         return True
@@ -35,18 +35,18 @@ def yes(_original: Any) -> Callable[..., Any]:
     return said
 
 
-class OnlyReads:
-    """Looks whether the lease holds, before the transaction, and then moves the cursor under anybody's."""
+class FenceIsOnlyRead:
+    """Reads the lease before the transaction, which then moves the cursor whether the lease holds or not."""
 
-    def applying(self, apply: Any) -> Callable[..., Any]:
-        async def looked(database: Any, lease: Any, **what: Any) -> None:
+    def apply(self, apply: Any) -> Callable[..., Any]:
+        async def read_first(database: Any, lease: Any, **batch: Any) -> None:
             if not await database[CURSORS].find_one(lease.fence):
                 raise LeaseLost
-            await apply(database, lease, **what)
+            await apply(database, lease, **batch)
 
-        return looked
+        return read_first
 
-    def fencing(self, _fence: Any) -> Callable[..., Any]:
+    def fence(self, _fence: Any) -> Callable[..., Any]:
         def moved(lease: Any, _before: Any, after: Any) -> Bulk:
             to = {"applied": after.sequence, "appliedNs": after.time_ns}
             return Bulk(CURSORS, [UpdateOne({"_id": lease.id}, {"$set": to})])
@@ -54,30 +54,30 @@ class OnlyReads:
         return moved
 
 
-def only_reading() -> Mapping[str, Any]:
-    reads = OnlyReads()
-    return {"store.writes.apply:fence": reads.fencing, "worker.pipeline.writer:apply": reads.applying}
+def fence_is_only_read() -> Mapping[str, Any]:
+    reads = FenceIsOnlyRead()
+    return {"store.writes.apply:fence": reads.fence, "worker.pipeline.writer:apply": reads.apply}
 
 
-def without_joiners(_for_members: Any) -> Callable[..., Any]:
-    """Forget who joined."""
+def without_joiners(_keep_joiners: Any) -> Callable[..., Any]:
+    """Read outbox entries back without their joiners."""
     return lambda entry, _members: replace(entry, content=replace(entry.content, joiners=()))
 
 
-class DecidesAgain:
-    """Goes back to before the batch that was applied and decides it once more."""
+class RecoveryDecidesAgain:
+    """Empties the outbox, moves the cursor back to before the last batch, and lets it be decided again."""
 
     def __init__(self) -> None:
         self.before: Any = None
 
-    def applying(self, apply: Any) -> Callable[..., Any]:
+    def apply(self, apply: Any) -> Callable[..., Any]:
         async def noted(*args: Any, **kwargs: Any) -> None:
             await apply(*args, **kwargs)
             self.before = kwargs["before"]
 
         return noted
 
-    def recovering(self, _recover: Any) -> Callable[..., Any]:
+    def recover(self, _recover: Any) -> Callable[..., Any]:
         async def back(loop: Any) -> None:
             if self.before is None:
                 return
@@ -90,13 +90,13 @@ class DecidesAgain:
         return back
 
 
-def deciding_again() -> Mapping[str, Any]:
-    again = DecidesAgain()
-    return {"worker.pipeline.writer:apply": again.applying, f"{LOOP}.recover": again.recovering}
+def recovery_decides_again() -> Mapping[str, Any]:
+    again = RecoveryDecidesAgain()
+    return {"worker.pipeline.writer:apply": again.apply, f"{LOOP}.recover": again.recover}
 
 
-def flushing(_confirm: Any) -> Callable[..., Any]:
-    """Take a flush of nats-py for a barrier."""
+def flush_as_barrier(_round_trip: Any) -> Callable[..., Any]:
+    """Use a flush of nats-py as the barrier."""
 
     async def flushed(self: Any, _epoch: int) -> bool:
         await self.client.flush()
@@ -105,13 +105,13 @@ def flushing(_confirm: Any) -> Callable[..., Any]:
     return flushed
 
 
-def pinging_as_nats_py(_send_ping: Any) -> Callable[..., Any]:
-    """Let pings overtake what the buffer holds."""
+def ping_as_nats_py(_send_ping: Any) -> Callable[..., Any]:
+    """Send pings ahead of what is in the buffer, as nats-py does."""
     return Client._send_ping
 
 
-def leaving_to_the_buffer(_write: Any) -> Callable[..., Any]:
-    """Leave what is written to the client's buffer."""
+def write_to_the_buffer(_write: Any) -> Callable[..., Any]:
+    """Leave what is written in the buffer of the client."""
 
     async def buffered(self: Any, framed: bytes) -> None:
         await self._send_command(framed)
@@ -119,7 +119,7 @@ def leaving_to_the_buffer(_write: Any) -> Callable[..., Any]:
     return buffered
 
 
-def announcing_first(_finish: Any) -> Callable[..., Any]:
+def announce_first(_finish: Any) -> Callable[..., Any]:
     """Announce results before the keys that they wait for have settled."""
 
     async def finished(self: Any, applied: Any) -> None:
@@ -132,8 +132,8 @@ def announcing_first(_finish: Any) -> Callable[..., Any]:
     return finished
 
 
-def settling_first(deliver: Any) -> Callable[..., Any]:
-    """Put a key to use, and then send it."""
+def settle_first(deliver: Any) -> Callable[..., Any]:
+    """Settle a key, and then send it."""
 
     async def delivered(self: Any, applied: Any, plan: Any) -> None:
         await self._settle(plan.inline)
@@ -143,22 +143,23 @@ def settling_first(deliver: Any) -> Callable[..., Any]:
     return delivered
 
 
-def letters_only(tell: Any) -> Callable[..., Any]:
+def dead_letters_only(publish_notices: Any) -> Callable[..., Any]:
     """Send the dead letters and no notice."""
-    return lambda self, owed: tell(self, [_without_notices(item) for item in owed])
+    return lambda self, entries: publish_notices(self, [_without_notices(entry) for entry in entries])
 
 
-def _without_notices(owed: Any) -> Any:
-    return replace(owed, outcomes=tuple(replace(one, added=(), removed=(), notice=None) for one in owed.outcomes))
+def _without_notices(entry: Any) -> Any:
+    outcomes = (replace(one, added=(), removed=(), notice=None) for one in entry.outcomes)
+    return replace(entry, outcomes=tuple(outcomes))
 
 
-def backwards(in_stream_order: Any) -> Callable[..., Any]:
-    """Tell what came last first."""
-    return lambda owed: in_stream_order(owed)[::-1]
+def reverse_order(in_stream_order: Any) -> Callable[..., Any]:
+    """Publish the notices of the last event first."""
+    return lambda entries: in_stream_order(entries)[::-1]
 
 
-def unfinished_too(_take_finished: Any) -> Callable[..., Any]:
-    """Take every pass for finished."""
+def unfinished_rollouts_too(_pop_finished: Any) -> Callable[..., Any]:
+    """Take every rollout for finished."""
 
     def taken(self: Any) -> Any:
         rollouts = dict(self._rollouts)

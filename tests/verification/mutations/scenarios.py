@@ -1,4 +1,4 @@
-"""Runs on a day like any other, with crashes of the worker."""
+"""Scenarios with everyday events, crashes and a zombie."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,73 +9,73 @@ from store import transaction
 from store.database import session_id
 from store.leases import heartbeats
 from store.leases.lease import read_cursors
-from tests.verification.mutations.site_under_test import ADD, CREATE, PATIENCE, REMOVE, ROTATE, Town
+from tests.verification.mutations.site_under_test import ADD, CREATE, PATIENCE, REMOVE, ROTATE, SiteUnderTest
 
 
 @asynccontextmanager
-async def a_day(town: Town) -> AsyncIterator[None]:
-    """Let a room be made, somebody join, somebody be removed, and something be refused."""
-    async with town.worker():
-        await town.ask("create", CREATE)
-        await town.ask("member.add", ADD)
-        await town.ask("member.remove", REMOVE)
-        await town.ask("member.add", {**ADD, "users": ["nobody"]})
-        await town.ask("key.rotate", ROTATE)
+async def everyday_events(site: SiteUnderTest) -> AsyncIterator[None]:
+    """Create a room, add an account, remove one, rotate, and publish an event that is rejected."""
+    async with site.worker():
+        await site.ask("create", CREATE)
+        await site.ask("member.add", ADD)
+        await site.ask("member.remove", REMOVE)
+        await site.ask("member.add", {**ADD, "users": ["nobody"]})
+        await site.ask("key.rotate", ROTATE)
         yield
 
 
 @asynccontextmanager
-async def one_batch(town: Town) -> AsyncIterator[None]:
-    """Let somebody join and somebody be removed by one batch."""
-    async with town.worker():
-        await town.ask("create", CREATE)
-    asked = [await town.made.publish(*event) for event in (("member.add", ADD), ("member.remove", REMOVE))]
-    async with town.worker():
-        await town.answered(*asked)
+async def one_batch(site: SiteUnderTest) -> AsyncIterator[None]:
+    """Add an account and remove another one in one batch."""
+    async with site.worker():
+        await site.ask("create", CREATE)
+    request_ids = [await site.rig.publish(*event) for event in (("member.add", ADD), ("member.remove", REMOVE))]
+    async with site.worker():
+        await site.wait_for_results(*request_ids)
         yield
 
 
 @asynccontextmanager
-async def several_pages(town: Town) -> AsyncIterator[None]:
-    """Let a room have more members than a page."""
-    town.made.limit(page_accounts=2)
-    async with a_day(town):
+async def several_pages(site: SiteUnderTest) -> AsyncIterator[None]:
+    """Play everyday events in a room that has more members than a page."""
+    site.rig.limit(page_accounts=2)
+    async with everyday_events(site):
         yield
 
 
 @asynccontextmanager
-async def crash_after_applying(town: Town) -> AsyncIterator[None]:
-    """Let the worker crash when somebody has joined and nobody has been told."""
-    async with town.worker():
-        await town.ask("create", CREATE)
-        town.crash_after("apply")
-        await town.ask("member.add", ADD)
+async def crash_after_applying(site: SiteUnderTest) -> AsyncIterator[None]:
+    """Crash after an account was added and before its notice."""
+    async with site.worker():
+        await site.ask("create", CREATE)
+        site.crash_after("apply")
+        await site.ask("member.add", ADD)
         yield
 
 
 @asynccontextmanager
-async def crash_after_delivering(town: Town) -> AsyncIterator[None]:
-    """Let the worker crash when a new key has been sent and is not in use yet."""
-    async with town.worker():
-        await town.ask("create", CREATE)
-        town.crash_after("deliver")
-        await town.ask("member.remove", REMOVE)
+async def crash_after_delivering(site: SiteUnderTest) -> AsyncIterator[None]:
+    """Crash after a new key was sent and before it is current."""
+    async with site.worker():
+        await site.ask("create", CREATE)
+        site.crash_after("deliver")
+        await site.ask("member.remove", REMOVE)
         yield
 
 
 @asynccontextmanager
-async def a_zombie(town: Town) -> AsyncIterator[None]:
-    """Let another replica take over from one that is taken for dead, and that then goes on where it was."""
-    held, released, over, zombies = asyncio.Event(), asyncio.Event(), asyncio.Event(), list[str]()
+async def zombie(site: SiteUnderTest) -> AsyncIterator[None]:
+    """Pause a replica in a transaction until another one has taken over, and let it continue there."""
+    paused, released, over, zombies = asyncio.Event(), asyncio.Event(), asyncio.Event(), list[str]()
     committing, beat = transaction.commit, heartbeats.heartbeat
 
     async def hold(database: Any, session: Any, bulks: Any) -> None:
-        if not armed.is_set() or held.is_set():
+        if not armed.is_set() or paused.is_set():
             await committing(database, session, bulks)
             return
-        found = await read_cursors(database, town.made.site)
+        found = await read_cursors(database, site.rig.site)
         zombies.extend(one["owner"] for one in found if bytes(one["session"]) == session_id(session).bytes)
-        held.set()
+        paused.set()
         await asyncio.wait_for(released.wait(), PATIENCE)
         try:
             await committing(database, session, bulks)
@@ -87,18 +87,18 @@ async def a_zombie(town: Town) -> AsyncIterator[None]:
             await beat(database, site, owner)
 
     armed = asyncio.Event()
-    town.made.limit(lease_ms=1_500)
-    town.monkeypatch.setattr("store.writes.apply.commit", hold)
-    town.monkeypatch.setattr("store.leases.heartbeats.heartbeat", die)
-    async with town.worker():
-        await town.ask("create", CREATE)
+    site.rig.limit(lease_ms=1_500)
+    site.monkeypatch.setattr("store.writes.apply.commit", hold)
+    site.monkeypatch.setattr("store.leases.heartbeats.heartbeat", die)
+    async with site.worker():
+        await site.ask("create", CREATE)
         armed.set()
-        asked = await town.made.publish("key.rotate", ROTATE)
-        await asyncio.wait_for(held.wait(), PATIENCE)
-        async with town.worker():
-            await town.answered(asked)
-            await town.until_nothing_is_owed()
+        request_id = await site.rig.publish("key.rotate", ROTATE)
+        await asyncio.wait_for(paused.wait(), PATIENCE)
+        async with site.worker():
+            await site.wait_for_results(request_id)
+            await site.until_outbox_is_empty()
             released.set()
             await asyncio.wait_for(over.wait(), PATIENCE)
-            await town.ask("key.rotate", ROTATE)
+            await site.ask("key.rotate", ROTATE)
             yield

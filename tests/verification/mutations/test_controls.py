@@ -1,4 +1,4 @@
-"""A worker that is not broken comes through every run in which a mutation is judged."""
+"""A worker without mutations comes through every scenario."""
 
 import pytest
 
@@ -12,7 +12,7 @@ SCENARIOS = list(dict.fromkeys(mutation.scenario for mutation in MUTATIONS))
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
-async def test_a_worker_that_is_not_broken_is_found_right(
+async def test_correct_worker_has_no_violation(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch, scenario: Scenario
 ) -> None:
     recording = await play(site_rig, monkeypatch, scenario, {})

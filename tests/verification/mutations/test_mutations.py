@@ -1,4 +1,4 @@
-"""What the judge is for: a worker that is broken on purpose is found out, by the invariant that it breaks."""
+"""The oracle finds every worker that is broken on purpose, with the check that is meant to find it."""
 
 import pytest
 
@@ -22,7 +22,7 @@ ONLY_BY_EXAMPLE = {
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
-async def test_a_broken_worker_is_found_out(
+async def test_check_finds_broken_worker(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch, mutation: Mutation
 ) -> None:
     violations = find_violations(await play(site_rig, monkeypatch, mutation.scenario, mutation.breaks))
@@ -44,6 +44,6 @@ def test_every_checked_invariant_has_a_mutation() -> None:
     "place",
     ["worker.pipeline.loop:Loop.no_such", "worker.pipeline.loop:no_such", "worker.pipeline.loop:Gone.settle"],
 )
-def test_a_mutation_of_what_is_gone_is_an_error(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+def test_mutation_of_a_missing_function_is_an_error(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     with pytest.raises(AttributeError):
         break_worker(monkeypatch, {place: lambda original: original})

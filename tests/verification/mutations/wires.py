@@ -1,4 +1,4 @@
-"""Runs in which the connection to the broker fails at the right moment."""
+"""Scenarios in which the connection to the broker fails at a critical moment."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.harness.proxy import Chunk
-from tests.verification.mutations.site_under_test import CREATE, PATIENCE, REMOVE, SHORT, Town
+from tests.verification.mutations.site_under_test import CREATE, PATIENCE, REMOVE, SHORT, SiteUnderTest
 from worker.pipeline.deliver import Publisher
 
 
 @asynccontextmanager
-async def keys_held_up(town: Town) -> AsyncIterator[None]:
-    """Let a new key be lost on its way to the broker."""
-    async with town.worker():
-        await town.ask("create", CREATE)
+async def keys_lost(site: SiteUnderTest) -> AsyncIterator[None]:
+    """Lose a new key on its way to the broker."""
+    async with site.worker():
+        await site.ask("create", CREATE)
         lost = asyncio.Event()
 
         async def lose(chunk: Chunk) -> bytes:
@@ -23,27 +23,27 @@ async def keys_held_up(town: Town) -> AsyncIterator[None]:
                 lost.set()
             return b"" if chunk.from_client and lost.is_set() else chunk.data
 
-        town.proxy.fault = lose
-        asked = await town.made.publish("member.remove", REMOVE)
+        site.proxy.fault = lose
+        request_id = await site.rig.publish("member.remove", REMOVE)
         await asyncio.wait_for(lost.wait(), PATIENCE)
-        await town.until_in_use(1)
-        town.proxy.fault = None
-        town.proxy.cut()
-        await town.answered(asked)
+        await site.until_in_use(1)
+        site.proxy.fault = None
+        site.proxy.cut()
+        await site.wait_for_results(request_id)
         yield
 
 
 @asynccontextmanager
-async def a_big_rooms_keys_held_up(town: Town) -> AsyncIterator[None]:
-    """Let a big room's new key be lost on its way to the broker."""
-    town.made.limit(large_room_members=2)
-    async with keys_held_up(town):
+async def large_room_keys_lost(site: SiteUnderTest) -> AsyncIterator[None]:
+    """Lose the new key of a large room on its way to the broker."""
+    site.rig.limit(large_room_members=2)
+    async with keys_lost(site):
         yield
 
 
 @asynccontextmanager
-async def cut_before_the_barrier(town: Town) -> AsyncIterator[None]:
-    """Let the connection break, and be back, between a new key and its barrier."""
+async def cut_before_the_barrier(site: SiteUnderTest) -> AsyncIterator[None]:
+    """Break the connection between a new key and its barrier, and wait until it is back."""
     fan_out, cut = Publisher.fan_out_keys, asyncio.Event()
 
     async def interrupted(self: Publisher, keys: Any, *args: Any) -> None:
@@ -51,44 +51,44 @@ async def cut_before_the_barrier(town: Town) -> AsyncIterator[None]:
             await fan_out(self, keys, *args)
             return
         cut.set()
-        epoch, town.proxy.fault = self.broker.connection_epoch, nothing
+        epoch, site.proxy.fault = self.broker.connection_epoch, nothing
         await fan_out(self, keys, *args)
         broke = asyncio.Event()
         self.broker.on_break.add(broke.set)
-        town.proxy.cut()
-        town.proxy.fault = None
+        site.proxy.cut()
+        site.proxy.fault = None
         if self.broker.connection_epoch == epoch:
             await asyncio.wait_for(broke.wait(), PATIENCE)
         await asyncio.wait_for(self.broker.until_connected(), PATIENCE)
 
-    town.monkeypatch.setattr(Publisher, "fan_out_keys", interrupted)
-    async with town.worker():
-        await town.ask("create", CREATE)
-        await town.ask("member.remove", REMOVE)
+    site.monkeypatch.setattr(Publisher, "fan_out_keys", interrupted)
+    async with site.worker():
+        await site.ask("create", CREATE)
+        await site.ask("member.remove", REMOVE)
         yield
     assert cut.is_set()
 
 
 @asynccontextmanager
-async def nothing_after_the_ping(town: Town) -> AsyncIterator[None]:
-    """Let the broker take a result's ping and nothing that the client sends after it."""
-    async with town.worker():
-        await town.ask("create", CREATE)
-        town.on_entering("announce", lambda: setattr(town.proxy, "fault", UpToPing()))
-        await town.ask("member.remove", REMOVE, SHORT)
-        town.proxy.fault = None
-        town.proxy.cut()
+async def nothing_after_the_ping(site: SiteUnderTest) -> AsyncIterator[None]:
+    """Let the broker receive the ping that follows a result, and nothing after it."""
+    async with site.worker():
+        await site.ask("create", CREATE)
+        site.on_entering("announce", lambda: setattr(site.proxy, "fault", UpToPing()))
+        await site.ask("member.remove", REMOVE, SHORT)
+        site.proxy.fault = None
+        site.proxy.cut()
         yield
 
 
 async def nothing(_: Chunk) -> bytes:
-    """Let nothing pass."""
+    """Drop everything."""
     return b""
 
 
 @dataclass
 class UpToPing:
-    """Lets pass what a client sends up to its next ping, and drops the rest."""
+    """Passes what a client sends up to its next ping, and drops the rest."""
 
     pinged: bool = False
 
