@@ -104,7 +104,7 @@ class Writer:
 
     async def delete_finished(self) -> None:
         """Delete the finished outbox entries; none: no call."""
-        with metrics.step("strike"):
+        with metrics.step("tidy"):
             await outbox.delete_finished(self.database, self.state.lease, self.state.finished_ids)
         self.state.finished_ids = []
 

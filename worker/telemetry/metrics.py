@@ -50,7 +50,7 @@ BATCHES: Final = Histogram(
 )
 STEPS: Final = Histogram(
     "room_worker_step_seconds",
-    "Duration of a step of the loop: read, apply, deliver, settle, announce or strike.",
+    "Duration of a step of the loop: read, apply, deliver, settle, announce or tidy.",
     ["step"],
     registry=REGISTRY,
 )
@@ -101,9 +101,9 @@ LOOKUPS: Final = Histogram(
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
-    """Measure a step of the loop: read, apply, deliver, settle, announce, or strike.
+    """Measure a step of the loop: read, apply, deliver, settle, announce, or tidy.
 
-    "strike" deletes finished outbox entries; labels are public, so its name stays.
+    "tidy" deletes finished outbox entries.
     """
     with STEPS.labels(name).time():
         yield

@@ -11,7 +11,7 @@ from tests.faults.machinery.scenario import SIZES, Story, story
 from tests.harness.processes import child
 from tests.harness.site import Rig
 
-STEPS = ["read", "apply", "deliver", "settle", "announce", "strike"]
+STEPS = ["read", "apply", "deliver", "settle", "announce", "tidy"]
 COMMANDS = ["update", "delete", "insert", "commitTransaction"]
 SIDES = ["before", "after"]
 EVERYWHERE = list(product(SIZES, STEPS, SIDES))

@@ -26,7 +26,7 @@ LEASE_MS = 2_000
 
 PLAN = Plan(tuple(f"r{number}" for number in range(6)), tuple(f"u{number}" for number in range(10)))
 HOUR = 3_600
-STEPS = ["read", "apply", "deliver", "settle", "announce", "strike"]
+STEPS = ["read", "apply", "deliver", "settle", "announce", "tidy"]
 COMMANDS = ["update", "insert", "delete", "aggregate", "commitTransaction"]
 _SEEN_SECONDS = 6.0
 _MOST_WORKERS = 3
