@@ -1,4 +1,4 @@
-"""A store under test: a database over one driver, the commands it sent, and events to feed it."""
+"""The store under test: a database over one driver, the commands that it sends, and events to apply."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -34,14 +34,14 @@ DAY = 86_400_000
 
 
 class Commands(CommandListener):
-    """Counts the commands that were sent, but for what keeps the connections alive."""
+    """Records the commands that are sent, except those that keep connections alive."""
 
     def __init__(self) -> None:
-        self.seen: list[str] = []
+        self.sent: list[str] = []
 
     def started(self, event: CommandStartedEvent) -> None:
         if event.command_name not in {"hello", "isMaster", "ping", "endSessions"}:
-            self.seen.append(f"{event.command_name} {event.command.get(event.command_name)}")
+            self.sent.append(f"{event.command_name} {event.command.get(event.command_name)}")
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
         """Do nothing: what was sent was counted."""
@@ -50,9 +50,9 @@ class Commands(CommandListener):
         """Do nothing: what was sent was counted."""
 
     def take(self) -> Counter[str]:
-        """Return how often each command was sent since the last call."""
-        seen, self.seen = self.seen, []
-        return Counter(seen)
+        """Return how often each command was sent since the previous call."""
+        sent, self.sent = self.sent, []
+        return Counter(sent)
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Store:
     driver: Driver
 
     async def lease(self, owner: str = "one", partition: int = 0) -> tuple[Lease, StreamPosition]:
-        """Take a partition, whoever has it."""
+        """Take a partition from whichever owner has it."""
         return await take_lease(self.database, (await self.cursors())[partition], owner)
 
     async def cursors(self) -> list[dict[str, Any]]:
@@ -74,13 +74,13 @@ class Store:
         return await read_cursors(self.database, SITE)
 
     async def people(self, *accounts: str, **fields: Any) -> None:
-        """Make users."""
+        """Store users."""
         await self.database["users"].insert_many(
             [{"_id": f"u-{account}", "account": account, **fields} for account in accounts]
         )
 
     async def members(self, room_id: str, *accounts: object) -> None:
-        """Make memberships."""
+        """Store memberships."""
         documents = [
             {"_id": new_id(), "roomId": room_id, "u": {"_id": f"u-{account}", "account": account, "isBot": False}}
             for account in accounts
@@ -90,7 +90,7 @@ class Store:
         )
 
     async def everything(self) -> dict[str, Any]:
-        """Return all documents, the cursors' included."""
+        """Return all documents of all collections."""
         names = sorted(await self.database.db.list_collection_names())
         return {name: await self.database.find(name, {}, {}) for name in names}
 
@@ -106,7 +106,7 @@ class Store:
 
 @asynccontextmanager
 async def opened(uri: str, name: str, driver: Driver) -> AsyncIterator[Store]:
-    """Connect over one driver, with the indexes in place."""
+    """Connect over one driver and create the indexes."""
     commands = Commands()
     database = connect(uri, name, driver, listeners=[commands])
     try:
@@ -125,15 +125,32 @@ def event(sequence: int, suffix: str, **fields: Any) -> AnyEvent:
     return decoded
 
 
+def create(sequence: int, room_id: str, *users: str, **fields: Any) -> AnyEvent:
+    body = {"roomId": room_id, "name": f"name of {room_id}", "users": users, "requesterAccount": "alice"}
+    return event(sequence, "create", **{**body, **fields})
+
+
+def remove(sequence: int, room_id: str, account: str) -> AnyEvent:
+    return event(sequence, "member.remove", roomId=room_id, requester="alice", account=account)
+
+
+def add(sequence: int, room_id: str, *users: str, **fields: Any) -> AnyEvent:
+    return event(sequence, "member.add", roomId=room_id, requesterAccount="alice", users=users, **fields)
+
+
+def rotate(sequence: int, room_id: str) -> AnyEvent:
+    return event(sequence, "key.rotate", roomId=room_id, requester="alice")
+
+
 @dataclass(frozen=True)
 class Applied:
-    """A batch after `apply`: what was decided, the keys it staged and the place after it."""
+    """A batch after `apply`: the decision, the keys that it staged, and the position after it."""
 
     decision: Decision
     snapshot: Snapshot
     staged: dict[str, RoomKey]
     entries: list[StoredEntry]
-    place: StreamPosition
+    position: StreamPosition
 
     @property
     def records(self) -> dict[str, KeyRecord]:
@@ -193,9 +210,23 @@ async def settle_batch(
     )
 
 
+async def created(store: Store, *users: str, room_id: str = "r1") -> tuple[Any, StreamPosition]:
+    """Create a room whose key has settled; return a lease and the position after it."""
+    await store.people("alice", *users)
+    lease, position = await store.lease()
+    applied = await apply_batch(store, lease, position, [create(1, room_id, *users)])
+    await settle_batch(store, lease, applied)
+    return lease, applied.position
+
+
+async def room(store: Store, room_id: str = "r1") -> dict[str, Any]:
+    (found,) = await store.database.find("rooms", {"_id": room_id}, {})
+    return found
+
+
 @asynccontextmanager
 async def begun(database: Database, session: Any, bulk: Bulk) -> AsyncIterator[None]:
-    """Hold a transaction open that has written this much, and commit it in the end."""
+    """Open a transaction, write the bulk, run the block, and commit."""
     with translated():
         if database.driver == "motor":
             session.start_transaction()

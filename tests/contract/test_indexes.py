@@ -1,4 +1,4 @@
-"""Collections and indexes, as replicas that start together make them."""
+"""Collections and indexes are created even if several replicas start at once."""
 
 import asyncio
 from typing import get_args
@@ -10,7 +10,7 @@ from store.indexes import INDEXES, ensure_indexes
 
 
 @pytest.mark.parametrize("driver", get_args(Driver))
-async def test_replicas_that_start_together_do_not_stumble_over_each_other(
+async def test_replicas_that_start_at_once_all_create_the_indexes(
     mongo_uri: str, database: str, driver: Driver
 ) -> None:
     over = connect(mongo_uri, database, driver)

@@ -311,7 +311,7 @@ async def test_requests_in_flight_are_answered_before_the_service_stops(
             asked = [asyncio.ensure_future(asking.get(account, "r1")) for account in ("alice", "bob", "carol")]
             asking.commands.take()
             async with asyncio.timeout(PATIENCE):
-                while not asking.commands.seen:  # noqa: ASYNC110 - the listener of the driver has no event
+                while not asking.commands.sent:  # noqa: ASYNC110 - the listener of the driver has no event
                     await asyncio.sleep(0.005)
         answers = await asyncio.gather(*asked)
     assert [answer.get("version") for answer in answers] == [7, 7, None]

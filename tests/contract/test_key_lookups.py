@@ -1,8 +1,7 @@
-"""What the key service reads, over both drivers: in how many commands, along which index, and what of a room."""
+"""What the key service reads: in how many commands, along which index, and which keys of a room."""
 
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
@@ -22,17 +21,11 @@ from store.reads.key_lookups import (
     read_room_views,
     rooms_pipeline,
 )
-from tests.contract.stores import AT, DAY, Store, apply_batch, event, opened, settle_batch
+from tests.contract.stores import AT, DAY, Store, apply_batch, event, settle_batch
 from worker.local.servers import MongoServer
 
 HOUR = timedelta(hours=1)
 LOOKUP = {"find rooms": 1, "find subscriptions": 1}
-
-
-@pytest.fixture(params=get_args(Driver))
-async def store(request: pytest.FixtureRequest, mongo_uri: str, database: str) -> AsyncIterator[Store]:
-    async with opened(mongo_uri, database, request.param) as made:
-        yield made
 
 
 async def rooms(store: Store, *documents: dict[str, Any]) -> None:
@@ -46,8 +39,8 @@ PATIENT = 3.0
 """Seconds that a read may take."""
 
 
-async def state(store: Store, *versions: int, at: int = AT, room_id: str = "r1") -> RoomView:
-    """Return what alice may know of a room."""
+async def view_of(store: Store, *versions: int, at: int = AT, room_id: str = "r1") -> RoomView:
+    """Return what alice may know about a room."""
     (found,) = await read_room_views(
         store.database, [RoomsQuery("alice", (room_id,), frozenset(versions))], at, PATIENT
     )
@@ -58,7 +51,7 @@ def key(version: int) -> dict[str, Any]:
     return {"ver": version, "priv": secrets.token_bytes(32)}
 
 
-async def test_one_room_and_thousands_cost_two_queries(store: Store) -> None:
+async def test_one_room_and_hundreds_cost_two_queries(store: Store) -> None:
     many = 300
     await rooms(store, *({"_id": f"r{number:04d}", "encKey": key(1)} for number in range(many)))
     ids = tuple(f"r{number:04d}" for number in range(many))
@@ -72,16 +65,16 @@ async def test_one_room_and_thousands_cost_two_queries(store: Store) -> None:
     assert [len(one), *map(len, found)] == [1, many, *[0] * 19]
 
 
-async def test_each_request_gets_its_own_slice(store: Store) -> None:
+async def test_each_query_gets_only_its_own_rooms(store: Store) -> None:
     await rooms(store, {"_id": "r1", "encKey": key(1)}, {"_id": "r2", "encKey": key(2)}, {"_id": "r3"})
     await store.members("r2", "bob")
     await store.members("nowhere", "bob")
-    needs = [
+    queries = [
         RoomsQuery("alice", ("r1", "r2")),
         RoomsQuery("bob", ("r1", "r2", "nowhere")),
         RoomsQuery("carol", ("r1", "r2", "r3")),
     ]
-    assert [sorted(found) for found in await read_room_views(store.database, needs, AT, PATIENT)] == [
+    assert [sorted(found) for found in await read_room_views(store.database, queries, AT, PATIENT)] == [
         ["r1", "r2"],
         ["r2"],
         [],
@@ -91,7 +84,7 @@ async def test_each_request_gets_its_own_slice(store: Store) -> None:
 async def test_keys_are_read_before_members_in_one_causal_session_from_the_primary(
     mongo_uri: str, database: str
 ) -> None:
-    """Whatever the URI says: a key that was read before the members is not one of a later removal."""
+    """That holds whatever the URI says. A key that is read before the members is older than later removals."""
     seen: list[dict[str, Any]] = []
 
     class Watch(CommandListener):
@@ -113,12 +106,12 @@ async def test_keys_are_read_before_members_in_one_causal_session_from_the_prima
     assert "afterClusterTime" in second["readConcern"]
     assert {item.get("$readPreference", {"mode": "primary"})["mode"] for item in seen} <= {
         "primary",
-        "primaryPreferred",  # what the driver says to a single server that it is told to talk to directly
+        "primaryPreferred",  # what a driver sends on a direct connection
     }
 
 
 async def examined(store: Store, query: dict[str, Any]) -> dict[str, Any]:
-    """Return what the server says that a query of memberships examines."""
+    """Return what the server examines for a filter on memberships."""
     projection = {"_id": 0, "roomId": 1, "u.account": 1}
     command = {"find": "subscriptions", "filter": query, "projection": projection}
     plan = await store.database.db.command("explain", command, verbosity="executionStats")
@@ -126,18 +119,18 @@ async def examined(store: Store, query: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("accounts", [1, 60], ids=["an-account-of-many-rooms", "many-accounts-of-few-rooms"])
-async def test_memberships_are_read_from_an_index_alone(store: Store, accounts: int) -> None:
+async def test_memberships_are_read_from_an_index_only(store: Store, accounts: int) -> None:
     ids = [f"r{number}" for number in range(30)]
     for room_id in ids:
         await store.members(room_id, *(f"a{number}" for number in range(60)))
     asked = [RoomsQuery(f"a{number}", tuple(ids[:20] if accounts == 1 else ids[:2])) for number in range(accounts)]
     stats = await examined(store, membership_filter(asked, ids))
-    wanted = sum(len(need.room_ids) for need in asked)
+    wanted = sum(len(query.room_ids) for query in asked)
     assert (stats["totalDocsExamined"], stats["nReturned"]) == (0, wanted)
     assert stats["totalKeysExamined"] <= 2 * wanted + accounts + len(ids)
 
 
-async def test_an_accounts_rooms_are_listed_from_an_index_alone(store: Store) -> None:
+async def test_rooms_of_accounts_are_listed_from_an_index_only(store: Store) -> None:
     for number in range(30):
         await store.members(f"r{number:02d}", *(f"a{account}" for account in range(10)))
     pipeline = rooms_pipeline(["a3", "a7"], "r24", 2_000)
@@ -145,10 +138,10 @@ async def test_an_accounts_rooms_are_listed_from_an_index_alone(store: Store) ->
     plan = await store.database.db.command("explain", command, verbosity="executionStats")
     stats = plan.get("executionStats") or plan["stages"][0]["$cursor"]["executionStats"]
     assert stats["totalDocsExamined"] == 0
-    assert stats["totalKeysExamined"] <= 14, "what is asked for, and where each account's rooms begin and end"
+    assert stats["totalKeysExamined"] <= 14, "the results, and the bounds of each account"
 
 
-async def test_rooms_are_listed_for_all_who_ask_by_one_query_and_at_most_a_page_of_each(store: Store) -> None:
+async def test_one_query_lists_up_to_a_page_of_rooms_per_account(store: Store) -> None:
     for number in range(9):
         await store.members(f"r{number}", "alice", *(["bob"] if number > 6 else []))
     store.commands.take()
@@ -165,66 +158,66 @@ async def test_rooms_are_listed_for_all_who_ask_by_one_query_and_at_most_a_page_
     assert await list_rooms(store.database, asked, 3, PATIENT) == [["r6", "r7", "r8"], page, ["r8"], []]
 
 
-async def test_a_room_shows_the_keys_it_settled_and_never_the_staged_one(store: Store) -> None:
+async def test_room_view_has_settled_keys_and_never_the_staged_one(store: Store) -> None:
     await store.people("alice", "bob", "carol")
-    lease, place = await store.lease()
+    lease, position = await store.lease()
     create = event(1, "create", roomId="r1", name="r", users=["bob", "carol"], requesterAccount="alice")
-    staged = await apply_batch(store, lease, place, [create])
-    assert await state(store, 0) == RoomView(None, (), users=3, rotating=True)
+    staged = await apply_batch(store, lease, position, [create])
+    assert await view_of(store, 0) == RoomView(None, (), users=3, rotating=True)
     await settle_batch(store, lease, staged)
     first = staged.staged["r1"]
-    assert await state(store, 0) == RoomView(first, (), users=3)
+    assert await view_of(store, 0) == RoomView(first, (), users=3)
     remove = event(2, "member.remove", roomId="r1", requester="alice", account="bob")
-    rotating = await apply_batch(store, lease, staged.place, [remove])
-    assert await state(store, 0, 1) == RoomView(first, (), users=2, rotating=True)
+    rotating = await apply_batch(store, lease, staged.position, [remove])
+    assert await view_of(store, 0, 1) == RoomView(first, (), users=2, rotating=True)
     await settle_batch(store, lease, rotating)
     second = rotating.staged["r1"]
-    assert await state(store, 0, 1) == RoomView(second, (first,), users=2)
-    assert (await state(store, 0, 1, at=AT + DAY)).others == (), "its grace period is over"
-    assert (await state(store)).others == (), "only what was asked for is read"
+    assert await view_of(store, 0, 1) == RoomView(second, (first,), users=2)
+    assert (await view_of(store, 0, 1, at=AT + DAY)).others == (), "its grace period is over"
+    assert (await view_of(store)).others == (), "only requested versions are read"
 
 
-async def test_of_many_replaced_keys_those_asked_for_are_read(store: Store) -> None:
+async def test_only_requested_replaced_keys_are_read(store: Store) -> None:
     until = datetime.now(UTC) + HOUR
     past = [{**key(version), "until": until} for version in range(400)]
     current = key(400)
     await rooms(store, {"_id": "r1", "encKey": current, "keyRotation": {"current": current, "past": past}})
-    seen = await state(store, 7, 399, 400, 1_000)
-    assert [(item.version, item.secret) for item in seen.others] == [
+    view = await view_of(store, 7, 399, 400, 1_000)
+    assert [(item.version, item.secret) for item in view.others] == [
         (version, past[version]["priv"]) for version in (7, 399)
     ]
 
 
-async def test_a_lost_key_is_not_in_use_but_members_still_get_it_by_its_version(store: Store) -> None:
+async def test_lost_key_is_not_in_use_but_available_by_its_version(store: Store) -> None:
     ours = key(4)
     await rooms(store, {"_id": "r1", "keyRotation": {"high": 4, "settled": 4, "current": ours}})
-    seen = await state(store)
-    assert (seen.current, seen.key(4)) == (None, RoomKey(4, ours["priv"]))
+    view = await view_of(store)
+    assert (view.current, view.key(4)) == (None, RoomKey(4, ours["priv"]))
 
 
-async def test_a_foreign_key_is_not_told_while_its_version_may_become_ours(store: Store) -> None:
+async def test_foreign_key_is_withheld_while_its_version_may_become_ours(store: Store) -> None:
     ours = key(4)
     rotation = {"high": 5, "settled": 4, "current": ours, "staged": key(5)}
     versions = (3, 4, 5, 9)
     await rooms(store, *({"_id": f"r{n}", "encKey": key(n), "keyRotation": rotation} for n in versions))
     for version in versions:
-        seen = await state(store, 3, 4, 5, 9, room_id=f"r{version}")
-        assert (seen.current, seen.key(4)) == (None, RoomKey(4, ours["priv"])), version
-        assert [seen.key(other) for other in (3, 5, 9)] == [None] * 3, version
+        view = await view_of(store, 3, 4, 5, 9, room_id=f"r{version}")
+        assert (view.current, view.key(4)) == (None, RoomKey(4, ours["priv"])), version
+        assert [view.key(other) for other in (3, 5, 9)] == [None] * 3, version
 
 
-async def test_a_room_of_the_former_system_answers_its_keys_until_it_gets_one_of_ours(store: Store) -> None:
+async def test_keys_of_the_previous_system_are_available_until_ours_settles(store: Store) -> None:
     now, before = key(7), key(6)
     previous = {"prevVer": 6, "prevPriv": before["priv"], "prevExpiresAt": datetime.fromtimestamp(AT / 1000, UTC)}
     staged = {"high": 8, "staged": key(8)}
     await rooms(
         store, {"_id": "r1", "encKey": now | previous}, {"_id": "r2", "encKey": now, "keyRotation": staged}
     )
-    seen = await state(store, at=AT - 1)
-    assert (seen.key(None), seen.key(6)) == (RoomKey(7, now["priv"]), RoomKey(6, before["priv"]))
-    assert (await state(store, at=AT)).key(6) is None, "its grace period is over"
-    seen = await state(store, room_id="r2")
-    assert (seen.key(None), seen.key(8), seen.rotating) == (RoomKey(7, now["priv"]), None, True)
+    view = await view_of(store, at=AT - 1)
+    assert (view.key(None), view.key(6)) == (RoomKey(7, now["priv"]), RoomKey(6, before["priv"]))
+    assert (await view_of(store, at=AT)).key(6) is None, "its grace period is over"
+    view = await view_of(store, room_id="r2")
+    assert (view.key(None), view.key(8), view.rotating) == (RoomKey(7, now["priv"]), None, True)
 
 
 GARBAGE: list[dict[str, Any]] = [
@@ -237,7 +230,7 @@ GARBAGE: list[dict[str, Any]] = [
 ]
 
 
-async def test_a_room_that_others_filled_with_garbage_has_no_key_and_spoils_no_other(store: Store) -> None:
+async def test_malformed_room_has_no_key_and_does_not_affect_others(store: Store) -> None:
     healthy = key(1)
     ids = [f"g{number}" for number in range(len(GARBAGE))]
     spoiled = [{"_id": room_id, **garbage} for room_id, garbage in zip(ids, GARBAGE, strict=True)]
@@ -249,7 +242,7 @@ async def test_a_room_that_others_filled_with_garbage_has_no_key_and_spoils_no_o
     assert found["r1"].current == RoomKey(1, healthy["priv"])
 
 
-async def test_memberships_that_others_filled_with_garbage_are_nobodys_and_spoil_no_other(store: Store) -> None:
+async def test_malformed_memberships_are_ignored_and_do_not_affect_others(store: Store) -> None:
     await rooms(store, {"_id": "r1", "encKey": key(1)})
     garbage: list[dict[str, Any]] = [
         {"_id": "1", "roomId": "r1", "u": [{"account": "bob"}]},
@@ -266,19 +259,17 @@ async def test_memberships_that_others_filled_with_garbage_are_nobodys_and_spoil
 
 @pytest.mark.parametrize("driver", get_args(Driver))
 @pytest.mark.parametrize("command", ["find", "aggregate"])
-async def test_a_database_that_is_slow_is_a_passing_cause(
-    own_mongo: MongoServer, driver: Driver, command: str
-) -> None:
+async def test_slow_database_is_a_transient_error(own_mongo: MongoServer, driver: Driver, command: str) -> None:
     slow = {"failCommands": [command], "blockConnection": True, "blockTimeMS": 2_000, "appName": "room-worker"}
     async with AsyncMongoClient[dict[str, Any]](own_mongo.uri, serverMonitoringMode="poll") as client:
         await client.admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=slow)
     database = connect(own_mongo.uri, "x", driver)
-    needs = [RoomsQuery("alice", ("r1",))]
+    queries = [RoomsQuery("alice", ("r1",))]
     with pytest.raises(TransientError):
         await (
-            read_room_views(database, needs, AT, 0.3)
+            read_room_views(database, queries, AT, 0.3)
             if command == "find"
             else list_rooms(database, [MembershipQuery("alice")], 2_000, 0.3)
         )
-    assert await read_room_views(database, needs, AT, PATIENT) == [{}]
+    assert await read_room_views(database, queries, AT, PATIENT) == [{}]
     await database.close()
