@@ -135,7 +135,7 @@ async def test_write_without_a_connection_raises_a_transient_error(nats_url: str
 
 
 async def test_pings_overtake_publishes_in_the_client_library(nats_url: str) -> None:
-    """The fact behind the barrier; when it changes, the barrier can be simpler. (pitfalls.md, item 1)"""
+    """The fact behind the barrier; when it changes, the barrier can be simpler. (docs/pitfalls.md, item 1)"""
     async with proxied(nats_url) as proxy:
         client = await nats.connect(proxy.url)
         at = len(proxy.sent)

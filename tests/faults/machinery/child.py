@@ -1,6 +1,6 @@
 """A worker in a process of its own, to be killed, stopped or confused.
 
-`python -m tests.faults.child`, with the worker's own settings in the environment, those of `trap.py` and
+`python -m tests.faults.machinery.child`, with the worker's own settings in the environment, those of `trap.py` and
 `clock.py`, and in `LIMITS` changes to the worker's limits, as JSON: `{"lease_ms": 1000}`.
 At SIGUSR1 it writes to its log what it is doing.
 """

@@ -1,4 +1,4 @@
-"""Where a site begins when it has no cursor yet, and what it does not begin with. (contract.md, `START_FROM`)"""
+"""Where a site begins when it has no cursor yet, and what it does not begin with. (docs/contract.md, section 7)"""
 
 import pytest
 from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig
