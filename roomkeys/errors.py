@@ -91,7 +91,7 @@ def bot_not_available() -> Rejection:
 
 def self_dm() -> Rejection:
     """Reject a dm with oneself."""
-    return Rejection(ErrorInfo(BAD_REQUEST, "self_dm", "a dm needs somebody else"))
+    return Rejection(ErrorInfo(BAD_REQUEST, "self_dm", "a dm needs another account"))
 
 
 def non_channel_operation() -> Rejection:
