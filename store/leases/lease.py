@@ -83,25 +83,17 @@ async def ensure_cursors(database: Database, site: str, partitions: int, start: 
         )
         if stored["partitions"] != partitions:
             raise PartitionsMismatch(stored["partitions"])
-        fresh = {
-            "site": site,
-            "owner": None,
-            "epoch": 0,
-            "session": None,
-            "writes": 0,
-            **_position_fields(read_position(stored)),
-        }
-        await database[CURSORS].bulk_write(
-            [
-                UpdateOne(
-                    {"_id": cursor_id(site, partition)},
-                    {"$setOnInsert": {"partition": partition, **fresh}},
-                    upsert=True,
-                )
-                for partition in range(partitions)
-            ],
-            ordered=False,
-        )
+        cursor = {"site": site, "owner": None, "epoch": 0, "session": None, "writes": 0}
+        cursor |= _position_fields(read_position(stored))
+        creations = [
+            UpdateOne(
+                {"_id": cursor_id(site, partition)},
+                {"$setOnInsert": {"partition": partition, **cursor}},
+                upsert=True,
+            )
+            for partition in range(partitions)
+        ]
+        await database[CURSORS].bulk_write(creations, ordered=False)
 
 
 async def stored_partitions(database: Database, site: str) -> int | None:

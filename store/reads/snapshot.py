@@ -13,8 +13,8 @@ from roomkeys.decisions.decide import MAX_ACCOUNTS
 from roomkeys.decisions.decision import INDIVIDUAL
 from roomkeys.decisions.slices import Sliceable, among
 from roomkeys.decisions.snapshot import Snapshot
-from roomkeys.events.event import Add, AnyEvent, Create, InvalidEvent, Remove, Rotate
-from roomkeys.membership import Kind, Member, Room, User
+from roomkeys.events.event import AnyEvent
+from roomkeys.membership import Member, Room, User
 from store import documents
 from store.database import Database, Document
 from store.reads.batch_query import (
@@ -26,48 +26,7 @@ from store.reads.batch_query import (
     only_requested,
     run_batch_query,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Needs:
-    """What events need to know.
-
-    - `accounts`, `orgs`: by room id, the accounts and the orgs that events name.
-    - `joining_orgs`, `leaving_orgs`: the rooms that orgs join, and the rooms that orgs leave.
-    - `bots`: the accounts of new bot dms, whose app names are needed.
-    - `rotating`: the rooms that may rotate.
-    """
-
-    accounts: dict[str, set[str]]
-    orgs: dict[str, set[str]]
-    joining_orgs: frozenset[str]
-    leaving_orgs: frozenset[str]
-    bots: frozenset[str]
-    rotating: frozenset[str]
-
-
-def needs_of(events: Iterable[AnyEvent]) -> Needs:
-    """Return what these events need to know; invalid events need nothing."""
-    accounts: defaultdict[str, set[str]] = defaultdict(set)
-    orgs: defaultdict[str, set[str]] = defaultdict(set)
-    joining, leaving, bots, rotating = set[str](), set[str](), set[str](), set[str]()
-    for event in events:
-        if isinstance(event, InvalidEvent):
-            continue
-        accounts[event.room_id] |= {event.requester, *event.accounts}
-        if isinstance(event, Create | Add):
-            orgs[event.room_id] |= set(event.orgs)
-            joining |= {event.room_id} if event.orgs else set()
-        elif isinstance(event, Remove) and event.org:
-            orgs[event.room_id].add(event.org)
-            leaving.add(event.room_id)
-        if isinstance(event, Remove | Rotate):
-            rotating.add(event.room_id)
-        if isinstance(event, Create) and event.kind == Kind.BOT_DM:
-            bots |= {event.requester, *event.accounts}
-    return Needs(
-        dict(accounts), dict(orgs), frozenset(joining), frozenset(leaving), frozenset(bots), frozenset(rotating)
-    )
+from store.reads.needs import Needs, needs_of
 
 
 async def load_batch(

@@ -12,7 +12,7 @@ from roomkeys.decisions.decide import decide
 from roomkeys.decisions.decision import Decision, RoomChange
 from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.membership import Member, Room
-from store.reads.snapshot import needs_of
+from store.reads.needs import needs_of
 from tests.unit.builders import NOW, SITE
 from tests.unit.decisions.scripts import USERS, Initial, Step, rooms_before, streams
 from tests.unit.decisions.test_decide_model import batches
