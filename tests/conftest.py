@@ -15,7 +15,7 @@ import pytest_asyncio
 from pymongo import AsyncMongoClient
 
 from tests.harness.site import Rig, rig
-from worker.local.replica_set import answers as mongo_answers
+from worker.local.mongo_replica_set import answers as mongo_answers
 from worker.local.servers import MongoServer, NatsServer, local_servers, nats_answers
 
 if TYPE_CHECKING:

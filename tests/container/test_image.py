@@ -18,7 +18,7 @@ from tests.conftest import MONGO_IMAGE, NATS_IMAGE, until
 from tests.container.conftest import PYTHON_IMAGE
 from tests.container.running import run_once, running
 from tests.harness.site import Rig, rig
-from worker.local.replica_set import answers as mongo_answers
+from worker.local.mongo_replica_set import answers as mongo_answers
 from worker.local.servers import nats_answers
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(600)]  # an image takes a minute to build

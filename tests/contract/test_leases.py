@@ -18,17 +18,7 @@ from store.leases.lease import (
     release_lease,
     take_lease,
 )
-from tests.contract.stores import (
-    SITE,
-    START,
-    Store,
-    apply_batch,
-    begun,
-    create,
-    created,
-    remove,
-    settle_batch,
-)
+from tests.contract.stores import SITE, START, Store, apply_batch, begun, create, created, remove, settle_batch
 
 
 async def test_site_begins_at_the_position_of_its_first_start(store: Store) -> None:

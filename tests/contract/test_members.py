@@ -4,14 +4,10 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-from store.leases.lease import (
-    Lease,
-)
+from store.leases.lease import Lease
 from store.reads import members
 from store.reads.snapshot import load_rooms
-from tests.contract.stores import (
-    Store,
-)
+from tests.contract.stores import Store
 
 Pages = list[dict[str, list[Any]]]
 

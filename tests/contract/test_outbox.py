@@ -9,9 +9,7 @@ from roomkeys.errors import ErrorInfo, LeaseLost
 from roomkeys.membership import Member, Membership
 from roomkeys.subjects import Operation
 from store.database import Database
-from store.leases.lease import (
-    Lease,
-)
+from store.leases.lease import Lease
 from store.writes import outbox
 from store.writes.outbox import StoredEntry
 from tests.contract.stores import AT, SITE, START, Store, apply_batch, create, created, remove

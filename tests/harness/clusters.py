@@ -13,8 +13,8 @@ from nats.js.errors import APIError
 from pymongo import AsyncMongoClient
 from pymongo.errors import ConnectionFailure
 
+from worker.local.mongo_replica_set import BRIEF, NAME
 from worker.local.ports import HOST, free_port
-from worker.local.replica_set import BRIEF, NAME
 from worker.local.servers import MongoServer, NatsServer
 
 PATIENCE = 60.0

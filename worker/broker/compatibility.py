@@ -28,7 +28,7 @@ METHODS: Final = (
 )
 ATTRIBUTES: Final = ("_pending", "_pending_data_size", "_pings_outstanding", "_pongs", "msg_class")
 PATTERNS: Final = ("HMSG_RE", "MSG_RE")
-"""The patterns of `nats.protocol.parser` that `worker/broker/client.py` replaces."""
+"""The patterns of `nats.protocol.parser` that `worker/broker/nats_client.py` replaces."""
 
 
 class IncompatibleClient(Exception):

@@ -17,8 +17,8 @@ from nats.js import JetStreamContext
 
 from roomkeys.errors import TransientError
 from worker.broker.cancellation import cancel_and_wait, raise_if_cancelled
-from worker.broker.client import SteadyClient
 from worker.broker.credentials import credentials
+from worker.broker.nats_client import SteadyClient
 from worker.limits import Limits
 from worker.settings import Settings
 from worker.telemetry import metrics

@@ -6,11 +6,11 @@ from typing import Any, Final, NoReturn, TypeVar
 import click
 
 from roomkeys.tokens import is_account, is_request_id, is_token
-from worker.broker import producer
-from worker.broker.producer import RESULT_SECONDS, Request
+from worker.cli.terminal import producer
 from worker.cli.terminal.connections import nats_connection
 from worker.cli.terminal.output import example, json_option, safe, show, show_json
 from worker.cli.terminal.process import FAILURE, OK, run_to_end
+from worker.cli.terminal.producer import RESULT_SECONDS, Request
 from worker.settings import read_settings
 from worker.settings.values import TOKEN_TEXT
 

@@ -18,9 +18,9 @@ from asyncio.subprocess import DEVNULL, STDOUT, Process
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from worker.local.mongo_replica_set import NAME as REPLICA_SET
+from worker.local.mongo_replica_set import answers as mongo_answers
 from worker.local.ports import HOST, free_port, is_free
-from worker.local.replica_set import NAME as REPLICA_SET
-from worker.local.replica_set import answers as mongo_answers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Sequence

@@ -22,12 +22,12 @@ from worker.broker.connection import Broker
 from worker.clock import Clock
 from worker.limits import Limits
 from worker.pipeline import recovery
-from worker.pipeline.applied import AppliedBatch, FanoutPlan, plan_fanout
+from worker.pipeline.applied_batch import AppliedBatch, FanoutPlan, plan_fanout
 from worker.pipeline.batch_sizer import BatchSizer, conflict_backoff
 from worker.pipeline.deliver import Publisher, joiners_by_room
 from worker.pipeline.inbox import Inbox
+from worker.pipeline.partition_state import PartitionState
 from worker.pipeline.pending_results import without_members
-from worker.pipeline.state import PartitionState
 from worker.pipeline.writer import Writer
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger, where

@@ -12,7 +12,7 @@ from store.reads.members import still_members
 from store.reads.snapshot import load_rooms
 from store.writes import outbox
 from store.writes.outbox import StoredEntry
-from worker.pipeline.applied import AppliedBatch
+from worker.pipeline.applied_batch import AppliedBatch
 from worker.pipeline.deliver import joiners_by_room
 
 

@@ -25,8 +25,8 @@ from store.writes.apply import apply, clear_reasons
 from store.writes.settle import settle
 from worker.clock import Clock
 from worker.limits import Limits
-from worker.pipeline.applied import AppliedBatch, remaining_members, rooms_after
-from worker.pipeline.state import PartitionState
+from worker.pipeline.applied_batch import AppliedBatch, remaining_members, rooms_after
+from worker.pipeline.partition_state import PartitionState
 from worker.telemetry import metrics
 
 

@@ -30,8 +30,8 @@ from worker.pipeline.batch_sizer import BatchSizer
 from worker.pipeline.deliver import Publisher
 from worker.pipeline.large_rooms import LargeRooms, PassContext
 from worker.pipeline.loop import Loop
+from worker.pipeline.partition_state import PartitionState
 from worker.pipeline.pending_results import PendingResults
-from worker.pipeline.state import PartitionState
 from worker.pipeline.writer import Writer
 from worker.replica.feed import Feed
 from worker.replica.partition import OpenLoop, Partition

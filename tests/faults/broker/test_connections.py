@@ -11,7 +11,7 @@ from tests.faults.machinery.scenario import KEY_OF_ALICE, Story, story
 from tests.faults.machinery.wire import LEAVES_CONNECTIONS, CutAnywhere, CutAt, Deafen, LoseAnswer, Place, Stall
 from tests.harness.proxy import Fault, Proxy, proxied
 from tests.harness.site import PATIENCE, Rig
-from worker.broker.client import SteadyClient
+from worker.broker.nats_client import SteadyClient
 
 pytestmark = LEAVES_CONNECTIONS
 SEED = int(os.environ.get("CUT_SEED", "1"))

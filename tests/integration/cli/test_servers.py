@@ -13,7 +13,7 @@ import pytest
 from pymongo import AsyncMongoClient
 from pymongo.errors import AutoReconnect
 
-from worker.local.replica_set import answers as mongo_answers
+from worker.local.mongo_replica_set import answers as mongo_answers
 from worker.local.servers import MongoServer, NatsServer, ServerUnavailable, local_servers, nats_answers
 
 if TYPE_CHECKING:

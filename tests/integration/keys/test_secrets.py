@@ -29,7 +29,7 @@ from store.writes.outbox import StoredEntry
 from tests.conftest import until
 from tests.harness.site import Received, Rig, rig
 from worker.local.servers import MongoServer, NatsServer
-from worker.pipeline.applied import AppliedBatch
+from worker.pipeline.applied_batch import AppliedBatch
 from worker.settings import WrongSetting, read_settings
 from worker.telemetry import logs, metrics
 

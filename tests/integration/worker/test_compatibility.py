@@ -17,8 +17,8 @@ from tests.harness.proxy import Chunk, proxied
 from tests.harness.site import PATIENCE, Rig
 from worker import app
 from worker.broker import connection as brokers
-from worker.broker.client import SteadyClient
 from worker.broker.compatibility import IncompatibleClient
+from worker.broker.nats_client import SteadyClient
 from worker.local.servers import NatsServer
 from worker.settings import read_settings
 

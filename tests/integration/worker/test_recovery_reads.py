@@ -9,7 +9,7 @@ from bson import ObjectId
 from roomkeys.decisions.decision import OutboxEntry
 from roomkeys.errors import TransientError
 from tests.harness.site import Rig
-from worker.pipeline.applied import AppliedBatch
+from worker.pipeline.applied_batch import AppliedBatch
 from worker.pipeline.deliver import Publisher
 from worker.pipeline.loop import Loop
 

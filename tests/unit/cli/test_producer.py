@@ -5,8 +5,8 @@ import orjson
 from roomkeys.events.decode import decode
 from roomkeys.events.event import Add, Create, Remove, Rotate, StreamMessage
 from roomkeys.subjects import event_subject
-from worker.broker import producer
-from worker.broker.producer import Request
+from worker.cli.terminal import producer
+from worker.cli.terminal.producer import Request
 
 
 def event(request: Request) -> object:

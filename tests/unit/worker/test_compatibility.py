@@ -11,13 +11,13 @@ import pytest
 from nats.aio.client import Client
 from nats.protocol import parser
 
-from worker.broker import client as steady
-from worker.broker.client import SteadyClient
+from worker.broker import nats_client as steady
 from worker.broker.compatibility import ATTRIBUTES, METHODS, REQUIRED, IncompatibleClient, require_names
+from worker.broker.nats_client import SteadyClient
 
 PROJECT = Path(__file__).parents[3]
 OURS = {"_is_expected", "_count_at_pong", "_count"}
-"""Private names of `worker/broker/client.py` that are not nats-py's."""
+"""Private names of `worker/broker/nats_client.py` that are not nats-py's."""
 
 
 class WithoutPong(Client):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from worker.broker.client import SteadyClient
 from worker.broker.connection import Broker
+from worker.broker.nats_client import SteadyClient
 
 FORGED = "x 0\r\n\r\nPUB chat.user.mallory.event.room.key"
 

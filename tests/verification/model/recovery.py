@@ -5,16 +5,7 @@ from collections.abc import Iterator
 from tests.verification.model.checks import Model
 from tests.verification.model.moves import Move, Turn, after_delivery, is_harmless
 from tests.verification.model.rules import Rule
-from tests.verification.model.state import (
-    NO_MEMBER,
-    Database,
-    Members,
-    OutboxEntry,
-    Position,
-    State,
-    Step,
-    Worker,
-)
+from tests.verification.model.state import NO_MEMBER, Database, Members, OutboxEntry, Position, State, Step, Worker
 
 
 def takeovers(model: Model, state: State) -> Iterator[Move]:

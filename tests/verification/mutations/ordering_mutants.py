@@ -12,7 +12,7 @@ from roomkeys.errors import LeaseLost
 from store.leases.lease import CURSORS
 from store.transaction import Bulk
 from tests.verification.oracle.analysis import CLOCK_MS
-from worker.pipeline.applied import plan_fanout
+from worker.pipeline.applied_batch import plan_fanout
 
 LOOP = "worker.pipeline.loop:Loop"
 

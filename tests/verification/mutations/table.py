@@ -105,10 +105,10 @@ MUTATIONS = (
         "a ping overtakes what it should confirm",
         {
             "worker.broker.connection:Broker._round_trip": ordering_mutants.flush_as_barrier,
-            "worker.broker.client:SteadyClient._send_ping": ordering_mutants.ping_as_nats_py,
-            "worker.broker.client:SteadyClient.write": ordering_mutants.write_to_the_buffer,
+            "worker.broker.nats_client:SteadyClient._send_ping": ordering_mutants.ping_as_nats_py,
+            "worker.broker.nats_client:SteadyClient.write": ordering_mutants.write_to_the_buffer,
             # At start this check would find the mutation.
-            "worker.broker.client:SteadyClient.prove_wire_order": ordering_mutants.do_nothing,
+            "worker.broker.nats_client:SteadyClient.prove_wire_order": ordering_mutants.do_nothing,
         },
         wires.nothing_after_the_ping,
         results.results_match_the_events,

@@ -11,15 +11,7 @@ from roomkeys import subjects
 from tests.verification.oracle.judge import find_violations
 from tests.verification.oracle.known_keys import digest
 from tests.verification.oracle.recorder import classify
-from tests.verification.oracle.recording import (
-    Change,
-    ChangeKind,
-    DeadLetter,
-    Event,
-    Gap,
-    Recording,
-    RoomDocument,
-)
+from tests.verification.oracle.recording import Change, ChangeKind, DeadLetter, Event, Gap, Recording, RoomDocument
 
 SITE = "site"
 USERS = {name: frozenset[str]() for name in ("alice", "bob", "carol", "dave", "helper.bot")}

@@ -6,12 +6,12 @@ from typing import Any, Final
 import click
 
 from worker.broker.connection import Broker
-from worker.broker.producer import NotStored
 from worker.cli.deadletters import stream
 from worker.cli.deadletters.stream import NotReplayable, StoredLetter
 from worker.cli.terminal.connections import nats_connection
 from worker.cli.terminal.output import example, json_option, safe, show, show_json, show_table
 from worker.cli.terminal.process import FAILURE, OK, CommandFailed, run_to_end
+from worker.cli.terminal.producer import NotStored
 from worker.settings import read_settings
 
 _LIMIT: Final = 100

@@ -13,7 +13,7 @@ from nats.js.errors import NotFoundError
 from roomkeys import subjects
 from roomkeys.tokens import is_token
 from worker.broker.connection import Broker
-from worker.broker.producer import publish_body
+from worker.cli.terminal.producer import publish_body
 from worker.pipeline.deliver import REQUEST_ID, TRUNCATED
 
 _VERSION_LINE: Final = b"NATS/1.0"

@@ -8,14 +8,14 @@ import orjson
 from roomkeys.client.envelope import seal
 from roomkeys.keys import RoomKey
 from store.database import Database
-from worker.broker import producer
 from worker.broker.cancellation import raise_if_cancelled
 from worker.broker.connection import Broker
-from worker.broker.producer import Request
 from worker.cli.demo.story import Add, ComeBack, Create, GoOffline, Reading, Remove, Say, Step
 from worker.cli.demo.subscriber import Subscriber
+from worker.cli.terminal import producer
 from worker.cli.terminal.output import safe, show
 from worker.cli.terminal.process import CommandFailed
+from worker.cli.terminal.producer import Request
 
 ROOM: Final = "general"
 MESSAGES: Final = f"demo.room.{ROOM}.message"

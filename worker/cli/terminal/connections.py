@@ -11,9 +11,9 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError, Servi
 from roomkeys.errors import TransientError, Unexpected
 from store.database import Database
 from worker.app import open_database
-from worker.broker.client import SteadyClient
 from worker.broker.connection import Broker
 from worker.broker.credentials import credentials
+from worker.broker.nats_client import SteadyClient
 from worker.cli.terminal.process import CommandFailed
 from worker.limits import Limits
 from worker.settings import Settings

@@ -21,8 +21,8 @@ import click
 from roomkeys.errors import TransientError, Unexpected
 from worker.app import BrokerClosed
 from worker.broker.compatibility import IncompatibleClient
-from worker.broker.producer import NotAnswered, NotStored
 from worker.cli.terminal.output import safe
+from worker.cli.terminal.producer import NotAnswered, NotStored
 from worker.local.servers import ServerUnavailable
 from worker.settings import WrongSetting
 from worker.telemetry.logs import configure, where

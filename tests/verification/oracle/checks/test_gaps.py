@@ -10,10 +10,7 @@ from tests.verification.oracle.checks.test_order import (
     removed_account_without_notice,
     room_notices_in_reverse_order,
 )
-from tests.verification.oracle.checks.test_reach import (
-    joiner_never_sent_the_key,
-    survivor_never_sent_the_key,
-)
+from tests.verification.oracle.checks.test_reach import joiner_never_sent_the_key, survivor_never_sent_the_key
 from tests.verification.oracle.checks.test_results import no_results
 from tests.verification.oracle.example_recordings import Run, correct_run, create, failed_checks, rotate
 from tests.verification.oracle.judge import find_violations

@@ -1,13 +1,6 @@
 """The checks of keys, versions and payloads, on recordings written by hand."""
 
-from tests.verification.oracle.example_recordings import (
-    ROTATE,
-    Run,
-    correct_run,
-    create,
-    failed_checks,
-    key,
-)
+from tests.verification.oracle.example_recordings import ROTATE, Run, correct_run, create, failed_checks, key
 from tests.verification.oracle.judge import find_violations
 from tests.verification.oracle.known_keys import digest
 from tests.verification.oracle.recording import ChangeKind

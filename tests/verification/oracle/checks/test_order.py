@@ -6,14 +6,7 @@ from dataclasses import replace
 import pytest
 
 from roomkeys import subjects
-from tests.verification.oracle.example_recordings import (
-    ADD,
-    REMOVE,
-    Run,
-    correct_run,
-    create,
-    failed_checks,
-)
+from tests.verification.oracle.example_recordings import ADD, REMOVE, Run, correct_run, create, failed_checks
 from tests.verification.oracle.judge import find_violations
 from tests.verification.oracle.recording import MessageKind, RoomDocument
 

@@ -1,6 +1,6 @@
 """Makes a single MongoDB server a replica set, which transactions need; for development.
 
-    python -m worker.local.replica_set mongo:27017
+    python -m worker.local.mongo_replica_set mongo:27017
 
 waits for the server at that address, initializes a replica set with it as the only member if necessary, and
 returns once the server can be written to.
