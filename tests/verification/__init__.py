@@ -1,1 +1,4 @@
-"""What makes change safe: a model of the protocol, an oracle that judges runs, and mutations it must catch."""
+"""Verification: a model of the protocol, an oracle that judges runs, and mutations that the oracle must find.
+
+The README says what each of them is. Tests of single functions are in `tests/unit` and `tests/integration`.
+"""

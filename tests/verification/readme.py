@@ -55,7 +55,7 @@ def rules_heading() -> str:
 
 def rule_line(row: TableRow, broken: str) -> str:
     """Return the line of a rule."""
-    code = "<br>".join(f"`{_file(place)}`" for place in row.code)
+    code = "<br>".join(f"`{_file(target)}`" for target in row.code)
     return f"| `{row.rule.name}` | {row.demand} ({row.design}) | {code} | {row.rule} {broken} |"
 
 
@@ -66,9 +66,9 @@ def counterexample(row: TableRow, found: Found) -> str:
     return f"With *{row.scenario}*, step {len(found.steps) + 1} breaks {found.violation}."
 
 
-def _file(place: str) -> str:
+def _file(target: str) -> str:
     """Return `module:name` as the path of the file and the name."""
-    module, _, name = place.partition(":")
+    module, _, name = target.partition(":")
     return f"{module.replace('.', '/')}.py: {name}"
 
 

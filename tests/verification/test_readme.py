@@ -13,10 +13,11 @@ from tests.verification.model.rules import Rule
 from tests.verification.model.scenario import ROTATE, A, B, C, Scenario, Size, add, in_slices, remove
 from tests.verification.model.search import model_of, moves
 from tests.verification.model.state import Phase, State, Step, Worker, start
-from tests.verification.model.table import TABLE, TableRow
+from tests.verification.model.table import NEEDED, TABLE, TableRow
 from tests.verification.readme import OTHER_TESTS, README, invariants, rules_heading
 
 DESIGN = Path("docs/design.md")
+RELIABILITY = Path("docs/reliability.md")
 MERGED = {
     (Step.BATCH, Step.DELIVER): (Step.BATCH, Step.APPLY, Step.DELIVER),
     (Step.BATCH, Step.ANNOUNCE): (Step.BATCH, Step.SETTLE, Step.ANNOUNCE),
@@ -38,12 +39,18 @@ def test_invariants_are_those_of_the_design() -> None:
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.rule.name.lower())
 def test_rule_names_functions_that_exist(row: TableRow) -> None:
-    for place in row.code:
-        assert callable(resolve_name(place)) or isinstance(resolve_name(place), property)
+    for target in row.code:
+        assert callable(resolve_name(target)) or isinstance(resolve_name(target), property)
 
 
 def test_readme_has_the_table_of_invariants() -> None:
     assert invariants() in README.read_text(), "run `python -m tests.verification.readme`"
+
+
+def test_reliability_page_has_the_numbers_of_rules() -> None:
+    text = " ".join(RELIABILITY.read_text().split())
+    assert f"has {len(TABLE)} rules" in text
+    assert f"For {len(NEEDED)} of them" in text
 
 
 def test_other_tests_exist() -> None:

@@ -18,7 +18,7 @@ class Rule(StrEnum):
     RESULTS_NOT_AT_STAGE = "Results go out once their version is staged."
     KEY_BEFORE_PAGES = "A pass reads a page of members first and the staged key after it."
     DECIDED_ONCE = "Recovery decides the batch again."
-    EVERY_ENTRY_RESENT = "Recovery resends only what the last batch owes."
+    EVERY_ENTRY_RESENT = "Recovery resends only the entry of the last batch."
     STAGED_BYTES_KEPT = "Recovery makes new bytes for a staged key."
     JOINERS_IN_OUTBOX = "Recovery does not know who joined."
     RECOVERY_READS_KEYS_FIRST = "Recovery reads the members first and the keys after them."

@@ -30,7 +30,7 @@ class Notice(NamedTuple):
 
 
 class OutboxEntry(NamedTuple):
-    """What a batch, or a slice, owes; identified by the position after it."""
+    """What a batch, or a slice, still has to send; identified by the position after it."""
 
     position: Position
     notices: tuple[Notice, ...]

@@ -122,7 +122,7 @@ TABLE: Final = (
     ),
     TableRow(
         Rule.JOINERS_IN_OUTBOX,
-        "The outbox has the accounts that are owed the current key.",
+        "The outbox has the accounts that get the current key.",
         "The loop, *The outbox*",
         ("roomkeys.decisions.draft:Draft.joiners", "worker.pipeline.recovery:unfinished"),
         Scenario((add(C),)),
@@ -202,7 +202,7 @@ TABLE: Final = (
     ),
     TableRow(
         Rule.SLICE_ROTATION_SAVED,
-        "The cursor says whether an event that is applied in part rotates its room.",
+        "The cursor says whether the event that is applied in slices rotates its room.",
         "rule e",
         ("roomkeys.decisions.slices:decide_slice",),
         Scenario((in_slices(remove(B, C)),)),

@@ -23,7 +23,7 @@ class Draft:
 
     @property
     def joiners(self) -> tuple[int, ...]:
-        """Return the accounts that are owed the key that the room had before the batch."""
+        """Return the accounts that get the key that the room had before the batch."""
         if self.room.current is None and self.room.staged is None:
             return ()
         return tuple(account for account in dict.fromkeys(self.joined) if self.members[account] != NO_MEMBER)

@@ -80,9 +80,9 @@ def one_timestamp_per_page(_hand: Any) -> Callable[..., Any]:
 def publish_the_key(fan_out: Any) -> Callable[..., Any]:
     """Publish the key to the room."""
 
-    async def told(self: Any, keys: Any, *args: Any) -> None:
+    async def published(self: Any, keys: Any, *args: Any) -> None:
         for room_id, key in keys.items():
             await self.broker.publish(subjects.room_member_event(room_id) + ".debug", key.secret.hex().encode())
         await fan_out(self, keys, *args)
 
-    return told
+    return published

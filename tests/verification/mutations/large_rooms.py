@@ -54,11 +54,11 @@ async def joiner_ahead_of_the_pass(site: SiteUnderTest) -> AsyncIterator[None]:
     """Let a pass reach a joiner after it was written and before its notice."""
     paused, publish = PausedPass(site), Publisher.publish_notices
 
-    async def late(self: Publisher, owed: Any) -> None:
+    async def late(self: Publisher, entries: Any) -> None:
         if paused.reached.is_set() and not paused.released.is_set():
             paused.released.set()
             await site.briefly_until(lambda: site.rig.keys("dave"))
-        await publish(self, owed)
+        await publish(self, entries)
 
     site.monkeypatch.setattr(Publisher, "publish_notices", late)
     async with joining(site, paused, "dave"):

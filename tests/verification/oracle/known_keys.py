@@ -1,4 +1,4 @@
-"""The keys that a recording has seen, and a search for places where they must not be. No key is ever shown."""
+"""The keys that a recording has seen, and a search for them where they must not be. No key is ever shown."""
 
 from base64 import b64decode, b64encode, urlsafe_b64encode
 from collections.abc import Iterable
