@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from testcontainers.core.docker_client import DockerClient
 
-from tests.conftest import docker_answers
+from tests.harness.servers import docker_answers
 
 PYTHON_IMAGE = os.environ.get("PYTHON_IMAGE", "python:3.12-slim")
 PROJECT = Path(__file__).parents[2]

@@ -14,9 +14,10 @@ import pytest_asyncio
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
-from tests.conftest import MONGO_IMAGE, NATS_IMAGE, until
 from tests.container.conftest import PYTHON_IMAGE
 from tests.container.running import run_once, running
+from tests.harness.polling import until_answered
+from tests.harness.servers import MONGO_IMAGE, NATS_IMAGE
 from tests.harness.site import Rig, rig
 from worker.local.mongo_replica_set import answers as mongo_answers
 from worker.local.servers import nats_answers
@@ -64,8 +65,8 @@ async def networked() -> AsyncIterator[Servers]:
         with running(nats_server, "nats"), running(mongo_server, "mongo"):
             host, nats_port = nats_server.get_container_host_ip(), nats_server.get_exposed_port(4222)
             mongo_port = mongo_server.get_exposed_port(27017)
-            await until(lambda: nats_answers(host, nats_port))
-            await until(lambda: mongo_answers(host, mongo_port, member="mongo:27017"))
+            await until_answered(lambda: nats_answers(host, nats_port))
+            await until_answered(lambda: mongo_answers(host, mongo_port, member="mongo:27017"))
             mongo = f"mongodb://{host}:{mongo_port}/?directConnection=true"
             yield Servers(network, f"nats://{host}:{nats_port}", mongo)
 

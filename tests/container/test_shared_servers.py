@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.conftest import MONGO_IMAGE, NATS_IMAGE, Addresses
+from tests.harness.servers import MONGO_IMAGE, NATS_IMAGE, Addresses
 
 pytestmark = pytest.mark.container
 

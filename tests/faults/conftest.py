@@ -2,10 +2,12 @@
 
 import gc
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from tests.harness.memory import data_in
 from tests.harness.site import Rig, rig
 from worker.local.servers import MongoServer
 
@@ -18,12 +20,15 @@ def garbage_collected() -> Iterator[None]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def mongo_to_hinder(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[MongoServer]:
+async def mongo_to_hinder(
+    tmp_path_factory: pytest.TempPathFactory, memory_root: Path | None
+) -> AsyncIterator[MongoServer]:
     """Start a server that takes fail points."""
     server = MongoServer(tmp_path_factory.mktemp("hindered"), test_commands=True)
-    await server.start()
-    yield server
-    await server.kill()
+    with data_in(memory_root, server.folder):
+        await server.start()
+        yield server
+        await server.kill()
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from worker.local.servers import MongoServer, NatsServer
 
 PATIENCE = 60.0
 MEMBERS = 3
+MONGO_NAMES = [f"mongo{number}" for number in range(MEMBERS)]
+NATS_NAMES = [f"n{number}" for number in range(MEMBERS)]
 
 
 class Member(MongoServer):
@@ -71,7 +73,7 @@ class MongoSet:
 @asynccontextmanager
 async def mongo_set(folder: Path) -> AsyncIterator[MongoSet]:
     """Run a replica set of three."""
-    made = MongoSet([Member(folder / f"mongo{number}") for number in range(MEMBERS)])
+    made = MongoSet([Member(folder / name) for name in MONGO_NAMES])
     async with AsyncExitStack() as stack:
         for member in made.members:
             stack.push_async_callback(member.kill)
@@ -135,8 +137,7 @@ async def leader_of(url: str, stream: str, suits: Callable[[str], bool]) -> str:
 @asynccontextmanager
 async def nats_cluster(folder: Path) -> AsyncIterator[NatsCluster]:
     """Run three servers whose JetStream is one; clients keep to those that they were told of."""
-    names = [f"n{number}" for number in range(MEMBERS)]
-    routes, monitors = ({name: free_port() for name in names} for _ in range(2))
+    routes, monitors = ({name: free_port() for name in NATS_NAMES} for _ in range(2))
     all_routes = ", ".join(f'"nats://{HOST}:{port}"' for port in routes.values())
     servers = {
         name: NatsServer(
@@ -144,7 +145,7 @@ async def nats_cluster(folder: Path) -> AsyncIterator[NatsCluster]:
             config=f"server_name: {name}\nhttp: {HOST}:{monitors[name]}\n"
             f"cluster {{ name: c, listen: {HOST}:{routes[name]}, routes: [{all_routes}], no_advertise: true }}",
         )
-        for name in names
+        for name in NATS_NAMES
     }
     async with AsyncExitStack() as stack:
         for server in servers.values():

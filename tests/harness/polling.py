@@ -1,7 +1,7 @@
 """Waiting in this process until something is so."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 PATIENCE = 30.0
 LOOK_SECONDS = 0.002
@@ -19,3 +19,10 @@ async def until(
                 await asyncio.sleep(LOOK_SECONDS)
     except TimeoutError:
         raise AssertionError(f"it never came; seen in the end: {seen()}") from None
+
+
+async def until_answered(answers: Callable[[], Awaitable[bool]], patience: float = PATIENCE) -> None:
+    """Ask a server again and again until it answers."""
+    async with asyncio.timeout(patience):
+        while not await answers():  # noqa: ASYNC110 - a server sends no event when it comes up
+            await asyncio.sleep(0.05)

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from tests.conftest import Addresses
 from tests.faults.machinery.chaos import PLAN, Siege
 from tests.harness.proxy import proxied
+from tests.harness.servers import Addresses
 from tests.harness.site import rig
 from tests.verification.oracle.checks.key_leaks import leaks_in_files
 from tests.verification.oracle.judge import find_violations

@@ -2,13 +2,24 @@
 
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from roomkeys.subjects import events_stream
 from tests.faults.machinery.scenario import story
-from tests.harness.clusters import MEMBERS, MongoSet, NatsCluster, leader_of, mongo_set, nats_cluster
+from tests.harness.clusters import (
+    MEMBERS,
+    MONGO_NAMES,
+    NATS_NAMES,
+    MongoSet,
+    NatsCluster,
+    leader_of,
+    mongo_set,
+    nats_cluster,
+)
+from tests.harness.memory import data_in
 from tests.harness.processes import child, ends_well, says
 from tests.harness.site import rig
 
@@ -17,15 +28,23 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")  # that of the servers, w
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def three_mongos(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[MongoSet]:
-    async with mongo_set(tmp_path_factory.mktemp("mongos")) as made:
-        yield made
+async def three_mongos(
+    tmp_path_factory: pytest.TempPathFactory, memory_root: Path | None
+) -> AsyncIterator[MongoSet]:
+    folder = tmp_path_factory.mktemp("mongos")
+    with data_in(memory_root, *(folder / name for name in MONGO_NAMES)):
+        async with mongo_set(folder) as made:
+            yield made
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def three_nats(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NatsCluster]:
-    async with nats_cluster(tmp_path_factory.mktemp("nats")) as made:
-        yield made
+async def three_nats(
+    tmp_path_factory: pytest.TempPathFactory, memory_root: Path | None
+) -> AsyncIterator[NatsCluster]:
+    folder = tmp_path_factory.mktemp("nats")
+    with data_in(memory_root, *(folder / name for name in NATS_NAMES)):
+        async with nats_cluster(folder) as made:
+            yield made
 
 
 @pytest.mark.parametrize("place", ["commitTransaction:before:1", pytest.param("update:after:3", marks=SOAK)])

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from store.database import Database
-from tests.conftest import until
 from tests.harness.key_service import Asker
+from tests.harness.polling import until
 from tests.harness.site import Rig
 
 MEMBERS = [f"user-{number}" for number in range(12)]
@@ -66,11 +66,7 @@ async def asked_by_all(asker: Asker) -> AsyncIterator[Seen]:
     async with asyncio.TaskGroup() as tasks:
         for account in (*MEMBERS, "alice"):
             tasks.create_task(ask_on(asker, account, seen[account], stop))
-
-        async def all_have_keys() -> bool:
-            return all(seen[account] for account in MEMBERS)
-
-        await until(all_have_keys)
+        await until(lambda: all(seen[account] for account in MEMBERS))
         yield seen
         stop.set()
 

@@ -26,7 +26,7 @@ from store.database import connect
 from store.leases.lease import Lease
 from store.transaction import Bulk, commit
 from store.writes.outbox import StoredEntry
-from tests.conftest import until
+from tests.harness.polling import until
 from tests.harness.site import Received, Rig, rig
 from worker.local.servers import MongoServer, NatsServer
 from worker.pipeline.applied_batch import AppliedBatch
@@ -131,10 +131,7 @@ async def live(town: Rig, nats_server: NatsServer) -> None:
     await nats_server.kill()
     await nats_server.start()
 
-    async def connected() -> bool:
-        return town.nc.is_connected
-
-    await until(connected)
+    await until(lambda: town.nc.is_connected)
     for request_id in owed:
         await town.result(request_id)
     await town.ask("member.remove", {**ROTATE, "orgId": "s1"})
