@@ -6,7 +6,6 @@ move the mutation to where the code went.
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 
 from tests.harness.proxy import proxied
 from tests.harness.site import Rig
+from tests.verification.mutations.run_end import record_run
 from tests.verification.mutations.site_under_test import PEOPLE, Scenario, SiteUnderTest
 from tests.verification.oracle.recorder import recorder
 from tests.verification.oracle.recording import Recording
@@ -22,9 +22,6 @@ from tests.verification.oracle.violation import Find
 from worker.telemetry import logs
 
 Break = Callable[[Any], Any]
-
-UNTIL_GIVEN_UP = 8.0
-"""Seconds after which the run of a broken worker ends although something is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +68,25 @@ def misfits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 async def play(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, scenario: Scenario, breaks: Mapping[str, Break]
+    rig: Rig,
+    monkeypatch: pytest.MonkeyPatch,
+    scenario: Scenario,
+    breaks: Mapping[str, Break],
+    found_by: Find | None = None,
 ) -> Recording:
-    """Play a scenario with a worker that is broken in these places, or nowhere, and return the recording."""
+    """Play a scenario with a worker that is broken in these places, or nowhere, and return the recording.
+
+    The run of a broken worker may end as soon as `found_by` finds something.
+    """
     await rig.users(*PEOPLE)
     (url,) = rig.settings.nats_url
     async with recorder([url], rig.db, rig.site) as record, proxied(url) as proxy:
         waiting, unfit = break_worker(monkeypatch, breaks), misfits(monkeypatch)
-        async with scenario(SiteUnderTest(rig, monkeypatch, proxy)):
-            if not breaks:
+        running = scenario(SiteUnderTest(rig, monkeypatch, proxy))
+        if not breaks:
+            async with running:
                 return await record.finish()
-            with suppress(AssertionError):
-                await record.until_idle(UNTIL_GIVEN_UP)
-            recording = await record.read()
+        recording = await record_run(running, rig, record, found_by)
     assert waiting == set(), "the scenario never called what was replaced"
     assert unfit == [], "a replacement no longer fits"
     return recording

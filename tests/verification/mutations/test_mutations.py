@@ -25,7 +25,8 @@ ONLY_BY_EXAMPLE = {
 async def test_check_finds_broken_worker(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch, mutation: Mutation
 ) -> None:
-    violations = find_violations(await play(site_rig, monkeypatch, mutation.scenario, mutation.breaks))
+    recording = await play(site_rig, monkeypatch, mutation.scenario, mutation.breaks, mutation.found_by)
+    violations = find_violations(recording)
     assert mutation.found_by.__name__ in {one.check for one in violations}, violations
 
 
