@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.harness.databases import SharedDatabase, shared_database
 from tests.harness.memory import data_in
 from tests.harness.site import Rig, rig
 from worker.local.servers import MongoServer
@@ -31,10 +32,19 @@ async def mongo_to_hinder(
         await server.kill()
 
 
+@pytest.fixture(scope="session")
+def hindered_database(mongo_to_hinder: MongoServer) -> Iterator[SharedDatabase]:
+    """Connect to the database of that server that the tests of this process share."""
+    with shared_database(mongo_to_hinder.uri) as shared:
+        yield shared
+
+
 @pytest.fixture
-async def hindered(nats_url: str, mongo_to_hinder: MongoServer, site: str) -> AsyncIterator[Rig]:
+async def hindered(
+    nats_url: str, mongo_to_hinder: MongoServer, hindered_database: SharedDatabase, site: str
+) -> AsyncIterator[Rig]:
     """Set up a site whose database can be hindered; in the end nothing hinders it any more."""
-    async with rig(nats_url, mongo_to_hinder.uri, f"test_{site}", site) as made:
+    hindered_database.empty()
+    async with rig(nats_url, mongo_to_hinder.uri, hindered_database.name, site) as made:
         yield made
         await made.db.client.admin.command("configureFailPoint", "failCommand", mode="off")
-        await made.db.client.drop_database(made.db.name)

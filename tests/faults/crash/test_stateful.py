@@ -60,9 +60,6 @@ class Attack(RuleBasedStateMachine):
     async def set_up(self) -> tuple[Siege, Recorder]:
         site, nats_url, mongo_uri = f"s{secrets.token_hex(4)}", *self.addresses
         made = await self.stack.enter_async_context(rig(nats_url, mongo_uri, f"test_{site}", site))
-        self.stack.push_async_callback(made.db.client.drop_database, made.db.name)
-        # A worker that was killed inside a transaction would hold up the end of its database for a minute.
-        self.stack.push_async_callback(made.db.client.admin.command, "killAllSessions", [])
         await PLAN.create_users(made)
         record = await self.stack.enter_async_context(recorder([nats_url], made.db, site))
         nats, mongo = [await self.stack.enter_async_context(proxied(url)) for url in self.addresses]

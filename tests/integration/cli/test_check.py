@@ -21,6 +21,12 @@ from worker.local.ports import free_port
 from worker.local.servers import NatsServer
 
 
+@pytest.fixture
+def database(new_database: str) -> str:
+    """Begin without collections and indexes: they are among what is checked."""
+    return new_database
+
+
 async def check(env: dict[str, str]) -> tuple[Ended, dict[str, dict[str, Any]]]:
     """Run the check and return its results by part."""
     stopped = await run("check", "--json", env=env)

@@ -16,6 +16,12 @@ from worker.settings import WrongSetting, read_settings
 CREATE = {"roomId": "r1", "name": "general", "users": ["bob"], "requesterAccount": "alice"}
 
 
+@pytest.fixture
+def database(new_database: str) -> str:
+    """Begin without collections: one of them must not come into being."""
+    return new_database
+
+
 async def test_key_service_alone_needs_no_streams_and_takes_no_partition(site_rig: Rig) -> None:
     await site_rig.nc.jetstream().delete_stream(subjects.events_stream(site_rig.site))
     health = f"127.0.0.1:{free_port()}"

@@ -274,15 +274,15 @@ async def test_a_refused_send_does_not_say_what_it_would_have_sent() -> None:
 
 
 async def test_the_drivers_error_texts_do_quote_keys_so_none_may_be_told(
-    mongo_uri: str, database: str, log: io.StringIO
+    mongo_uri: str, new_database: str, log: io.StringIO
 ) -> None:
     """What `store/errors.py` is for; and what it lets through names no key."""
-    over = connect(mongo_uri, database)
+    over = connect(mongo_uri, new_database)
     client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongo_uri, serverMonitoringMode="poll")
     try:
         await over["rooms"].create_index("keyRotation.staged.priv", unique=True)
         document = {"keyRotation": {"staged": {"priv": SECRET}}}
-        await client[database].rooms.insert_one(dict(document))
+        await client[new_database].rooms.insert_one(dict(document))
         with pytest.raises((TransientError, Unexpected)) as caught:  # noqa: PT012 - what fails is up to the driver
             async with asyncio.timeout(10):
                 session = await over.start_session()

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.harness.site import AT, Received, Rig
+from tests.harness.site import AT, Received, Rig, rig
 
 AT_DATE = datetime(2025, 5, 11, 21, 46, 40, tzinfo=UTC)
 LATER = AT + 90_001
@@ -463,13 +463,17 @@ async def test_the_last_member_can_leave_and_the_room_be_filled_again(channel: R
     assert channel.keys("alice") == [(0, channel.keys("alice")[0][1])], "who left got a newer key"
 
 
-async def test_the_indexes_have_mongodbs_default_names(channel: Rig) -> None:
-    async with channel.worker():
-        await create(channel, "bob")
-    indexes = {
-        collection: await channel.db[collection].index_information()
-        for collection in ("subscriptions", "room_members", "users")
-    }
+async def test_the_indexes_have_mongodbs_default_names(
+    nats_url: str, mongo_uri: str, new_database: str, site: str
+) -> None:
+    async with rig(nats_url, mongo_uri, new_database, site) as made:
+        await made.users(*EVERYBODY)
+        async with made.worker():
+            await create(made, "bob")
+        indexes = {
+            collection: await made.db[collection].index_information()
+            for collection in ("subscriptions", "room_members", "users")
+        }
     unique = indexes["subscriptions"]["roomId_1_u.account_1"]
     assert (unique["unique"], unique["key"]) == (True, [("roomId", 1), ("u.account", 1)])
     unique = indexes["room_members"]["rid_1_member.type_1_member.id_1"]
