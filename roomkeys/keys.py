@@ -43,7 +43,7 @@ class KeyRecord:
     - `replaced`: the keys that the next settle takes out of use: this worker's last key, and a foreign key if
       another program wrote `encKey`.
     - `highest_seen`: the highest version anywhere in the document.
-    - `in_use`: the version of `encKey`, whoever wrote it.
+    - `in_use`: the version of `encKey`, no matter which program wrote it.
     """
 
     high: int | None = None

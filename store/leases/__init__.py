@@ -23,7 +23,7 @@ session
     (docs/design.md, rule d)
 heartbeat
     The document of a replica in `room_worker_replicas`, stamped with the database's clock. It is separate from
-    the cursors: written into a cursor document, it would conflict with the transactions of its own replica.
+    the cursors: written into a cursor document, it would conflict with the transactions of the same replica.
     (docs/pitfalls.md, item 31)
 
 Who decides what

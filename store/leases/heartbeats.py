@@ -1,7 +1,7 @@
 """Heartbeats: which replicas are alive, by the database's clock.
 
 Each replica has one heartbeat document, separate from the cursors. A heartbeat in a cursor document would conflict
-with the transactions of its own replica. (docs/pitfalls.md, item 31)
+with the transactions of the same replica. (docs/pitfalls.md, item 31)
 """
 
 from dataclasses import dataclass

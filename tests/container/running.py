@@ -1,4 +1,4 @@
-"""Containers that run for the length of a block; what they said is told with whatever fails in it."""
+"""Containers that run for the length of a block; an error in the block carries the end of their logs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -30,7 +30,7 @@ FILES = ("-f", str(PROJECT / "compose.yaml"), "-f", str(PROJECT / "tests/contain
 
 
 class Project:
-    """One site of compose.yaml under a name of its own."""
+    """One site of compose.yaml under a separate name."""
 
     def __init__(self, engine: Any, program: list[str]) -> None:
         self.name = f"rw{secrets.token_hex(4)}"

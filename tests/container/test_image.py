@@ -55,7 +55,7 @@ class Servers(NamedTuple):
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def networked() -> AsyncIterator[Servers]:
-    """Start NATS and MongoDB on a network of their own."""
+    """Start NATS and MongoDB on a separate network."""
     with Network() as network:
         nats_server = DockerContainer(NATS_IMAGE).with_command(["-js"]).with_exposed_ports(4222)
         mongo_server = DockerContainer(MONGO_IMAGE).with_exposed_ports(27017)
@@ -73,7 +73,7 @@ async def networked() -> AsyncIterator[Servers]:
 
 @pytest.fixture
 async def there(networked: Servers, site: str) -> AsyncIterator[Rig]:
-    """Set up a site of its own on them."""
+    """Set up a separate site on these servers."""
     async with rig(networked.nats, networked.mongo, f"test_{secrets.token_hex(4)}", site) as made:
         yield made
 

@@ -136,7 +136,7 @@ async def leader_of(url: str, stream: str, suits: Callable[[str], bool]) -> str:
 
 @asynccontextmanager
 async def nats_cluster(folder: Path) -> AsyncIterator[NatsCluster]:
-    """Run three servers whose JetStream is one; clients keep to those that they were told of."""
+    """Run three servers that form one JetStream; clients use only the servers in their URL list."""
     routes, monitors = ({name: free_port() for name in NATS_NAMES} for _ in range(2))
     all_routes = ", ".join(f'"nats://{HOST}:{port}"' for port in routes.values())
     servers = {

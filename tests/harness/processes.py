@@ -1,4 +1,4 @@
-"""The command `room-worker` as a program of its own, as people run it."""
+"""The command `room-worker` as a separate process, as people run it."""
 
 import asyncio
 import os
@@ -97,7 +97,7 @@ def left_in(folder: Path) -> list[str]:
 
 @asynccontextmanager
 async def child(made: Rig, log: int | BinaryIO = DEVNULL, /, **changes: str) -> AsyncIterator[Process]:
-    """Run a worker in a process of its own; `changes` are settings, or traps (tests/faults/machinery/trap.py)."""
+    """Run a worker in a separate process; `changes` are settings, or traps (tests/faults/machinery/trap.py)."""
     environment = {**os.environ, **variables(made, **changes)}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.faults.machinery.child", env=environment, stdout=PIPE, stderr=log

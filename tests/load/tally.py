@@ -70,7 +70,7 @@ class Tally:
 
 @asynccontextmanager
 async def tally(url: str, accounts: int) -> AsyncIterator[Tally]:
-    """Tally all room keys for the length of the block, on a socket of its own without a NATS client."""
+    """Tally all room keys for the length of the block, on a separate socket without a NATS client."""
     host, _, port = url.removeprefix("nats://").rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port), limit=2**22)
     await reader.readline()

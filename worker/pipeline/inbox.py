@@ -18,8 +18,8 @@ class Inbox:
     """A partition's events in stream order; bounded.
 
     The feed fills it and the partition empties it. It is *attached* while the shared feed fills it, and *detached*
-    while it catches up with a consumer of its own; a *failed* one gets nothing more. `position` is the
-    last message of the stream that was looked at for it.
+    while it catches up with a separate consumer; a *failed* one gets nothing more. `position` is the last message
+    of the stream that was read for it.
     """
 
     def __init__(

@@ -117,7 +117,7 @@ async def test_a_broker_connection_that_is_half_open_is_given_up(
 async def test_a_database_connection_that_is_cut_at_a_commit_loses_nothing(
     site_rig: Rig, fault: type[CutAt | LoseAnswer], times: int, spared: int, driver: str
 ) -> None:
-    """Once: the driver tries again by itself. Three times: the worker is in doubt, and so takes its lease anew."""
+    """Once: the driver tries again by itself. Three times: the worker is in doubt, so it takes its lease again."""
     cut = fault(Place(b"commitTransaction"), times, spared)
     async with story(site_rig) as told, proxied(site_rig.settings.mongo_uri.get_secret_value()) as proxy:
         uri = SecretStr(f"{proxy.url.partition('/?')[0]}/?directConnection=true")

@@ -137,7 +137,7 @@ async def test_a_database_that_refuses_reads_for_a_while_costs_no_event(
 async def test_a_doubtful_give_up_is_not_taken_out_on_the_next_event(
     nats_url: str, own_mongo: MongoServer, site: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The commit that gave an event up happened, but its answer was lost: the next event begins anew."""
+    """The dead letter was committed, but the answer was lost: the next event starts at zero failures."""
     decided = decide.decide
 
     def stumble(events: Any, *args: Any, **kwargs: Any) -> Any:

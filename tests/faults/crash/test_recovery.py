@@ -1,4 +1,4 @@
-"""Recovery: after a crash between any two steps a batch is finished as it was decided, by whoever comes next."""
+"""Recovery: after a crash between any two steps, the next owner finishes the batch as it was decided."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""A worker that dies at a step: whoever comes next finishes its batch as it was decided."""
+"""A worker that dies at a step: the next owner finishes its batch as it was decided."""
 
 import asyncio
 import json

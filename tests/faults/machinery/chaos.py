@@ -1,6 +1,6 @@
-"""A site under siege: workers in processes of their own, behind proxies, that are attacked in every way.
+"""Chaos: workers in separate processes, behind proxies, under random faults of every kind.
 
-Everything is the choice of one random number generator, so that a seed names a siege.
+One random number generator makes every choice, so that a seed reproduces a run.
 """
 
 import asyncio
@@ -107,7 +107,7 @@ class Siege:
         with suppress(ProcessLookupError):
             worker.send_signal(signal.SIGTERM)
         code = await asyncio.wait_for(worker.wait(), PATIENCE)
-        assert code in {0, -signal.SIGTERM}, f"a worker that was told to stop ended with {code}"
+        assert code in {0, -signal.SIGTERM}, f"a worker that was asked to stop ended with {code}"
 
     async def sleep_worker(self) -> bool:
         """Let a worker fall asleep where it is."""

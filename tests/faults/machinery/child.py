@@ -1,4 +1,4 @@
-"""A worker in a process of its own, to be killed, stopped or confused.
+"""A worker in a separate process, which a test can kill, stop or confuse.
 
 `python -m tests.faults.machinery.child`, with the worker's own settings in the environment, those of `trap.py` and
 `clock.py`, and in `LIMITS` changes to the worker's limits, as JSON: `{"lease_ms": 1000}`.

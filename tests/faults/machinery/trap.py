@@ -24,7 +24,7 @@ class Exit(SystemExit):
 
 @dataclass
 class Trap:
-    """Springs at the `left`-th time that it is told of its place."""
+    """Springs when its place is reached for the `left`-th time."""
 
     place: str
     left: int

@@ -24,7 +24,7 @@ async def test_a_worker_whose_clock_jumps_keeps_its_partitions_its_order_and_the
         await told.tell()
         await told.end()
         cursors = await site_rig.db.room_worker_cursors.find({"site": site_rig.site}).to_list(None)
-        assert {cursor["epoch"] for cursor in cursors} == {1}, "nobody took anything anew"
+        assert {cursor["epoch"] for cursor in cursors} == {1}, "nobody took a lease again"
         await ends_well(worker)
     past = (await site_rig.room(ROOM))["keyRotation"]["past"]
     now, furthest = datetime.fromtimestamp(time.time(), UTC), timedelta(seconds=max(map(abs, jumps)))

@@ -115,7 +115,7 @@ async def test_whose_removal_is_older_than_the_stream_is_told_last_that_they_cam
         jetstream = site_rig.nc.jetstream()
         await jetstream.delete_stream(events_stream(site_rig.site))
         await jetstream.add_stream(name=events_stream(site_rig.site), subjects=[events_subjects(site_rig.site)])
-        await asyncio.wait_for(held.reached.wait(), 30)  # taken anew: the pass begins again
+        await asyncio.wait_for(held.reached.wait(), 30)  # the lease is taken again: the pass starts over
         told = len(updates(site_rig, "m7"))
         body = {"roomId": "big", "users": ["m7"], "requesterAccount": "alice"}
         asked.append(await site_rig.publish("member.add", body))

@@ -99,7 +99,7 @@ async def test_every_recipient_of_one_fanout_gets_the_same_bytes(channel: Rig) -
     raws = defaultdict(list)
     for item in key_messages(channel):
         raws[item.raw].append(item.subject)
-    assert sorted(map(len, raws.values())) == [3, 301, 301], "three fan-outs, each with bytes of its own"
+    assert sorted(map(len, raws.values())) == [3, 301, 301], "three fan-outs, each with different bytes"
     assert all(len(set(subjects)) == len(subjects) for subjects in raws.values())
 
 

@@ -222,8 +222,8 @@ async def test_what_cannot_be_a_dm_is_refused_and_nothing_is_written(site_rig: R
         nobody = await open_with(site_rig, "nobody")
         no_bot = await open_with(site_rig, "no.bot")
         no_platform = await open_with(site_rig, "p_nobody")
-        stranger = await open_with(site_rig, "alice", requester="stranger")
-    seen = [(answer["code"], answer["reason"]) for answer in (alone, nobody, no_bot, no_platform, stranger)]
+        unknown = await open_with(site_rig, "alice", requester="unknown")
+    seen = [(answer["code"], answer["reason"]) for answer in (alone, nobody, no_bot, no_platform, unknown)]
     assert seen == [
         ("bad_request", "self_dm"),
         ("not_found", "user_not_found"),

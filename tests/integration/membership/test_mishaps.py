@@ -142,7 +142,7 @@ async def test_a_stream_made_anew_under_a_pass_gives_nobody_up(
         jetstream = site_rig.nc.jetstream()
         await jetstream.delete_stream(events_stream(site_rig.site))
         await jetstream.add_stream(name=events_stream(site_rig.site), subjects=[events_subjects(site_rig.site)])
-        await asyncio.wait_for(held.reached["big"].wait(), 30)  # taken anew: the pass begins again
+        await asyncio.wait_for(held.reached["big"].wait(), 30)  # the lease is taken again: the pass starts over
         assert (await site_rig.ask("create", room("r1", "m1")))["status"] == "ok"  # sequence 1
         second = await site_rig.publish("create", room("r2", "m1"))  # sequence 2, as the entry that is held
         try:

@@ -139,7 +139,7 @@ async def rooms(made: Rig, *room_ids: str) -> None:
 
 
 async def cost_of_a_batch(made: Rig, counts: Counts, monkeypatch: pytest.MonkeyPatch, size: int) -> Counts:
-    """Let one batch of removals, each in a room of its own, go through a whole worker; return what it cost."""
+    """Let a whole worker process one batch of removals, each in a different room; return what it cost."""
     await made.users(*MEMBERS)
     room_ids = [f"r{number}" for number in range(size)]
     await rooms(made, "first", *room_ids)
@@ -155,7 +155,7 @@ async def cost_of_a_batch(made: Rig, counts: Counts, monkeypatch: pytest.MonkeyP
 
 SIZES = (1, 10, 256)
 COMMANDS = 11
-"""One to read, the survivors too, five to apply, five to settle: it looks first and strikes what is paid."""
+"""One read that includes the survivors, five to apply, five to settle (with a check and the finished entries)."""
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -164,7 +164,7 @@ async def test_a_batch_of_removals_costs_the_same_commands_and_two_barriers_what
 ) -> None:
     cost = await cost_of_a_batch(site_rig, counts, monkeypatch, size)
     assert cost.total("command") == COMMANDS, str(cost.counted)
-    assert cost.total("delete") == 2, "one for all memberships, one for what was paid: each is planned anew"
+    assert cost.total("delete") == 2, "one for all memberships, one for all finished entries"
     assert cost.total("barrier") == 2, "one before settling, one after the results"
     assert cost.total("serialisation") == size, "one for each room's fan-out"
 

@@ -22,7 +22,7 @@ def room(room_id: str, *users: str) -> dict[str, Any]:
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupt the next announcement, so that the lease is taken anew."""
+    """Interrupt the next announcement, so that the lease is taken again."""
     announce, before = Publisher.publish_results, list[str]()
 
     async def interrupting(self: Publisher, owed: Iterable[OutboxEntry]) -> None:

@@ -50,7 +50,7 @@ def test_an_event_is_given_up_only_after_it_has_failed_alone_for_a_while(clock: 
     clock.now += LIMITS.dead_letter_s
     assert tried.should_dead_letter
     tried.on_success()
-    assert not tried.should_dead_letter, "the next event begins anew"
+    assert not tried.should_dead_letter, "the next event starts at zero failures"
 
 
 def test_failures_in_company_do_not_count_against_the_first_event(clock: Clock) -> None:
