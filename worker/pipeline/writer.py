@@ -6,6 +6,7 @@ before the transaction that stages it has committed.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import takewhile
 
 from roomkeys.decisions.decide import decide, reject, touches
@@ -13,7 +14,7 @@ from roomkeys.decisions.decision import Decision, OutboxEntry
 from roomkeys.decisions.slices import EventSlice, Sliceable, decide_slice
 from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.errors import INTERNAL_ERROR, ErrorInfo
-from roomkeys.events.event import AnyEvent, InvalidEvent, Remove, Rotate, StreamMessage
+from roomkeys.events.event import AnyEvent, InvalidEvent, Remove, Rotate
 from roomkeys.events.position import SliceProgress, StreamPosition
 from roomkeys.keys import KeyRecord, RoomKey
 from store.database import Database
@@ -50,42 +51,39 @@ class Writer:
         If the first event is too large for one transaction, write nothing and return None: it is `state.partial`
         then, and `apply_slice` writes it. Errors as those of `store.writes.apply.apply`.
         """
+        site, now_ms = self.site, self.clock()
         if give_up:
-            outcome = reject(events[0], INTERNAL_ERROR, site=self.site, now_ms=self.clock())
+            outcome = reject(events[0], INTERNAL_ERROR, site=site, now_ms=now_ms)
             given_up = Decision(1, (), (OutboxEntry(events[0].room_id, (outcome,)),))
-            return await self._write_batch(events[:1], given_up, Snapshot())
-        together, snapshot = await self._read(events)
+            return await self._apply(events[:1], given_up, Snapshot())
+        readable, snapshot = await self._read(events)
         if snapshot is None:
             self.state.begin_slices(events[0])
             return None
-        decision = decide(
-            together,
-            snapshot,
-            site=self.site,
-            now_ms=self.clock(),
-            new_id=new_id,
-            most_accounts=self.limits.batch_accounts,
-        )
-        return await self._write_batch(together[: decision.taken], decision, snapshot)
+        most = self.limits.batch_accounts
+        decision = decide(readable, snapshot, site=site, now_ms=now_ms, new_id=new_id, most_accounts=most)
+        return await self._apply(readable[: decision.taken], decision, snapshot)
 
     async def apply_slice(self, event: Sliceable, *, give_up: bool) -> AppliedBatch:
         """Write the next slice of the event; with `give_up` its last one, which says that the event failed."""
+        session, most = self.state.lease.session, self.limits.batch_accounts
         progress = self.state.position.slice or SliceProgress()
         if give_up:
-            snapshot = await self._load(event, []) if progress.rotates else Snapshot()
-            return await self._write_slice(event, snapshot, [], last=True, fault=INTERNAL_ERROR)
-        most = self.limits.batch_accounts
+            snapshot = await load_slice(self.database, event, [], session) if progress.rotates else Snapshot()
+            return await self._apply_slice(EventSlice(event, progress), snapshot, INTERNAL_ERROR)
         with metrics.step("read"):
-            session = self.state.lease.session
-            found = await next_accounts(self.database, event, progress.after, session, most + 1)
-            rows = await reasons_to_clear(self.database, event, session, most + 1)
+            accounts = await next_accounts(self.database, event, progress.after, session, most + 1)
+            reasons = await reasons_to_clear(self.database, event, session, most + 1)
             known = progress.number > 0 or await all_known(self.database, event, session, most)
-            snapshot = await self._load(event, found[:most])
-        # Rows go after every account, and only once the event is known to be valid.
-        if len(rows) > most and not found and progress.number > 0:
-            return await self._clear(rows[:most])
-        last = max(len(found), len(rows)) <= most
-        return await self._write_slice(event, snapshot, found[:most], last=last, known=known)
+            snapshot = await load_slice(self.database, event, accounts[:most], session)
+        # Reasons go after every account, and only once the event is known to be valid.
+        if len(reasons) > most and not accounts and progress.number > 0:
+            with metrics.step("apply"):
+                await clear_reasons(self.database, self.state.lease, self.state.position, reasons[:most])
+            return AppliedBatch()
+        is_last = max(len(accounts), len(reasons)) <= most
+        slice_ = EventSlice(event, progress, accounts[:most], is_last=is_last, all_users_known=known)
+        return await self._apply_slice(slice_, snapshot)
 
     async def settle(self, records: Mapping[str, KeyRecord], following: Mapping[str, RoomKey]) -> None:
         """Make staged keys current, and delete the finished outbox entries; no keys: no call."""
@@ -113,78 +111,47 @@ class Writer:
         most = self.limits.batch_accounts
         if events[0].weight > most:
             return events[:1], None
+        load = partial(
+            load_batch,
+            self.database,
+            session=self.state.lease.session,
+            most=most,
+            page=self.limits.page_accounts,
+            large_rooms=self.state.large_rooms,
+        )
         with metrics.step("read"):
-            snapshot = await self._load_all(events)
+            snapshot = await load(events)
             if snapshot.partial:
                 events = list(takewhile(lambda event: not _has_orgs(event), events))
-                snapshot = await self._load_all(events)
+                snapshot = await load(events)
         if not events or touches(events[0], snapshot) > most:
             return events[:1], None
         return events, snapshot
 
-    async def _load_all(self, events: Sequence[AnyEvent]) -> Snapshot:
-        return await load_batch(
-            self.database,
-            events,
-            self.state.lease.session,
-            most=self.limits.batch_accounts,
-            page=self.limits.page_accounts,
-            large_rooms=self.state.large_rooms,
-        )
-
-    async def _load(self, event: Sliceable, accounts: list[str]) -> Snapshot:
-        return await load_slice(self.database, event, accounts, self.state.lease.session)
-
-    async def _write_slice(
-        self,
-        event: Sliceable,
-        snapshot: Snapshot,
-        accounts: list[str],
-        *,
-        last: bool,
-        known: bool = True,
-        fault: ErrorInfo | None = None,
+    async def _apply_slice(
+        self, slice_: EventSlice, snapshot: Snapshot, error: ErrorInfo | None = None
     ) -> AppliedBatch:
-        progress = self.state.position.slice or SliceProgress()
-        slice_ = EventSlice(event, progress, accounts, is_last=last, all_users_known=known)
-        decided = decide_slice(slice_, snapshot, site=self.site, now_ms=self.clock(), new_id=new_id, error=fault)
-        if decided.next is None:
-            return await self._apply(event.origin, decided.decision, snapshot, self._after(event))
-        keep = event.origin if progress.number == 0 else None
-        after = replace(self.state.position, slice=decided.next)
-        return await self._apply(event.origin, decided.decision, snapshot, after, partial=event, keep=keep)
-
-    async def _clear(self, rows: list[str]) -> AppliedBatch:
-        with metrics.step("apply"):
-            await clear_reasons(self.database, self.state.lease, self.state.position, rows)
-        return AppliedBatch()
-
-    async def _write_batch(
-        self, events: Sequence[AnyEvent], decision: Decision, snapshot: Snapshot
-    ) -> AppliedBatch:
-        return await self._apply(events[0].origin, decision, snapshot, self._after(events[-1]))
-
-    def _after(self, event: AnyEvent) -> StreamPosition:
-        return StreamPosition(event.origin.sequence, event.origin.time_ns, self.state.position.created_ns)
+        decided = decide_slice(slice_, snapshot, site=self.site, now_ms=self.clock(), new_id=new_id, error=error)
+        return await self._apply([slice_.event], decided.decision, snapshot, decided.next)
 
     async def _apply(
         self,
-        first: StreamMessage,
+        events: Sequence[AnyEvent],
         decision: Decision,
         snapshot: Snapshot,
-        after: StreamPosition,
-        *,
-        partial: Sliceable | None = None,
-        keep: StreamMessage | None = None,
+        progress: SliceProgress | None = None,
     ) -> AppliedBatch:
-        """Write a decision and advance; the keys that it stages are made here and exist nowhere else."""
-        state = self.state
+        """Write the decision of events, or of a slice that leaves its event at `progress`, and advance.
+
+        The keys that the decision stages are made here and exist nowhere else.
+        """
+        state, first, last = self.state, events[0].origin, events[-1].origin
+        after = StreamPosition(last.sequence, last.time_ns, state.position.created_ns)
+        if progress is not None:
+            after = replace(state.position, slice=progress)
         entries = outbox.stored_entries(state.lease, decision.entries, first.sequence, state.position)
-        staged = {
-            change.room.id: RoomKey.generate(change.stage)
-            for change in decision.changes
-            if change.stage is not None
-        }
+        versions = {change.room.id: change.stage for change in decision.changes}
+        staged = {room_id: RoomKey.generate(stage) for room_id, stage in versions.items() if stage is not None}
         # Members wait for a staged key, so finished entries are deleted by the settle that follows it.
         finished_ids = [] if staged else state.finished_ids
         self._exclude_joiners(decision, snapshot)
@@ -199,15 +166,13 @@ class Writer:
                 entries=entries,
                 finished_ids=finished_ids,
                 now_ms=self.clock(),
-                kept_event=keep,
+                kept_event=None if progress is None or state.position.slice is not None else first,
             )
-        state.advance(after, partial)
-        if not staged:
-            state.finished_ids = []
+        state.advance(after, None if progress is None else state.partial)
+        state.finished_ids = state.finished_ids if staged else []
         metrics.BATCHES.observe(decision.taken)
-        return AppliedBatch(
-            entries, rooms_after(decision, snapshot, staged), remaining_members(decision, snapshot)
-        )
+        rooms = rooms_after(decision, snapshot, staged)
+        return AppliedBatch(entries, rooms, remaining_members(decision, snapshot))
 
     def _exclude_joiners(self, decision: Decision, snapshot: Snapshot) -> None:
         """Keep rollouts from sending joiners the key before their notice; earlier members may have it any time."""
