@@ -8,7 +8,7 @@ notes the connection epoch, lets the caller publish, sends a ping, and requires 
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -43,9 +43,17 @@ class Broker:
     `connection_epoch` increases whenever the connection breaks: equal epochs mean the same connection.
     """
 
-    def __init__(self, client: SteadyClient, confirm_s: float) -> None:
+    def __init__(
+        self,
+        client: SteadyClient,
+        confirm_s: float,
+        servers: Sequence[str] = (),
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
         self.client = client
         self._confirm_s = confirm_s
+        self._servers = servers
+        self._on_close = on_close
         self.jetstream: JetStreamContext = client.jetstream(timeout=5)
         self.connection_epoch = 0
         self._write_timeouts = 0
@@ -156,17 +164,34 @@ class Broker:
             log.debug("closing a broken connection", error=where(error))
 
     def on_connected(self) -> None:
-        """Note that the connection is up."""
+        """Note that the first connection is up."""
         self._connected.set()
 
-    def on_disconnected(self) -> None:
+    async def on_reconnected(self) -> None:
+        """Note that the connection is up again."""
+        self._connected.set()
+        log.info("broker connection restored")
+
+    async def on_disconnected(self) -> None:
         """Note that the connection is down: barriers in flight fail."""
+        metrics.DISCONNECTS.inc()
         self._connected.clear()
         self._start_epoch()
+        if not self.is_closed:
+            log.warning("broker connection lost")
 
-    def on_write_timeout(self) -> None:
-        """Note that the socket accepted nothing for as long as a flush may take: writes in flight fail."""
-        self._write_timeouts += 1
+    async def on_closed(self) -> None:
+        """Note that the client has given up for good."""
+        self._connected.clear()
+        self._start_epoch()
+        self._on_close()
+
+    async def on_error(self, error: Exception) -> None:
+        """Report an error of the client; one that shows a stalled broker fails the writes in flight."""
+        # Only a flush that times out shows that: many buffered bytes may just be many senders.
+        self._write_timeouts += isinstance(error, nats.errors.FlushTimeoutError)
+        metrics.BROKER_ERRORS.labels(type(error).__name__).inc()
+        log.warning("broker reported an error", error=_complaint(error), servers=self._servers)
 
     def _start_epoch(self) -> None:
         self.connection_epoch += 1
@@ -184,40 +209,14 @@ async def connect(
 
     The client calls `on_close` when it gives up for good.
     """
-    broker = Broker(SteadyClient(), limits.confirm_s)
-
-    async def failed(error: Exception) -> None:
-        # Only a flush that times out shows a stalled broker: many buffered bytes may just be many senders.
-        if isinstance(error, nats.errors.FlushTimeoutError):
-            broker.on_write_timeout()
-        metrics.BROKER_ERRORS.labels(type(error).__name__).inc()
-        log.warning(
-            "broker reported an error",
-            error=_complaint(error),
-            servers=[server_of(url) for url in settings.nats_url],
-        )
-
-    async def down() -> None:
-        metrics.DISCONNECTS.inc()
-        broker.on_disconnected()
-        if not broker.is_closed:
-            log.warning("broker connection lost")
-
-    async def up() -> None:
-        broker.on_connected()
-        log.info("broker connection restored")
-
-    async def closed() -> None:
-        broker.on_disconnected()
-        on_close()
-
+    broker = Broker(SteadyClient(), limits.confirm_s, [server_of(url) for url in settings.nats_url], on_close)
     await broker.client.connect(
         servers=settings.nats_url,
         name=name,
-        error_cb=failed,
-        disconnected_cb=down,
-        reconnected_cb=up,
-        closed_cb=closed,
+        error_cb=broker.on_error,
+        disconnected_cb=broker.on_disconnected,
+        reconnected_cb=broker.on_reconnected,
+        closed_cb=broker.on_closed,
         max_reconnect_attempts=-1,
         reconnect_time_wait=1,
         connect_timeout=5,
