@@ -2,7 +2,7 @@ r"""Frames: the bytes of the NATS protocol that publish one payload to a page of
 
 Within one fan-out only the account differs from one `PUB` line to the next, so everything between two accounts is
 one separator, and one replacement builds the frame. `split` first removes accounts that are not tokens: one such
-as `a\r\nPUB …` would forge a protocol line. (docs/design.md, Fast by shape, and invariant 10)
+as `a\r\nPUB …` would forge a protocol line. (docs/design.md, Why it is fast, and invariant 10)
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """Fan-out: one payload to many accounts, as chunks of framed bytes, with a bound on the chunks in flight.
 
 A publish does not wait for the broker, so a bound on publishes bounds nothing. The bound is on the chunks between
-framing and the socket. (docs/design.md, "Fast by shape")
+framing and the socket. (docs/design.md, "Why it is fast")
 """
 
 import asyncio
