@@ -2,9 +2,9 @@
 
     Exception
     ├── Rejection            the event can never succeed: dead letter and error result; of a request: error reply
-    ├── Unexpected           it may or may not pass: try one event at a time, and give up the one that fails alone
+    ├── Unexpected           an unknown cause: try one event at a time, and give up one that keeps failing alone
     ├── TransientError       the database or the broker is away: wait, take the lease again, retry
-    │   └── WriteConflict    the transaction lost against another writer: retry at once
+    │   └── WriteConflict    the transaction lost against another writer: retry after a short pause
     └── LeaseLost            another replica owns the partition: drop the batch
 
 No message quotes an event's payload or contains key material. (docs/contract.md, section 3)
@@ -44,11 +44,11 @@ class Rejection(Exception):
 
 
 class TransientError(Exception):
-    """The cause is known to pass: the database or the broker is away, slow, or electing a primary."""
+    """The cause is temporary: the database or the broker is away, slow, or electing a primary."""
 
 
 class Unexpected(Exception):
-    """A failure of the database that is not known to pass; its text names only the kind of failure."""
+    """A failure of the database that is not known to be temporary; its text names only the kind of failure."""
 
 
 class WriteConflict(TransientError):
@@ -102,4 +102,4 @@ def non_channel_operation() -> Rejection:
 
 
 INTERNAL_ERROR: Final = ErrorInfo(INTERNAL, "internal", "the event could not be processed")
-"""The event was tried alone and failed, for a cause that is not known to pass."""
+"""The event was tried alone and kept failing, for a cause that is not known to be temporary."""

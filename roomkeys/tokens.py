@@ -1,4 +1,4 @@
-"""Tokens: texts that may be one token of a NATS subject; and which accounts are bots.
+"""Tokens: strings that may be one token of a NATS subject; and which accounts are bots.
 
 Every account, room id, request id and reply address is checked here before it becomes part of a subject. A space,
 a dot or a line break would name another subject or forge a protocol line. (docs/contract.md, preamble;

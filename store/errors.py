@@ -1,4 +1,4 @@
-"""What the drivers' errors mean: a write conflict, a failure that passes, or one that is not known to pass.
+"""What the drivers' errors mean: a write conflict, a transient failure, or an unexpected one.
 
 The drivers' own errors never leave this package, not even as a cause. Their texts and details quote the documents
 of a failed write, including key bytes. (docs/design.md, invariant 9)

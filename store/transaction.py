@@ -1,7 +1,7 @@
 """A transaction as data: a list of checks and bulk writes that are carried out in order and committed.
 
-Motor hands every call to a thread. A transaction that is made call by call would change threads twice per command,
-which takes as long as the command itself. One that is data changes threads once.
+Motor hands every call to a thread. A transaction that is made call by call would switch threads twice per command,
+which takes as long as the command itself. One that is data switches threads once.
 """
 
 import asyncio

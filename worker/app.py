@@ -74,7 +74,7 @@ async def run(
                 await _prepare(settings, database, broker, stop, health)
             await _serve(settings, database, broker, stop, health, only, limits, clock)
         except _Stopped:
-            log.info("stopped before everything was up")
+            log.info("stopped before start-up was complete")
         if broker is not None and broker.is_closed:
             raise BrokerClosed("the connection to NATS is closed for good")
     log.info("stopped")
@@ -154,7 +154,7 @@ async def _retry_until_ready(
     stop: asyncio.Event, component: str, health: Health, attempt: Callable[[], Awaitable[_T]]
 ) -> _T:
     """Try until it succeeds, and log what is missing each time; `_Stopped` if `stop` is set first."""
-    health.waiting_for[component] = "not up yet"
+    health.waiting_for[component] = "not ready yet"
     while not stop.is_set():
         try:
             result = await _or_stopped(stop, attempt())

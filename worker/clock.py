@@ -1,4 +1,4 @@
-"""The one clock of the worker. Whatever needs the time is given a `Clock`, so that tests can give another one."""
+"""The clock of the worker. Code that needs the time gets a `Clock`, so that tests can pass another one."""
 
 import time
 from collections.abc import Callable

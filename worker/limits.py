@@ -13,17 +13,17 @@ class Limits:
 
     # Batches
     batch_accounts: int = 5_000
-    """Maximum number of accounts per transaction. A batch ends before it; a larger event is applied in slices."""
+    """Maximum number of accounts per transaction. A batch ends before it has more; a larger event is sliced."""
     inbox_events: int = 1_024
-    """Maximum number of events in a partition's inbox. A full inbox stops the feed, or catches up by itself."""
+    """Maximum number of events in a partition's inbox. A full one blocks the feed, or is detached from it."""
     inbox_bytes: int = 8 * 1024 * 1024
     """Maximum number of bytes of events in a partition's inbox."""
     conflicts_before_halving: int = 3
     """Write conflicts in a row after which the next batch has half as many events."""
     failures_before_dead_letter: int = 3
-    """Failures of an event alone, for a cause that is not known to pass, before it becomes a dead letter."""
+    """How often an event must fail alone, for an unknown cause, before it may become a dead letter."""
     dead_letter_s: float = 5.0
-    """Shortest time in seconds for which such an event is tried: what looks unknown may pass, as elections do."""
+    """For how many seconds such an event is retried at least: an unknown cause may be temporary."""
 
     # Fan-out
     large_room_members: int = 50_000
@@ -35,7 +35,7 @@ class Limits:
     first_page_accounts: int = 2_048
     """Accounts in the first page; each next page is twice as large, so that sending begins early."""
     window_accounts: int = 16_384
-    """Recipients of a large room between two barriers: bounds what the messages of other rooms wait behind."""
+    """Recipients of a large room between two barriers: bounds how long the messages of other rooms wait."""
     concurrent_passes: int = 4
     """Maximum number of passes over large rooms at once in a replica. Each holds two pages of accounts."""
 
@@ -45,15 +45,15 @@ class Limits:
     deferred_results: int = 20_000
     """Maximum number of results that wait for large rooms to settle. Beyond it no batch begins."""
     outbox_page: int = 32
-    """Outbox entries read at once in recovery. Each may hold dead letters of 6 MiB."""
+    """Outbox entries read at once in recovery. Each may hold dead letters of up to 6 MiB."""
 
     # Partitions
     lease_ms: int = 5_000
     """Milliseconds of silence after which other replicas may take a replica's partitions."""
     heartbeat_s: float = 0.5
-    """Seconds between two heartbeats of a replica, each with a look at the partitions."""
+    """Seconds between two heartbeats of a replica. With each, it checks who owns the partitions."""
     follow_s: float = 5.0
-    """Seconds between two moves of an idle partition's cursor to where the feed is."""
+    """Seconds between two moves of an idle partition's cursor to the feed's position."""
     tidy_s: float = 1.0
     """Seconds without events after which a partition deletes its finished outbox entries."""
 
@@ -69,9 +69,9 @@ class Limits:
 
     # The key service
     requests_in_flight: int = 16_384
-    """Requests that wait for their replies at once. Further ones are answered `overloaded`."""
+    """Maximum number of requests that wait for their replies. Further ones are answered `overloaded`."""
     request_bytes: int = 64 * 1024 * 1024
-    """Bytes of request bodies that wait at once."""
+    """Maximum number of bytes of the requests that wait."""
     pairs_per_read: int = 10_000
     """Pairs of account and room that one read looks up."""
     versions_per_read: int = 1_000
@@ -79,10 +79,10 @@ class Limits:
     listings_per_read: int = 100
     """Accounts whose rooms one read lists."""
     rooms_per_listing: int = 2_000
-    """Rooms of an account that one page of `keys.sync` looks at."""
+    """Rooms of an account that one page of `keys.sync` reads."""
     read_s: float = 3.0
     """Seconds that MongoDB may take for a read."""
     reply_s: float = 4.0
     """Seconds after which a request is answered `database_unavailable`."""
     stop_s: float = 5.0
-    """Seconds that the requests in hand may take when the service stops."""
+    """Seconds that unanswered requests may still take when the service stops."""

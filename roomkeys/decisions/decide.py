@@ -1,7 +1,7 @@
 """Deciding a batch: from its events and a snapshot of the database to what is written and sent.
 
-Events take effect one after another on drafts of their rooms. So a batch comes to exactly what its events would
-come to one at a time, wherever the stream is cut into batches. (docs/design.md, The loop)
+Events take effect one after another on drafts of their rooms. So a batch has exactly the result that its events
+would have one at a time, wherever the stream is cut into batches. (docs/design.md, The loop)
 """
 
 from collections.abc import Callable, Sequence

@@ -1,7 +1,7 @@
 """The draft of a room: events change it one at a time, and `change` returns what has to be written.
 
-That is the difference between the room before the batch and the room now. An account that joins and leaves within
-one batch leaves no trace in the database. One that leaves and comes back gets a new membership.
+What `change` returns is the difference between the room before the batch and the room now. An account that joins
+and leaves within one batch leaves no trace in the database. One that leaves and comes back gets a new membership.
 """
 
 from collections.abc import Mapping

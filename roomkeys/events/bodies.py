@@ -1,7 +1,7 @@
 """The JSON bodies of events, as producers send them. (docs/contract.md, section 1)
 
 Unknown fields are ignored. An array or an optional field may be `null` or absent, which means empty. Types are
-strict: a number in place of a text is a wrong shape, and is never converted.
+strict: a number in place of a string is a wrong shape, and is never converted.
 """
 
 from typing import Annotated, Any

@@ -55,7 +55,7 @@ def _event(origin: StreamMessage, operation: Operation, document: dict[str, obje
         raise invalid_event("the body is not a JSON object")
     room_id = document.get("roomId")
     if not isinstance(room_id, str) or not room_id:
-        raise invalid_event("roomId is missing or not a text")
+        raise invalid_event("roomId is missing or not a string")
     if not is_token(room_id):
         raise invalid_account("roomId is not a token")
     try:

@@ -7,7 +7,7 @@
 | `bad_request` | `invalid_account` | the account in the subject is not a token |
 | `forbidden` | `not_room_member` | the account is not a member, or there is no such room: both look the same |
 | `not_found` | `key_not_available` | there is no such version, or it has expired, or the room has no key |
-| `too_many_requests` | `rate_limited` | this account asks too often |
+| `too_many_requests` | `rate_limited` | the account exceeds its rate limit |
 | `unavailable` | `database_unavailable` | the database is away or too slow |
 | `unavailable` | `overloaded` | too many requests are waiting |
 | `internal` | `internal` | a bug, or an unexpected failure |
@@ -48,7 +48,7 @@ KEY_NOT_AVAILABLE: Final = ErrorInfo(
 
 INVALID_ACCOUNT: Final = ErrorInfo(BAD_REQUEST, "invalid_account", "the account is not a token")
 
-RATE_LIMITED: Final = ErrorInfo(TOO_MANY_REQUESTS, "rate_limited", "this account asks too often")
+RATE_LIMITED: Final = ErrorInfo(TOO_MANY_REQUESTS, "rate_limited", "the account exceeds its rate limit")
 
 DATABASE_UNAVAILABLE: Final = ErrorInfo(
     UNAVAILABLE, "database_unavailable", "the database does not answer; try again"
@@ -123,7 +123,7 @@ def decode_status_request(body: bytes) -> tuple[str, ...]:
     """Decode a `status.batch` request: each room id once, in order. Raise `Rejection` if its shape is wrong."""
     room_ids = _items(_object(body), "roomIds")
     if not all(isinstance(room_id, str) for room_id in room_ids):
-        raise _invalid("roomIds must be texts")
+        raise _invalid("roomIds must be strings")
     return tuple(dict.fromkeys(room_ids))
 
 
@@ -140,9 +140,7 @@ def _room_before(account: str, cursor: object) -> str:
     except ValueError:
         raw, room_id = b"", ""
     if not room_id or raw[:4] != _checksum(account, room_id):
-        raise Rejection(
-            ErrorInfo(BAD_REQUEST, "invalid_cursor", "the cursor is not one that this account was given")
-        )
+        raise Rejection(ErrorInfo(BAD_REQUEST, "invalid_cursor", "the cursor was not issued to this account"))
     return room_id
 
 
@@ -170,7 +168,7 @@ def _items(document: dict[str, Any], field: str) -> list[Any]:
 def _batch_item(value: object) -> Item:
     room_id = value.get("roomId") if isinstance(value, dict) else None
     if not isinstance(value, dict) or not _is_room_id(room_id):
-        return Item("", error=_invalid("roomId is missing or not a text").info)
+        return Item("", error=_invalid("roomId is missing or not a string").info)
     return _item(room_id, value)
 
 

@@ -1,4 +1,4 @@
-"""Before the start: the streams exist, and the position from which a new site reads is known."""
+"""Start-up: creates or checks the streams, and finds the position from which a new site reads."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ from worker.settings import Settings
 from worker.telemetry.logs import logger
 
 DEDUPLICATION_SECONDS: Final = 600.0
-"""How long the dead-letter stream recognises a letter that it holds already."""
+"""How long the dead-letter stream recognises a dead letter that it already has."""
 
 FORMER_CONSUMER: Final = "room-worker"
 """The durable consumer after whose ack floor a site's first start continues."""

@@ -1,4 +1,4 @@
-"""Cancellation that cannot get lost: nats-py swallows one that meets it in a flush."""
+"""Cancellation that is not lost: nats-py swallows a cancellation that arrives during a flush."""
 
 import asyncio
 from typing import Any

@@ -33,7 +33,7 @@ log = logger("consumer")
 
 
 class ConsumerFailed(TransientError):
-    """The consumer missed a message or hears nothing: start another one."""
+    """The consumer missed a message or receives nothing: start another one."""
 
 
 class Consumer:
@@ -145,7 +145,7 @@ class Consumer:
             if not self._arrived:
                 await self._ask()  # while messages wait, `read` asks for more
         else:
-            self._broken = f"status {status} {headers.get('Description', '')}".strip()
+            self._broken = f"pull ended with status {status} {headers.get('Description', '')}".strip()
 
     def _take_message(self, message: Msg, headers: dict[str, str]) -> None:
         fields = message.reply.split(".")
@@ -153,7 +153,7 @@ class Consumer:
         at = 5 if len(fields) == _ACK_FIELDS else 7
         sequence, delivered, time_ns = int(fields[at]), int(fields[at + 1]), int(fields[at + 2])
         if delivered != self._delivered + 1:
-            self._broken = f"gap after {self._delivered}"
+            self._broken = f"gap in the consumer sequence after {self._delivered}"
         if self._broken is not None:
             return
         self._delivered = delivered

@@ -31,8 +31,8 @@ def tail(account: str, count: int | None, *, as_json: bool) -> None:
     """Show the room keys of ACCOUNT as they arrive.
 
     Also shows which rooms the account joins and leaves. If the key service answers, the output starts with the
-    current keys, and continues after a lost connection with the keys that were missed. Keys are masked: if two
-    fingerprints (the start of the key's SHA-256) are equal, the keys are. Press Ctrl-C to stop.
+    current keys, and continues after a lost connection with the keys that were missed. Keys are
+    masked: a fingerprint, the start of the key's SHA-256, shows whether two keys are equal. Press Ctrl-C to stop.
     """
     run_until_stopped(lambda stop: _tail(account, count, stop, show_json if as_json else _show))
 

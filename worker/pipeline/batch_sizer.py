@@ -1,4 +1,4 @@
-"""How many events the next batch may have, after what became of the ones before. (docs/design.md, rule b)"""
+"""How many events the next batch may have, given how the previous batches ended. (docs/design.md, rule b)"""
 
 import time
 
@@ -14,8 +14,8 @@ def conflict_backoff() -> Backoff:
 class BatchSizer:
     """The size of the next batch: halved by conflicts, one after a failure, doubled by every success.
 
-    A batch that fails for a cause not known to pass is tried again one event at a time. The event that then fails
-    alone, often and long enough, is to be given up.
+    A batch that fails for an unknown cause is tried again one event at a time. An event that then fails
+    alone, often and long enough, becomes a dead letter.
     """
 
     def __init__(self, most_events: int, limits: Limits) -> None:
@@ -29,7 +29,7 @@ class BatchSizer:
 
     @property
     def should_dead_letter(self) -> bool:
-        """Tell whether the first event has failed alone, often and long enough, for a cause not known to pass."""
+        """Tell whether the first event has failed alone, often and long enough, for an unknown cause."""
         waited = time.monotonic() - self._alone_since
         return (
             self._failed_alone >= self._limits.failures_before_dead_letter and waited >= self._limits.dead_letter_s
@@ -43,7 +43,7 @@ class BatchSizer:
         return pause
 
     def on_failure(self, *, alone: bool) -> float:
-        """Note a failure that is not known to pass; return for how many seconds to pause.
+        """Note a failure with an unknown cause; return for how many seconds to pause.
 
         From now on there is one event per batch. `alone`: the batch that failed had only one.
         """

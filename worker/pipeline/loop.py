@@ -120,7 +120,7 @@ class Loop:
             return None
         except (TransientError, LeaseLost):
             raise
-        except Exception as error:  # noqa: BLE001 - not known to pass: the sizer decides when to give up
+        except Exception as error:  # noqa: BLE001 - an unknown cause: the sizer decides when to give up
             metrics.RETRIES.labels("unexpected").inc()
             log.warning("batch failed", partition=partition, alone=alone, error=where(error))
             await asyncio.sleep(self.sizer.on_failure(alone=alone))

@@ -1,8 +1,8 @@
 """The feed: one reading of the stream for all partitions of a replica.
 
-It hands each event to its partition's inbox. A full inbox blocks the feed only as long as no other inbox is empty;
-then it is detached and catches up with a consumer of its partition's, until it meets the feed again. So a slow
-partition delays no other, and memory stays bounded. (docs/design.md, "Partitions")
+It hands each event to its partition's inbox. A full inbox blocks the feed only as long as no other inbox is empty.
+As soon as one is, the full inbox is detached and catches up with a separate consumer, until it reaches the feed's
+position. So a slow partition delays no other, and memory stays bounded. (docs/design.md, "Partitions")
 """
 
 import asyncio

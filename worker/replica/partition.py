@@ -1,7 +1,7 @@
 """A partition while this replica owns it: taken, recovered, served, released.
 
-After a transient error the partition ends its lease and takes the next one, with a growing pause between. Only
-another replica's lease ends the partition here. (docs/design.md, rule c)
+After a transient error the partition ends its lease and takes the next one, after a growing pause. The partition
+ends here only if another replica takes the lease, or if this replica releases it. (docs/design.md, rule c)
 """
 
 import asyncio

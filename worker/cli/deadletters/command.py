@@ -56,7 +56,7 @@ def replay(sequences: tuple[int, ...], *, everything: bool, as_json: bool) -> No
 
     Each becomes a new event with its original subject and body, after everything that is already in the stream.
     Look at it first: a removal from last week also removes an account that has rejoined since. The dead letters
-    stay.
+    stay in their stream.
     """
     if bool(sequences) == everything:
         raise click.UsageError("give either SEQUENCES or --all")
