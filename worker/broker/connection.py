@@ -10,6 +10,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 import nats.errors
@@ -29,6 +30,9 @@ _HEADER_OVERHEAD: Final = 16
 
 _NO_SUBJECT: Final = re.compile(r"[\x00-\x20\x7f]")
 _LINE_END: Final = re.compile(r"[\r\n]")
+
+_BARRIER_EPOCH: Final[ContextVar[int | None]] = ContextVar("barrier_epoch", default=None)
+"""The connection epoch in which the barrier of the current task began."""
 
 log = logger("broker")
 
@@ -81,9 +85,15 @@ class Broker:
         await self._connected.wait()
 
     async def write(self, framed: bytes) -> None:
-        """Hand framed protocol bytes to the socket; `TransientError` while there is no connection."""
+        """Hand framed protocol bytes to the socket; `TransientError` while there is no connection.
+
+        Inside a barrier whose connection broke, raise `Unconfirmed`: on the next connection the bytes would arrive
+        without the ones before them, for example a key without the notice that announces the membership.
+        """
         if not self.connected:
             raise TransientError("not connected to NATS")
+        if _BARRIER_EPOCH.get() not in {None, self.connection_epoch}:
+            raise Unconfirmed("the connection broke before the broker confirmed what was published")
         timeouts = self._write_timeouts
         await self.client.write(framed)
         raise_if_cancelled()
@@ -129,7 +139,11 @@ class Broker:
     async def barrier(self) -> AsyncIterator[None]:
         """Raise `Unconfirmed` unless the broker has taken everything that the block published."""
         epoch = self.connection_epoch
-        yield
+        outer = _BARRIER_EPOCH.set(epoch)
+        try:
+            yield
+        finally:
+            _BARRIER_EPOCH.reset(outer)
         if not await self._round_trip(epoch):
             raise Unconfirmed("the broker did not confirm what was published")
 

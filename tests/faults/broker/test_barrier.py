@@ -2,17 +2,20 @@
 
 import asyncio
 import gc
+from collections.abc import Sequence
 
 import nats
 import nats.errors
 import pytest
 
+from roomkeys.decisions.decision import OutboxEntry
 from roomkeys.errors import TransientError
 from tests.faults.machinery.wire import Place, Stall, Swallow
 from tests.harness.proxy import Chunk, Cut, Proxy, proxied
 from tests.harness.site import Rig
 from worker.broker import connection as brokers
 from worker.broker.connection import Unconfirmed
+from worker.pipeline.deliver import Publisher
 from worker.settings import read_settings
 
 CREATE = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
@@ -102,6 +105,56 @@ async def test_a_barrier_across_a_disconnect_does_not_hold(nats_url: str) -> Non
         async with broker.barrier():
             pass
         await broker.close()
+
+
+async def test_a_write_on_the_next_connection_fails_the_barrier_and_sends_nothing(nats_url: str) -> None:
+    async with proxied(nats_url) as proxy:
+        broker = await brokers.connect(read_settings(nats_url=proxy.url), "test")
+        with pytest.raises(Unconfirmed):
+            await write_across_a_reconnect(proxy, broker)
+        async with broker.barrier():
+            await broker.write(b"PUB a 5\r\nafter\r\n")
+        assert b"late" not in proxy.sent, "bytes of a barrier went out without the ones before them"
+        await broker.close()
+
+
+async def write_across_a_reconnect(proxy: Proxy, broker: brokers.Broker) -> None:
+    async with broker.barrier():
+        await cut(proxy, broker)
+        await asyncio.wait_for(broker.until_connected(), 10)
+        await broker.write(b"PUB a 4\r\nlate\r\n")
+
+
+async def test_a_joiners_notice_precedes_the_key_when_the_connection_breaks_between_them(
+    site_rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site_rig.users("alice", "bob", "carol", "dave")
+    publish, interrupted = Publisher.publish_notices, asyncio.Event()
+    async with proxied(site_rig.settings.nats_url[0]) as proxy:
+
+        async def lose_notices(publisher: Publisher, entries: Sequence[OutboxEntry]) -> None:
+            """Let the connection break, and be back, after the notices and before the key."""
+            if interrupted.is_set() or not any(entry.joiners for entry in entries):
+                await publish(publisher, entries)
+                return
+            interrupted.set()
+            proxy.fault = swallow_all
+            await publish(publisher, entries)
+            proxy.fault = None
+            await cut(proxy, publisher.broker)
+            await asyncio.wait_for(publisher.broker.until_connected(), 10)
+
+        monkeypatch.setattr(Publisher, "publish_notices", lose_notices)
+        async with site_rig.worker(nats_url=[proxy.url]):
+            await site_rig.ask("create", CREATE)
+            await site_rig.ask("member.add", {"roomId": "r1", "users": ["dave"], "requesterAccount": "alice"})
+    received = [item.subject for item in site_rig.received if item.subject.startswith("chat.user.dave.event.")]
+    assert interrupted.is_set()
+    assert received[0].endswith("subscription.update"), received
+
+
+async def swallow_all(_chunk: Chunk) -> bytes:
+    return b""
 
 
 async def write_and_cut(proxy: Proxy, broker: brokers.Broker) -> None:
