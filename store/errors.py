@@ -68,7 +68,7 @@ _PASSING_TYPES: Final = (ConnectionFailure, ExecutionTimeout, WTimeoutError, Wai
 def translated() -> Iterator[None]:
     """Translate the drivers' errors into `roomkeys.errors`. The new error names only the kind and the code.
 
-    `WriteConflict`: nothing was written. `TransientError`: the cause passes. `Unexpected`: it may or may not pass.
+    `WriteConflict`: nothing was written. `TransientError`: the cause is temporary. `Unexpected`: it may not be.
     """
     try:
         yield
@@ -95,7 +95,7 @@ def is_conflict(error: PyMongoError) -> bool:
 
 
 def is_transient(error: PyMongoError) -> bool:
-    """Tell whether the cause passes, so that waiting helps."""
+    """Tell whether the cause is temporary, so that waiting helps."""
     return (
         isinstance(error, _PASSING_TYPES)
         or error.has_error_label("TransientTransactionError")

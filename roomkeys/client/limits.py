@@ -39,5 +39,5 @@ class ClientLimits:
 
 
 def client_jitter() -> float:
-    """Return a factor for one client's times, so that clients that failed together do not come back together."""
+    """Return a factor for one client's times, so that clients that failed together do not retry together."""
     return uniform(0.5, 1.5)  # noqa: S311 - no secret

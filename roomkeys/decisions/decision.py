@@ -104,7 +104,7 @@ class Outcome:
 
     `at_ms` is when it was decided (epoch milliseconds). Its notices and its result are stamped with that time,
     however often they are sent. The outcome of an event with many members comes in several pieces; only the last
-    one is `final` and brings the result.
+    one is `final` and has the result.
     """
 
     sequence: int

@@ -63,7 +63,7 @@ async def expired(broker: Broker, stream: str, position: StreamPosition) -> int:
 
 
 async def _holds(broker: Broker, stream: str, position: StreamPosition) -> bool:
-    """Tell whether the message at `position` is the one that was applied; so does a deleted one."""
+    """Tell whether the message at `position` is the one that was applied; a deleted message counts as it."""
     time_ns = await _time_of(broker, stream, position.sequence)
     return time_ns is None or time_ns == position.time_ns // 1_000 * 1_000
 

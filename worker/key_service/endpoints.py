@@ -36,7 +36,7 @@ class KeyRequest:
 class KeyServiceContext:
     """What endpoints use: `rooms` reads rooms, `memberships` lists the rooms of an account.
 
-    `rooms_per_listing` is how many rooms a page of `keys.sync` looks at; a listing has one more if there are more.
+    `rooms_per_listing` is how many rooms a page of `keys.sync` reads; a listing has one more if there are more.
     `max_payload` returns how many bytes a message may have on the current connection.
     """
 

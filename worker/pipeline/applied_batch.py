@@ -35,9 +35,10 @@ class AppliedBatch:
 
 @dataclass(frozen=True, slots=True)
 class FanoutPlan:
-    """How the staged keys of a batch reach the members of their rooms. Every staged key is in exactly one of both.
+    """How the staged keys of a batch reach the members of their rooms: each key is either `inline` or `large`.
 
-    `inline` keys go out with the batch and settle with it; `large` rooms begin a rollout beside the loop.
+    `inline` keys go out with the batch and settle with it; `large` rooms begin a rollout beside the loop. Rooms
+    whose staged key is in a rollout already are in neither.
     """
 
     inline: Mapping[str, KeyRecord] = field(default_factory=dict)
@@ -53,7 +54,7 @@ class FanoutPlan:
 def plan_fanout(
     rooms: Mapping[str, Room], in_rollout: Container[str], limits: Limits, *, settles: bool
 ) -> FanoutPlan:
-    """Plan the fan-out of the staged keys, small rooms first; a rollout has those of rooms `in_rollout` already.
+    """Plan the fan-out of the staged keys, small rooms first; leave out rooms `in_rollout`.
 
     Without `settles` every room is planned as large: no room settles between the slices of an event.
     """

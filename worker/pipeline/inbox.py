@@ -103,7 +103,7 @@ class Inbox:
             await asyncio.wait_for(self._wakeup.wait(), seconds)
 
     async def drain_ready(self) -> None:
-        """Let in what has arrived at the socket: one batch of it costs less than two."""
+        """Take in what has arrived at the socket: one large batch costs less than two small ones."""
         quiet = 0
         while quiet < TURNS:
             before = len(self._events)

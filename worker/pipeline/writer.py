@@ -86,7 +86,7 @@ class Writer:
         return await self._apply_slice(slice_, snapshot)
 
     async def settle(self, records: Mapping[str, KeyRecord], following: Mapping[str, RoomKey]) -> None:
-        """Make staged keys current, and delete the finished outbox entries; no keys: no call."""
+        """Make staged keys current, and delete the finished outbox entries; do nothing if no key is staged."""
         if not records:
             return
         await settle(
@@ -101,7 +101,7 @@ class Writer:
         self.state.finished_ids = []
 
     async def delete_finished(self) -> None:
-        """Delete the finished outbox entries; none: no call."""
+        """Delete the finished outbox entries; do nothing if there are none."""
         with metrics.step("tidy"):
             await outbox.delete_finished(self.database, self.state.lease, self.state.finished_ids)
         self.state.finished_ids = []

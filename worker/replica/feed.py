@@ -138,7 +138,7 @@ class Feed:
             inbox.fail(error)
 
     async def _route(self, message: StreamMessage, created_ns: int) -> None:
-        """Offer a message to its partition's inbox; an inbox that stays full catches up by itself."""
+        """Offer a message to its partition's inbox; an inbox that stays full is detached and catches up."""
         position = StreamPosition(message.sequence, message.time_ns, created_ns)
         routed = self._decode(message)
         if routed is not None:
@@ -184,7 +184,7 @@ class Feed:
             self._ending.add(task)
 
     async def _catch_up(self, inbox: Inbox) -> None:
-        """Read the stream for one partition until it meets the feed."""
+        """Read the stream for one partition until it reaches the feed's position."""
         while inbox.failure is None:
             try:
                 if await self._catch_up_once(inbox):

@@ -171,7 +171,7 @@ class Partition:
             await loop.run_slice()
 
     async def _follow(self, loop: Loop, inbox: Inbox) -> None:
-        """Move an idle partition's cursor to where the feed is."""
+        """Move an idle partition's cursor to the feed's position."""
         position = self.feed.position_of(inbox)
         if not len(inbox) and position.sequence > loop.state.position.sequence:
             await self._move(loop, position)
