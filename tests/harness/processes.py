@@ -7,6 +7,7 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -97,8 +98,12 @@ def left_in(folder: Path) -> list[str]:
 
 @asynccontextmanager
 async def child(made: Rig, log: int | BinaryIO = DEVNULL, /, **changes: str) -> AsyncIterator[Process]:
-    """Run a worker in a separate process; `changes` are settings, or traps (tests/faults/machinery/trap.py)."""
-    environment = {**os.environ, **variables(made, **changes)}
+    """Run a worker with the site's limits in a separate process.
+
+    `changes` are settings, traps (tests/faults/machinery/trap.py) or, in `LIMITS`, changes to the limits as JSON.
+    """
+    limits = {**asdict(made.limits), **orjson.loads(changes.pop("LIMITS", "{}"))}
+    environment = {**os.environ, **variables(made, **changes, LIMITS=orjson.dumps(limits).decode())}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.faults.machinery.child", env=environment, stdout=PIPE, stderr=log
     )

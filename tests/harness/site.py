@@ -25,6 +25,9 @@ PATIENCE = 30.0
 AT = 1_747_000_000_000
 """When producers accept a request, unless a test says otherwise (epoch milliseconds)."""
 
+SHORT_PAUSES = Limits(heartbeat_s=0.1, tidy_s=0.05)
+"""The limits of workers in tests: a test that is not about these pauses does not wait for them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Received:
@@ -43,7 +46,7 @@ class Rig:
     nc: Client
     db: Any
     settings: Settings
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = SHORT_PAUSES
     received: list[Received] = field(default_factory=list)
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)

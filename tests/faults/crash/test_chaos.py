@@ -3,7 +3,6 @@
 A failure names the seed; `CHAOS_SEED` and `CHAOS_EVENTS` in the environment run another or a longer one.
 """
 
-import json
 import os
 import random
 import signal
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.machinery.limits import SMALL_LIMITS, small_limits
+from tests.faults.machinery.limits import SMALL_LIMITS
 from tests.harness.processes import child
 from tests.harness.site import Rig, rig
 from tests.verification.oracle.judge import find_violations
@@ -44,7 +43,6 @@ class Chaos:
         driver = self.chance.choice(["motor", "pymongo"])
         most = self.chance.choice(["256", "3"])
         variables = {"MONGO_DRIVER": driver, "MAX_BATCH_EVENTS": most}
-        variables |= {"LIMITS": json.dumps(SMALL_LIMITS)} if self.small else {}
         self.workers.append(await self.stack.enter_async_context(child(self.made, **variables)))
 
     async def end_worker(self) -> None:
@@ -89,7 +87,7 @@ async def test_whatever_is_killed_every_invariant_holds(
 ) -> None:
     print(f"CHAOS_SEED={SEED} CHAOS_EVENTS={EVENTS}")  # noqa: T201 - shown when it fails
     async with rig(own_nats.url, own_mongo.uri, "chat", site) as made:
-        made.limits = small_limits() if small else made.limits
+        made.limit(**SMALL_LIMITS if small else {})
         await PLAN.create_users(made)
         async with recorder([own_nats.url], made.db, site) as record:
             async with AsyncExitStack() as stack:

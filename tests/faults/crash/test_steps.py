@@ -1,7 +1,6 @@
 """A worker that dies at a step: the next owner finishes its batch as it was decided."""
 
 import asyncio
-import json
 import signal
 from itertools import product
 
@@ -20,9 +19,9 @@ TELLING += [(size, step, "before") for size, step in product(["big", "sliced"], 
 PLACES = [place if place in TELLING else pytest.param(*place, marks=pytest.mark.soak) for place in EVERYWHERE]
 
 
-async def told_to_two(told: Story, trap: dict[str, str], ending: int, size: str = "small") -> None:
+async def told_to_two(told: Story, trap: dict[str, str], ending: int) -> None:
     """Let a worker run into a trap in the midst of the story, and another one finish it."""
-    made, variables = told.made, {"PARTITIONS": "1", "MAX_BATCH_EVENTS": "1", "LIMITS": json.dumps(SIZES[size])}
+    made, variables = told.made, {"PARTITIONS": "1", "MAX_BATCH_EVENTS": "1"}
     async with made.worker(partitions=1):
         await told.begin()
     async with child(made, **variables, **trap) as doomed:
@@ -39,7 +38,7 @@ async def test_a_worker_that_is_killed_at_a_step_is_finished_for(
 ) -> None:
     site_rig.limit(**SIZES[size])
     async with story(site_rig) as told:
-        await told_to_two(told, {"AT_STEP": f"{step}:{side}:1", "DO": "kill"}, -signal.SIGKILL, size)
+        await told_to_two(told, {"AT_STEP": f"{step}:{side}:1", "DO": "kill"}, -signal.SIGKILL)
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -54,5 +53,6 @@ async def test_a_worker_that_is_killed_inside_a_transaction_is_finished_for(
 @pytest.mark.parametrize("step", ["apply", "deliver"])
 async def test_a_worker_that_falls_over_at_a_step_is_finished_for(site_rig: Rig, step: str) -> None:
     """Everything in it is unwound, in whatever order, and nothing that should not go out does."""
+    site_rig.limit(confirm_s=1)  # for so long it waits for the broker as it ends
     async with story(site_rig) as told:
         await told_to_two(told, {"AT_STEP": f"{step}:before:2", "DO": "exit"}, 3)

@@ -64,7 +64,11 @@ class Siege:
         return worker
 
     def _settings(self) -> dict[str, str]:
-        limits: dict[str, float] = {"lease_ms": LEASE_MS, "confirm_s": self.chance.choice([1, 10])}
+        limits: dict[str, float] = {
+            "lease_ms": LEASE_MS,
+            "confirm_s": self.chance.choice([1, 10]),
+            "tidy_s": self.chance.choice([0.05, 1]),
+        }
         if self.small and self.chance.random() < 0.75:
             limits |= SMALL_LIMITS
         settings = {

@@ -1,7 +1,7 @@
 """A worker in a separate process, which a test can kill, stop or confuse.
 
 `python -m tests.faults.machinery.child`, with the worker's own settings in the environment, those of `trap.py` and
-`clock.py`, and in `LIMITS` changes to the worker's limits, as JSON: `{"lease_ms": 1000}`.
+`clock.py`, and in `LIMITS` the worker's limits, as JSON: `{"lease_ms": 1000}`.
 At SIGUSR1 it writes to its log what it is doing.
 """
 

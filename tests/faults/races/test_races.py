@@ -70,6 +70,7 @@ async def test_a_neither_of_two_who_are_removed_at_once_holds_the_final_key(site
 
 async def test_b_a_version_has_one_key_over_all_payloads_and_the_store(site_rig: Rig) -> None:
     """Two workers, killed in turn, while keys rotate."""
+    site_rig.limit(lease_ms=2_000)
     await site_rig.users("alice", *CREW)
     keys: defaultdict[int, set[bytes]] = defaultdict(set)
     async with AsyncExitStack() as stack:
@@ -94,6 +95,7 @@ async def test_b_a_version_has_one_key_over_all_payloads_and_the_store(site_rig:
 
 
 async def test_c_after_a_crash_between_commit_and_publish_the_same_version_goes_out(site_rig: Rig) -> None:
+    site_rig.limit(lease_ms=2_000)
     await site_rig.users("alice", *CREW)
     async with site_rig.worker():
         await create(site_rig, "r1")

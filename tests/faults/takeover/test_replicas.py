@@ -7,15 +7,24 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from roomkeys.events.position import partition_of
 from tests.faults.machinery.wire import Place, Stall
 from tests.harness.processes import child, ends_well
 from tests.harness.proxy import proxied
 from tests.harness.site import PATIENCE, Rig
+from worker.limits import Limits
 
 CREATE = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
 REMOVE_BOB = {"roomId": "r1", "requester": "alice", "account": "bob"}
 TAKEOVER_SECONDS = 10.0
+
+
+@pytest.fixture(autouse=True)
+def production_limits(site_rig: Rig) -> None:
+    """Keep the real lease and heartbeat: some of these tests say how long a takeover takes."""
+    site_rig.limits = Limits()
 
 
 async def owners(made: Rig) -> list[Any]:
@@ -100,6 +109,7 @@ async def test_a_replica_that_died_inside_a_transaction_holds_nobody_up(site_rig
 
 
 async def test_a_replica_that_died_after_its_transaction_is_finished_for(site_rig: Rig) -> None:
+    site_rig.limit(lease_ms=2_000)
     await site_rig.users("alice", "bob", "carol")
     async with site_rig.worker():
         await site_rig.ask("create", CREATE)

@@ -1,7 +1,6 @@
 """A worker that sleeps past its lease and wakes in the middle of something that is another's business by then."""
 
 import asyncio
-import json
 import signal
 from asyncio.subprocess import Process
 
@@ -60,7 +59,7 @@ async def test_an_owner_that_wakes_up_in_the_midst_of_its_past_changes_nothing(
     site_rig: Rig, size: str, kind: str, place: str
 ) -> None:
     site_rig.limit(**SIZES[size])
-    variables = {"PARTITIONS": "1", "LIMITS": json.dumps(SIZES[size]), kind: place, "DO": "stop"}
+    variables = {"PARTITIONS": "1", kind: place, "DO": "stop"}
     async with story(site_rig) as told:
         async with site_rig.worker(partitions=1):
             await told.begin()

@@ -69,6 +69,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.harness.site.PATIENCE", 8.0)
 
 
+@pytest.fixture
+def short_retries(site_rig: Rig) -> None:
+    """Retry an event that fails alone for half a second, not for five."""
+    site_rig.limit(dead_letter_s=0.5)
+
+
 async def listen_to_the_worker_only(rig: Rig) -> None:
     """Hear nothing of what producers publish: the rig's client stops reading at a subject that is not UTF-8."""
     for subscription in list(rig.nc._subs.values()):
@@ -526,7 +532,7 @@ async def fails_later() -> None:
     raise ZeroDivisionError
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("impatient", "short_retries")
 @pytest.mark.parametrize("step", ["load_batch", "decide", "apply"])
 async def test_an_event_that_fails_alone_for_no_known_cause_is_given_up(
     town: Rig, monkeypatch: pytest.MonkeyPatch, step: str

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from tests.faults.machinery.limits import small_limits
+from tests.faults.machinery.limits import SMALL_LIMITS
 from tests.harness.site import Rig
 from tests.verification.oracle.judge import find_violations
 from tests.verification.oracle.plan import Plan, publish
@@ -19,7 +19,7 @@ PLAN = Plan(tuple(f"r{number}" for number in range(6)), tuple(f"u{number}" for n
 @pytest.mark.parametrize("small", [False, True], ids=["", "small numbers"])
 async def test_run_with_every_kind_of_event_keeps_every_invariant(site_rig: Rig, *, small: bool) -> None:
     if small:
-        site_rig.limits = small_limits()
+        site_rig.limit(**SMALL_LIMITS)
     print(f"JUDGED_SEED={SEED} JUDGED_EVENTS={EVENTS}")  # noqa: T201 - shown when it fails
     chance = random.Random(SEED)  # noqa: S311 - a plan
     await PLAN.create_users(site_rig)
