@@ -21,10 +21,8 @@ from roomkeys.client.errors import (
     ServiceUnavailable,
     TooManyRequests,
 )
-from roomkeys.client.key_store import KeyStore
-from roomkeys.client.keyring import HeldKey
-from roomkeys.client.limits import DEADLINE_SECONDS, ClientLimits
-from roomkeys.client.room_keys import RoomKeys
+from roomkeys.client.keyring import HeldKey, KeyStore
+from roomkeys.client.room_keys import DEADLINE_SECONDS, ClientLimits, RoomKeys
 from roomkeys.keys import RoomKey
 
 __all__ = [

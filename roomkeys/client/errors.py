@@ -1,20 +1,4 @@
-"""The errors of the client library.
-
-    RoomKeysError
-    ├── InvalidEnvelope           not `{version, nonce, ciphertext}`
-    ├── DecryptionFailed          the key of that version does not open the message
-    └── KeyMissing                room_id, version (None: the one in use), reason, retryable
-        ├── NotRoomMember         `not_room_member`: the account is not a member, or the room does not exist
-        ├── KeyNotAvailable       `key_not_available`: the version has expired, or is not in use yet
-        ├── TooManyRequests       `too_many_requests`: the account exceeds the key service's rate limit
-        ├── ServiceUnavailable    `unavailable`: the key service or its database does not answer
-        ├── KeyStoreFailed        `not_stored`: the key arrived, but the program's own store failed
-        ├── InvalidRequest        `refused`: the key service does not accept the request
-        ├── KeyTimeout            `timeout`: no key and no reply arrived before the deadline
-        └── ClientClosed          `ended`: the client was closed while a caller waited
-
-`retryable` is False if asking again cannot help. No error contains or quotes a key.
-"""
+"""The errors of the client library. No error contains or quotes a key."""
 
 from typing import ClassVar, Final, Self
 
@@ -38,10 +22,16 @@ class DecryptionFailed(RoomKeysError):
 
 
 class KeyMissing(RoomKeysError):
-    """A key is missing. `reason` is a stable word for the cause; `retryable`: asking again later may help."""
+    """A key is missing: `version`, or with None the one in use.
+
+    `reason` is a stable word for the cause. `retryable` is False if asking again cannot help.
+    """
 
     reason: ClassVar[str]
     _text: ClassVar[str]
+
+    def __init_subclass__(cls, *, reason: str, text: str) -> None:
+        cls.reason, cls._text = reason, text
 
     def __init__(self, room_id: str, version: int | None, *, retryable: bool = True) -> None:
         which = "key in use" if version is None else f"key {version}"
@@ -55,60 +45,36 @@ class KeyMissing(RoomKeysError):
         return type(self)(self.room_id, self.version, retryable=self.retryable)
 
 
-class NotRoomMember(KeyMissing):
+class NotRoomMember(KeyMissing, reason="not_room_member", text="this account is not a member of the room"):
     """The account is not a member of the room, or the room does not exist."""
 
-    reason = "not_room_member"
-    _text = "this account is not a member of the room"
 
-
-class KeyNotAvailable(KeyMissing):
+class KeyNotAvailable(KeyMissing, reason="key_not_available", text="it has expired or is not in use yet"):
     """The version has expired or is not in use yet, or the room has no key."""
 
-    reason = "key_not_available"
-    _text = "it has expired or is not in use yet"
 
-
-class TooManyRequests(KeyMissing):
+class TooManyRequests(KeyMissing, reason="too_many_requests", text="this account sends too many requests"):
     """The account exceeds the key service's rate limit."""
 
-    reason = "too_many_requests"
-    _text = "this account sends too many requests"
 
-
-class ServiceUnavailable(KeyMissing):
+class ServiceUnavailable(KeyMissing, reason="unavailable", text="the key service does not answer"):
     """No key service answers for the site, or none that can reach its database."""
 
-    reason = "unavailable"
-    _text = "the key service does not answer"
 
-
-class KeyStoreFailed(KeyMissing):
+class KeyStoreFailed(KeyMissing, reason="not_stored", text="the program's store did not save it"):
     """The key arrived, but the program's own store did not save it."""
 
-    reason = "not_stored"
-    _text = "the program's store did not save it"
 
-
-class InvalidRequest(KeyMissing):
+class InvalidRequest(KeyMissing, reason="refused", text="the request is not valid"):
     """The key service does not accept the request, for example because the room id is not a token."""
 
-    reason = "refused"
-    _text = "the request is not valid"
 
-
-class KeyTimeout(KeyMissing):
+class KeyTimeout(KeyMissing, reason="timeout", text="nothing arrived before the deadline"):
     """Neither the key nor a reply arrived before the deadline."""
 
-    reason = "timeout"
-    _text = "nothing arrived before the deadline"
 
-
-class ClientClosed(KeyMissing):
+class ClientClosed(KeyMissing, reason="ended", text="the client is closed"):
     """The client was closed while the caller waited, or before."""
-
-    reason = "ended"
-    _text = "the client is closed"
 
 
 _BY_CODE: Final[dict[str, type[KeyMissing]]] = {

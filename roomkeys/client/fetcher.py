@@ -7,7 +7,7 @@ from roomkeys import subjects
 from roomkeys.backoff import Backoff
 from roomkeys.client import protocol
 from roomkeys.client.errors import KeyMissing, KeyNotAvailable, KeyStoreFailed, missing
-from roomkeys.client.key_store import StoredKeyRing
+from roomkeys.client.keyring import StoredKeyRing
 from roomkeys.errors import UNAVAILABLE
 from roomkeys.keys import UNUSED, RoomKey
 from roomkeys.messages.key_requests import MAX_ITEMS, Item

@@ -16,8 +16,9 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
+from random import uniform
 from typing import Any, Final, Self
 
 import nats.errors
@@ -26,13 +27,12 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from roomkeys import subjects
+from roomkeys.backoff import Backoff
 from roomkeys.client import protocol
 from roomkeys.client.envelope import EncryptedMessage, read_envelope, seal, unseal
 from roomkeys.client.errors import InvalidRequest
 from roomkeys.client.fetcher import KeyFetcher
-from roomkeys.client.key_store import KeyStore, StoredKeyRing
-from roomkeys.client.keyring import VERSIONS, HeldKey, KeyRing
-from roomkeys.client.limits import DEADLINE_SECONDS, ClientLimits, client_jitter
+from roomkeys.client.keyring import VERSIONS, HeldKey, KeyRing, KeyStore, StoredKeyRing
 from roomkeys.client.listeners import KeyListeners
 from roomkeys.client.pending import PendingKeys
 from roomkeys.client.resync import Resync
@@ -40,12 +40,44 @@ from roomkeys.keys import RoomKey, is_version
 from roomkeys.messages.key_requests import Item
 from roomkeys.tokens import is_token
 
-_DEFAULT_LIMITS: Final = ClientLimits()
+log = logging.getLogger("roomkeys")
+
+DEADLINE_SECONDS: Final = 10.0
+"""How long `open`, `seal` and `key` wait for a key, unless the caller passes another deadline."""
 
 _SPARE_BYTES: Final = 1024
 """Room that a request leaves in the broker's largest message for its headers."""
 
-log = logging.getLogger("roomkeys")
+
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """The times and sizes of one client. The times to retry and to check are averages: see `client_jitter`."""
+
+    request_seconds: float = 5.0
+    """How long to wait for a reply: a little longer than the key service waits for its database."""
+    window_seconds: float = 0.010
+    """How long to collect missing keys before they are requested as one batch."""
+    first_retry_seconds: float = 0.4
+    """The pause after the first failed request. It doubles with each further failure."""
+    longest_retry_seconds: float = 8.0
+    """The longest pause between two failed requests."""
+    reconnect_check_seconds: float = 1.0
+    """The time between two checks whether the connection was lost and restored."""
+    unread_changes: int = 10_000
+    """How many keys an iterator over changes queues; beyond this number the oldest are dropped."""
+
+    def backoff(self) -> Backoff:
+        """Return the backoff of one client: its factor is fixed, so that its requests share retries as well."""
+        jitter = client_jitter()
+        return Backoff(self.first_retry_seconds, self.longest_retry_seconds, spread=(jitter, jitter))
+
+
+def client_jitter() -> float:
+    """Return a factor for one client's times, so that clients that failed together do not retry together."""
+    return uniform(0.5, 1.5)  # noqa: S311 - no secret
+
+
+_DEFAULT_LIMITS: Final = ClientLimits()
 
 
 class RoomKeys:
@@ -70,7 +102,7 @@ class RoomKeys:
         self._listeners = KeyListeners(limits.unread_changes)
         self._pending = PendingKeys(backoff, window_seconds=limits.window_seconds)
         self._ring = KeyRing(versions)
-        self._keys = StoredKeyRing(self._ring, store, self._pending, self._listeners)
+        self._keys = StoredKeyRing(self._ring, store, self._pending.resolve, self._listeners.notify)
         request = partial(_request, nc, limits.request_seconds)
         self._fetcher = KeyFetcher(request, account, site, self._keys, backoff)
         self._resync = Resync()
@@ -94,9 +126,7 @@ class RoomKeys:
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Unsubscribe and stop everything except the connection."""
         await self._leave()
 

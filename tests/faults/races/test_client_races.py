@@ -18,8 +18,7 @@ from roomkeys import subjects
 from roomkeys.backoff import Backoff
 from roomkeys.client import ClientLimits, RoomKeys, protocol
 from roomkeys.client.envelope import EncryptedMessage, seal
-from roomkeys.client.key_store import StoredKeyRing
-from roomkeys.client.keyring import HeldKey, KeyRing
+from roomkeys.client.keyring import HeldKey, KeyRing, StoredKeyRing
 from roomkeys.client.listeners import KeyListeners
 from roomkeys.client.pending import PendingKeys
 from roomkeys.keys import RoomKey
@@ -91,7 +90,8 @@ DELIVERIES = st.lists(
 def final_ring(deliveries: Sequence[Sequence[HeldKey]]) -> tuple[dict[str, list[RoomKey | None]], dict[str, int]]:
     """Return the keys of a client after concurrent deliveries, and the versions that it would seal with."""
     ring = KeyRing(versions=4)
-    keys = StoredKeyRing(ring, None, PendingKeys(Backoff(0, 0), window_seconds=0), KeyListeners(10))
+    pending = PendingKeys(Backoff(0, 0), window_seconds=0)
+    keys = StoredKeyRing(ring, None, pending.resolve, KeyListeners(10).notify)
 
     async def add_all() -> None:
         await asyncio.gather(*(keys.add(delivery) for delivery in deliveries))

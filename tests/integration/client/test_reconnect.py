@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 from roomkeys import subjects
 from roomkeys.client import RoomKeys
 from roomkeys.client.errors import ClientClosed
-from roomkeys.client.limits import ClientLimits
+from roomkeys.client.room_keys import ClientLimits
 from tests.harness.key_service import room, secret, service
 from tests.harness.polling import PATIENCE, until
 from tests.harness.site import rig

@@ -8,8 +8,7 @@ import pytest
 from roomkeys.backoff import NO_JITTER, Backoff
 from roomkeys.client.errors import KeyNotAvailable, ServiceUnavailable
 from roomkeys.client.fetcher import KeyFetcher
-from roomkeys.client.key_store import StoredKeyRing
-from roomkeys.client.keyring import HeldKey, KeyRing
+from roomkeys.client.keyring import HeldKey, KeyRing, StoredKeyRing
 from roomkeys.client.listeners import KeyListeners
 from roomkeys.client.pending import PendingKeys
 from roomkeys.keys import RoomKey
@@ -45,7 +44,8 @@ class Service:
 
 
 def fetcher(ring: KeyRing, *meanwhile: HeldKey, answer: Answer = batch_answer) -> tuple[Service, KeyFetcher]:
-    keys = StoredKeyRing(ring, None, PendingKeys(BACKOFF, window_seconds=0), KeyListeners(10))
+    pending = PendingKeys(BACKOFF, window_seconds=0)
+    keys = StoredKeyRing(ring, None, pending.resolve, KeyListeners(10).notify)
     service = Service(keys, meanwhile, answer)
     return service, KeyFetcher(service.request, "bob", "s", keys, BACKOFF)
 

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 import pytest
 
 from roomkeys.backoff import Backoff
-from roomkeys.client.key_store import StoredKeyRing
-from roomkeys.client.keyring import HeldKey, KeyRing
+from roomkeys.client.keyring import HeldKey, KeyRing, StoredKeyRing
 from roomkeys.client.listeners import KeyListeners
 from roomkeys.client.pending import PendingKeys
 from roomkeys.keys import RoomKey
@@ -51,7 +50,7 @@ class Client:
         listeners = KeyListeners(10)
         listeners.add_callback(self._notify)
         store = self.store if has_store else None
-        self.keys = StoredKeyRing(self.ring, store, self.pending, listeners)
+        self.keys = StoredKeyRing(self.ring, store, self.pending.resolve, listeners.notify)
 
     def _notify(self, added: HeldKey) -> None:
         assert added.version in self.ring.versions("r1"), "notified before the ring had the key"

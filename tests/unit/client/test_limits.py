@@ -1,6 +1,6 @@
 """The limits of a client: its pauses grow, and differ from those of other clients."""
 
-from roomkeys.client.limits import ClientLimits
+from roomkeys.client import ClientLimits
 
 
 def test_pauses_grow_up_to_a_limit_and_differ_between_clients() -> None:
