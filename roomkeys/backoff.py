@@ -9,7 +9,6 @@ from typing import Final
 
 FULL_JITTER: Final = (0.0, 1.0)
 """Spread: any pause up to the full one, for writers that stay out of each other's way."""
-
 NO_JITTER: Final = (1.0, 1.0)
 """Spread: exactly the full pause."""
 
@@ -17,18 +16,12 @@ _MAX_DOUBLINGS: Final = 64
 
 
 def full_pause(attempt: int, first: float, longest: float) -> float:
-    """Return the pause after the given failed attempt, in the unit of `first`, without jitter.
-
-    Attempts count from 1. The pause is `first` after the first one, and doubles up to `longest`.
-    """
+    """Return the pause after a failed attempt, counted from 1, without jitter and in the unit of `first`."""
     return min(first * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS), longest)
 
 
 class Backoff:
-    """The pauses of one retry loop, or of several that pause alike.
-
-    One loop calls `next` after each failure and `reset` after a success. Loops that share a `Backoff` count their
-    attempts themselves and call `pause`.
+    """The pauses of one retry loop, or of several that count their attempts themselves and call only `pause`.
 
     `spread` is the range of the random factor, drawn for each pause. A range of one value, such as `(0.7, 0.7)`,
     is a fixed factor: equal attempts then have equal pauses.

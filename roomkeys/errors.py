@@ -69,37 +69,15 @@ def invalid_account(text: str) -> Rejection:
     return Rejection(ErrorInfo(BAD_REQUEST, "invalid_account", text))
 
 
-def room_not_found() -> Rejection:
-    """Reject an event about a room that does not exist."""
-    return Rejection(ErrorInfo(NOT_FOUND, "room_not_found", "the room does not exist"))
-
-
-def room_exists() -> Rejection:
-    """Reject the creation of a room whose id belongs to a room of another type or site."""
-    return Rejection(ErrorInfo(CONFLICT, "room_exists", "a room of another type or site has this id"))
-
-
-def user_not_found() -> Rejection:
-    """Reject an event whose requester, or any account that it names, is unknown."""
-    return Rejection(ErrorInfo(NOT_FOUND, "user_not_found", "the requester or an account of the event is unknown"))
-
-
-def bot_not_available() -> Rejection:
-    """Reject a conversation with a bot that does not exist."""
-    return Rejection(ErrorInfo(NOT_FOUND, "bot_not_available", "the bot does not exist"))
-
-
-def self_dm() -> Rejection:
-    """Reject a dm with oneself."""
-    return Rejection(ErrorInfo(BAD_REQUEST, "self_dm", "a dm needs another account"))
-
-
-def non_channel_operation() -> Rejection:
-    """Reject a change to the members or the key of a room that is not a channel."""
-    return Rejection(
-        ErrorInfo(BAD_REQUEST, "non_channel_operation", "only a channel's members and key can change")
-    )
-
-
+ROOM_NOT_FOUND: Final = ErrorInfo(NOT_FOUND, "room_not_found", "the room does not exist")
+ROOM_EXISTS: Final = ErrorInfo(CONFLICT, "room_exists", "a room of another type or site has this id")
+USER_NOT_FOUND: Final = ErrorInfo(
+    NOT_FOUND, "user_not_found", "the requester or an account of the event is unknown"
+)
+BOT_NOT_AVAILABLE: Final = ErrorInfo(NOT_FOUND, "bot_not_available", "the bot does not exist")
+SELF_DM: Final = ErrorInfo(BAD_REQUEST, "self_dm", "a dm needs another account")
+NON_CHANNEL_OPERATION: Final = ErrorInfo(
+    BAD_REQUEST, "non_channel_operation", "only a channel's members and key can change"
+)
 INTERNAL_ERROR: Final = ErrorInfo(INTERNAL, "internal", "the event could not be processed")
 """The event was tried alone and kept failing, for a cause that is not known to be temporary."""

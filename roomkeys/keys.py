@@ -11,10 +11,8 @@ from typing import Final, TypeGuard
 
 KEY_BYTES: Final = 32
 """The length of an AES-256-GCM key."""
-
 UNUSED: Final = -1
 """Below every version: the `settled` version of a room that has not settled any."""
-
 EXACT_INTEGERS: Final = 2**53
 """Every version and count is below this bound: a double, as JSON and other systems use, is exact up to here."""
 
@@ -37,13 +35,11 @@ class KeyRecord:
     """What a channel's document says about its keys. (docs/contract.md, section 5)
 
     - `high`: the highest version that this worker ever used for the room.
-    - `settled`: the version that this worker made current last.
-    - `current`: that key, as long as `encKey` still is that key.
+    - `settled`: the version that this worker made current last; `current`: its key, while `encKey` is that key.
     - `staged`: the key that is on its way to the members.
     - `replaced`: the keys that the next settle takes out of use: this worker's last key, and a foreign key if
       another program wrote `encKey`.
-    - `highest_seen`: the highest version anywhere in the document.
-    - `in_use`: the version of `encKey`, no matter which program wrote it.
+    - `highest_seen`: the highest version anywhere in the document; `in_use`: that of `encKey`.
     """
 
     high: int | None = None
@@ -61,10 +57,7 @@ class KeyRecord:
 
     @property
     def next_to_stage(self) -> int | None:
-        """Return the version to stage when the staged key settles, or None.
-
-        There is one if the room has rotated since the key was staged, or if the key is superseded.
-        """
+        """Return the version to stage next, if the room has rotated since or the staged key is superseded."""
         if self.staged is None:
             return None
         high = self.staged.version if self.high is None else self.high
@@ -95,14 +88,9 @@ class KeyRecord:
         if staged is None:
             return self
         foreign = tuple(key for key in self.replaced if self.superseded and key.version > staged.version)
-        settled = replace(
-            self,
-            settled=staged.version,
-            current=None if self.superseded else staged,
-            staged=None,
-            replaced=(staged, *foreign),
-            in_use=self.in_use if self.superseded else staged.version,
-        )
+        current, in_use = (None, self.in_use) if self.superseded else (staged, staged.version)
+        settled = replace(self, settled=staged.version, current=current, staged=None, in_use=in_use)
+        settled = replace(settled, replaced=(staged, *foreign))
         return settled if next_key is None else settled.with_staged(next_key)
 
 

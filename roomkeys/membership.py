@@ -10,7 +10,6 @@ from roomkeys.tokens import is_bot
 
 OWNER_ROLES: Final = ("owner",)
 """The roles of the account that creates a channel."""
-
 MEMBER_ROLES: Final = ("member",)
 """The roles of every other member of a channel."""
 

@@ -16,23 +16,18 @@ MAX_REPLY_BYTES: Final = 1024
 """The longest reply address, in UTF-8 bytes, for the same reason."""
 
 _BOT_SUFFIX: Final = ".bot"
-
 _PLATFORM_PREFIX: Final = "p_"
 
 # \s covers Unicode's white space. Surrogates cannot be encoded, and so cannot be sent.
 _FORBIDDEN: Final = re.compile("[\\s.*>\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-
 _REQUEST_ID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def is_token(value: object) -> TypeGuard[str]:
     """Tell whether `value` may be one token of a subject."""
-    return (
-        isinstance(value, str)
-        and value != ""
-        and _FORBIDDEN.search(value) is None
-        and len(value.encode()) <= MAX_TOKEN_BYTES
-    )
+    if not isinstance(value, str) or not value or _FORBIDDEN.search(value) is not None:
+        return False
+    return len(value.encode()) <= MAX_TOKEN_BYTES
 
 
 def is_reply(address: str, prefixes: Iterable[str]) -> bool:
@@ -40,11 +35,9 @@ def is_reply(address: str, prefixes: Iterable[str]) -> bool:
 
     The broker lets a requester name any reply address, even one on which only the worker may publish.
     """
-    return (
-        any(address.startswith(prefix) for prefix in prefixes)
-        and all(map(is_token, address.split(".")))
-        and len(address.encode()) <= MAX_REPLY_BYTES
-    )
+    if not address.startswith(tuple(prefixes)) or not all(map(is_token, address.split("."))):
+        return False
+    return len(address.encode()) <= MAX_REPLY_BYTES
 
 
 def is_account(value: object) -> TypeGuard[str]:

@@ -5,12 +5,13 @@ would have one at a time, wherever the stream is cut into batches. (docs/design.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from roomkeys.decisions.chunks import CHUNK_BYTES, in_chunks
 from roomkeys.decisions.decision import DeadLetter, Decision, OutboxEntry, Outcome
 from roomkeys.decisions.draft import Draft
-from roomkeys.decisions.rules import Effect, RuleContext, take_effect
+from roomkeys.decisions.rules import RuleContext, take_effect
 from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.errors import ErrorInfo, Rejection
 from roomkeys.events.event import Add, AnyEvent, Create, Remove
@@ -58,7 +59,7 @@ def reject(event: AnyEvent, error: ErrorInfo, *, site: str, now_ms: int) -> Outc
     """Return the outcome of an event that can never succeed, with its dead letter."""
     body = event.origin.body
     letter = DeadLetter(event.origin.subject, body[:CHUNK_BYTES], truncated=len(body) > CHUNK_BYTES)
-    return _outcome(event, site, now_ms, error=error, letter=letter)
+    return replace(_outcome(event, site, now_ms), error=error, letter=letter)
 
 
 def touches(event: AnyEvent, snapshot: Snapshot) -> int:
@@ -89,29 +90,12 @@ def outcome_of(event: AnyEvent, draft: Draft, context: RuleContext, now_ms: int)
         effect = take_effect(event, draft, context)
     except Rejection as rejection:
         return reject(event, rejection.info, site=context.site, now_ms=now_ms)
-    return _outcome(event, context.site, now_ms, effect)
+    outcome = _outcome(event, context.site, now_ms)
+    return replace(outcome, added=effect.added, removed=effect.removed, notice=effect.notice)
 
 
-def _outcome(
-    event: AnyEvent,
-    site: str,
-    now_ms: int,
-    effect: Effect | None = None,
-    error: ErrorInfo | None = None,
-    letter: DeadLetter | None = None,
-) -> Outcome:
-    effect = effect or Effect()
+def _outcome(event: AnyEvent, site: str, now_ms: int) -> Outcome:
+    origin = event.origin
     return Outcome(
-        sequence=event.origin.sequence,
-        operation=event.operation,
-        at_ms=now_ms,
-        room_id=event.room_id,
-        requester=event.requester,
-        request_id=event.origin.request_id,
-        site=site,
-        error=error,
-        added=effect.added,
-        removed=effect.removed,
-        notice=effect.notice,
-        letter=letter,
+        origin.sequence, event.operation, now_ms, event.room_id, event.requester, origin.request_id, site
     )

@@ -14,7 +14,6 @@ from roomkeys.subjects import Operation
 
 INDIVIDUAL: Final = "individual"
 ORG: Final = "org"
-
 MEMBER_ADDED: Final = "member_added"
 MEMBER_LEFT: Final = "member_left"
 MEMBER_REMOVED: Final = "member_removed"
@@ -24,8 +23,7 @@ MEMBER_REMOVED: Final = "member_removed"
 class MembershipReason:
     """Why an account is a member: one document of `room_members`. (docs/contract.md, section 5)
 
-    `type` is `INDIVIDUAL` or `ORG`, and `id` accordingly a user's `_id` or an org's id. An org has no `account`.
-    `at_ms` is epoch milliseconds.
+    `type` is `INDIVIDUAL` (`id`: a user's `_id`) or `ORG` (an org's id, no `account`). `at_ms`: epoch milliseconds.
     """
 
     type: str
@@ -38,8 +36,7 @@ class MembershipReason:
 class RoomCreation:
     """What the document of a new room starts with.
 
-    `at_ms` is when it was created (epoch milliseconds). `participants` are the (user id, account) pairs of a dm,
-    in order of the user ids; a channel has none.
+    `at_ms` is epoch milliseconds. `participants`: the (user id, account) pairs of a dm, in order of the user ids.
     """
 
     at_ms: int
@@ -100,11 +97,9 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The outcome of one event.
+    """The outcome of one event. `at_ms` (epoch milliseconds) stamps its notices and its result, sent however often.
 
-    `at_ms` is when it was decided (epoch milliseconds). Its notices and its result are stamped with that time,
-    however often they are sent. The outcome of an event with many members comes in several pieces; only the last
-    one is `final` and has the result.
+    The outcome of an event with many members comes in several pieces; the last one is `final` and has the result.
     """
 
     sequence: int
@@ -126,9 +121,8 @@ class Outcome:
 class OutboxEntry:
     """What a batch owes because of one room, as stored in the outbox.
 
-    `outcomes` are in stream order. `joiners` are the accounts that are owed the key that the room had before the
-    batch. `high` is the room's highest version after the batch: results are sent once that version has settled.
-    Events without a room share one entry whose `room_id` is None.
+    `outcomes` are in stream order. `joiners` are owed the key that the room had before the batch. `high` is the
+    highest version after it: results wait until that has settled. Events without a room share one entry.
     """
 
     room_id: str | None

@@ -24,10 +24,8 @@ class Draft:
         self.orgs = set(room.orgs) if room else set[str]()
         self._members_before = members
         self._memberships: dict[str, Membership] = {}
-        self._reasons_before = [
-            *((ORG, org) for org in sorted(self.orgs)),
-            *((INDIVIDUAL, user_id) for user_id in individuals),
-        ]
+        self._reasons_before = [(ORG, org) for org in sorted(self.orgs)]
+        self._reasons_before += [(INDIVIDUAL, user_id) for user_id in individuals]
         # None: the reason was recorded before and still holds.
         self._reasons: dict[tuple[str, str], MembershipReason | None] = dict.fromkeys(self._reasons_before)
         self._reasons_cleared = False
@@ -44,9 +42,8 @@ class Draft:
     def join(self, membership: Membership) -> None:
         """Add a membership."""
         self._memberships[membership.id] = membership
-        self.members[membership.account] = Member(
-            membership.id, membership.user_id, membership.account, membership.roles
-        )
+        member = Member(membership.id, membership.user_id, membership.account, membership.roles)
+        self.members[membership.account] = member
 
     def leave(self, account: str) -> Member:
         """End a membership, delete its individual reason, and return it."""
@@ -92,10 +89,7 @@ class Draft:
             self._reasons_cleared = True
 
     def rotate(self, at_ms: int) -> None:
-        """Raise the room's version; only the last version of a batch gets a key.
-
-        `at_ms` is when the broker stored the event (epoch milliseconds).
-        """
+        """Raise the room's version; `at_ms` is the broker's time. Only the last version of a batch gets a key."""
         if self.room is not None:
             self._raised = self.room.keys.next_version(at_ms) if self._raised is None else self._raised + 1
 
@@ -158,7 +152,6 @@ class Draft:
         return None if change == RoomChange(self.room) else change
 
     def _is_gone(self, key: tuple[str, str]) -> bool:
-        """Tell whether a reason from before the batch has to be deleted; one that came back is inserted again."""
         if self._reasons_cleared and key[0] == INDIVIDUAL:
             return False
-        return key not in self._reasons or self._reasons[key] is not None
+        return key not in self._reasons or self._reasons[key] is not None  # it came back: it is inserted again

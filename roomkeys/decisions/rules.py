@@ -67,7 +67,7 @@ class RuleContext:
 
     def _require(self, known: bool) -> None:
         if not self.slice.resumed and not (known and self.slice.all_users_known):
-            raise errors.user_not_found()
+            raise errors.Rejection(errors.USER_NOT_FOUND)
 
     def of_orgs(self, orgs: Iterable[str]) -> list[User]:
         """Return the users of the orgs, without bots."""
@@ -96,7 +96,7 @@ def _create(event: Create, draft: Draft, context: RuleContext) -> Effect:
         pairs = () if event.kind == Kind.CHANNEL else tuple(sorted((user.id, user.account) for user in named))
         draft.create(room, RoomCreation(event.at_ms, pairs))
     elif (draft.room.kind, draft.room.site) != (event.kind, context.site):
-        raise errors.room_exists()
+        raise errors.Rejection(errors.ROOM_EXISTS)
     people = _distinct([*named, *context.of_orgs(event.orgs)])
     joined = _admit(event, draft, context, named, people)
     for user in people:
@@ -110,10 +110,10 @@ def _named_people(event: Create, context: RuleContext) -> list[User]:
         invited = [account for account in event.accounts if not is_bot(account)]
         return context.users(invited if context.slice.resumed else dict.fromkeys((event.requester, *invited)))
     if event.accounts == (event.requester,):
-        raise errors.self_dm()
+        raise errors.Rejection(errors.SELF_DM)
     requester = context.users((event.requester,))
     if event.kind == Kind.BOT_DM and event.accounts[0] not in context.snapshot.users:
-        raise errors.bot_not_available()
+        raise errors.Rejection(errors.BOT_NOT_AVAILABLE)
     return requester + context.users(event.accounts)
 
 
@@ -231,9 +231,9 @@ def _rotate(event: Rotate, draft: Draft, context: RuleContext) -> Effect:
 
 def _channel(draft: Draft) -> Room:
     if draft.room is None:
-        raise errors.room_not_found()
+        raise errors.Rejection(errors.ROOM_NOT_FOUND)
     if draft.room.kind != Kind.CHANNEL:
-        raise errors.non_channel_operation()
+        raise errors.Rejection(errors.NON_CHANNEL_OPERATION)
     return draft.room
 
 

@@ -31,8 +31,8 @@ def among(event: Sliceable, accounts: Collection[str]) -> Sliceable:
 class EventSlice:
     """One slice of an event.
 
-    `accounts` are decided now, in order; `progress` says how far the event had come before. `is_last`: no
-    account comes after these. `all_users_known`: every account that the event names, in whichever slice, exists.
+    `accounts` are decided now, in order; `progress` is how far the event had come before. `is_last` and
+    `all_users_known` are those of `SliceContext`.
     """
 
     event: Sliceable
@@ -72,19 +72,16 @@ def decide_slice(
 ) -> SliceDecision:
     """Decide what the event does to the accounts of one slice.
 
-    `snapshot` is what the database holds of them, `now_ms` (epoch milliseconds) stamps the outcome, and `new_id`
-    makes document ids. With an `error` the event is given up and this is its last slice. Members whom an earlier
-    slice removed still lose the room's key.
+    `snapshot`, `now_ms` and `new_id` are those of `decide`. With an `error` the event is given up and this is its
+    last slice. Members whom an earlier slice removed still lose the room's key.
     """
     event, progress = slice_.event, slice_.progress
     context = RuleContext(_snapshot_of(slice_, snapshot), site, new_id, slice_.context)
     draft = open_draft(event.room_id, context.snapshot)
     if progress.room_created:
         draft.resume_creation()
-    if error is None:
-        outcome = outcome_of(slice_.narrowed_event, draft, context, now_ms)
-    else:
-        outcome = reject(event, error, site=site, now_ms=now_ms)
+    given_up = None if error is None else reject(event, error, site=site, now_ms=now_ms)
+    outcome = given_up or outcome_of(slice_.narrowed_event, draft, context, now_ms)
     final = slice_.is_last or outcome.error is not None
     if final and progress.rotates and not draft.rotates:
         draft.rotate(event.stored_at_ms)
@@ -111,13 +108,9 @@ def _snapshot_of(slice_: EventSlice, snapshot: Snapshot) -> Snapshot:
     event, accounts = slice_.event, frozenset(slice_.accounts)
     inside = accounts if slice_.progress.number else accounts | {event.requester}
     members = snapshot.members.get(event.room_id, {})
-    return replace(
-        snapshot,
-        members={event.room_id: {account: member for account, member in members.items() if account in inside}},
-        orgs={
-            org: tuple(user for user in users if user.account in accounts) for org, users in snapshot.orgs.items()
-        },
-    )
+    members = {account: member for account, member in members.items() if account in inside}
+    orgs = {org: tuple(user for user in users if user.account in accounts) for org, users in snapshot.orgs.items()}
+    return replace(snapshot, members={event.room_id: members}, orgs=orgs)
 
 
 def _without_completion(change: RoomChange) -> RoomChange:

@@ -26,10 +26,9 @@ class StreamMessage:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What every event has.
+    """What every event has. `at_ms`: when the producer accepted it (epoch milliseconds).
 
-    `at_ms` is when the producer accepted it (epoch milliseconds). `accounts` are those that it names, without the
-    requester's.
+    `accounts` are those that it names, without the requester's.
     """
 
     origin: StreamMessage

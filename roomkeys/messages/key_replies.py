@@ -21,10 +21,7 @@ from roomkeys.messages.key_requests import (
 
 
 def key_of(item: Item, views: RoomViews) -> RoomKey:
-    """Return the key that is asked for.
-
-    Raise `Rejection` if it is not available. That the account is not a member comes before every other error.
-    """
+    """Return the key, or raise `Rejection`: that the account is not a member comes before every other error."""
     view = views.get(item.room_id)
     if view is None:
         # An item without a room id reveals nothing about any room, so its error may be shown.
@@ -78,12 +75,8 @@ def error_document(info: ErrorInfo) -> dict[str, str]:
 
 
 def _lacks(sync: Sync, room_id: str, views: RoomViews) -> bool:
-    view = views.get(room_id)
-    return (
-        view is not None
-        and view.current is not None
-        and (room_id not in sync.have or view.current.version > sync.have[room_id])
-    )
+    key = views[room_id].current if room_id in views else None
+    return key is not None and (room_id not in sync.have or key.version > sync.have[room_id])
 
 
 def _result(item: Item, views: RoomViews, fields: Sequence[str]) -> dict[str, Any]:

@@ -1,17 +1,4 @@
-"""What clients ask the key service for, and why it may refuse. (docs/contract.md, section 6)
-
-| code | reason | when |
-|---|---|---|
-| `bad_request` | `invalid_request` | the body, or one item of a batch, has a wrong shape |
-| `bad_request` | `invalid_cursor` | the cursor was not issued to this account |
-| `bad_request` | `invalid_account` | the account in the subject is not a token |
-| `forbidden` | `not_room_member` | the account is not a member, or there is no such room: both look the same |
-| `not_found` | `key_not_available` | there is no such version, or it has expired, or the room has no key |
-| `too_many_requests` | `rate_limited` | the account exceeds its rate limit |
-| `unavailable` | `database_unavailable` | the database is away or too slow |
-| `unavailable` | `overloaded` | too many requests are waiting |
-| `internal` | `internal` | a bug, or an unexpected failure |
-"""
+"""What clients ask the key service for, and why it may refuse. (docs/contract.md, section 6)"""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
@@ -41,21 +28,16 @@ FIELDS: Final = ("version", "privateKey")
 """The fields of a key that a batch may ask for, in the order of the reply."""
 
 NOT_ROOM_MEMBER: Final = ErrorInfo(FORBIDDEN, "not_room_member", "not a member of this room")
-
 KEY_NOT_AVAILABLE: Final = ErrorInfo(
     NOT_FOUND, "key_not_available", "this version of the room's key is not available"
 )
-
+INVALID_CURSOR: Final = ErrorInfo(BAD_REQUEST, "invalid_cursor", "the cursor was not issued to this account")
 INVALID_ACCOUNT: Final = ErrorInfo(BAD_REQUEST, "invalid_account", "the account is not a token")
-
 RATE_LIMITED: Final = ErrorInfo(TOO_MANY_REQUESTS, "rate_limited", "the account exceeds its rate limit")
-
 DATABASE_UNAVAILABLE: Final = ErrorInfo(
     UNAVAILABLE, "database_unavailable", "the database does not answer; try again"
 )
-
 OVERLOADED: Final = ErrorInfo(UNAVAILABLE, "overloaded", "too many requests are waiting; try again")
-
 REQUEST_FAILED: Final = ErrorInfo(INTERNAL, "internal", "the request could not be answered")
 
 
@@ -111,8 +93,7 @@ def decode_batch_request(body: bytes) -> Batch:
 def decode_sync_request(account: str, body: bytes) -> Sync:
     """Decode a `keys.sync` request of this account. Raise `Rejection` if its shape or its cursor is wrong."""
     document = _object(body) if body else {}
-    have = document.get("have")
-    have = {} if have is None else have
+    have = {} if document.get("have") is None else document["have"]
     if not isinstance(have, dict) or not all(is_version(version) for version in have.values()):
         raise _invalid("have must be an object of versions by room")
     cursor = document.get("cursor")
@@ -133,14 +114,13 @@ def cursor_after(account: str, room_id: str) -> str:
 
 
 def _room_before(account: str, cursor: object) -> str:
-    """Return the room id after which the page of the cursor begins."""
     try:
         raw = urlsafe_b64decode(cursor) if isinstance(cursor, str) else b""
         room_id = raw[4:].decode()
     except ValueError:
         raw, room_id = b"", ""
     if not room_id or raw[:4] != _checksum(account, room_id):
-        raise Rejection(ErrorInfo(BAD_REQUEST, "invalid_cursor", "the cursor was not issued to this account"))
+        raise Rejection(INVALID_CURSOR)
     return room_id
 
 

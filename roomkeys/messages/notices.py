@@ -46,17 +46,11 @@ def notices(outcome: Outcome) -> Iterator[Notice]:
 
 
 def result(outcome: Outcome) -> Notice | None:
-    """Return the result for the requester.
-
-    None: a later chunk or slice of the event has it, the event has no request id, or the requester is not a token.
-    """
+    """Return the result, or None if a later chunk or slice has it, or if it has no requester to go to."""
     if not outcome.final or outcome.request_id is None or not is_token(outcome.requester):
         return None
-    body: dict[str, object] = {
-        "requestId": outcome.request_id,
-        "operation": outcome.operation.value,
-        "status": "ok" if outcome.error is None else "error",
-    }
+    status = "ok" if outcome.error is None else "error"
+    body: dict[str, object] = {"requestId": outcome.request_id, "operation": outcome.operation, "status": status}
     if outcome.room_id is not None:
         body["roomId"] = outcome.room_id
     if outcome.error is not None:
@@ -82,26 +76,15 @@ def _added(membership: Membership, at_ms: int) -> bytes:
         subscription["historySharedSince"] = _rfc3339(membership.history_from_ms)
     subscription["joinedAt"] = _rfc3339(membership.joined_ms)
     subscription |= dict.fromkeys(UNSET_FLAGS, False)
-    return orjson.dumps(
-        {
-            "userId": membership.user_id,
-            "subscription": subscription,
-            "action": "added",
-            "roomName": membership.title,
-            "timestamp": at_ms,
-        }
-    )
+    notice = {"userId": membership.user_id, "subscription": subscription, "action": "added"}
+    return orjson.dumps({**notice, "roomName": membership.title, "timestamp": at_ms})
 
 
 def _removed(member: Member, outcome: Outcome) -> bytes:
     user = {"id": member.user_id, "account": member.account, "isBot": is_bot(member.account)}
+    subscription = {"roomId": outcome.room_id, "roomType": Kind.CHANNEL.value, "u": user}
     return orjson.dumps(
-        {
-            "userId": member.user_id,
-            "subscription": {"roomId": outcome.room_id, "roomType": Kind.CHANNEL.value, "u": user},
-            "action": "removed",
-            "timestamp": outcome.at_ms,
-        }
+        {"userId": member.user_id, "subscription": subscription, "action": "removed", "timestamp": outcome.at_ms}
     )
 
 
@@ -121,7 +104,7 @@ def _members_changed(outcome: Outcome, notice: MembersNotice, accounts: list[str
 
 
 def _chunks(accounts: list[str]) -> Iterator[list[str]]:
-    """Cut a list of accounts into chunks that each fit a message; an empty list is one chunk."""
+    """Cut accounts into chunks that each fit a message; an empty list is one chunk."""
     chunk: list[str] = []
     size = 0
     for account in accounts:

@@ -24,22 +24,17 @@ class RoomKeyEvent:
 
 
 def marshal(event: RoomKeyEvent, now_ms: int) -> bytes:
-    """Return the event as JSON, stamped with `now_ms` (epoch milliseconds). (docs/contract.md, section 2)"""
+    """Return the event as JSON, stamped with `now_ms` (epoch milliseconds)."""
+    secret = b64encode(event.key.secret).decode()
     return orjson.dumps(
-        {
-            "roomId": event.room_id,
-            "version": event.key.version,
-            "privateKey": b64encode(event.key.secret).decode(),
-            "timestamp": now_ms,
-        }
+        {"roomId": event.room_id, "version": event.key.version, "privateKey": secret, "timestamp": now_ms}
     )
 
 
 class Sender:
     """Sends room keys to one account at a time, over any `publish(subject, payload)`.
 
-    `send` serialises and publishes. To send one key to many accounts, call `marshal` once and `send_data` for each
-    account.
+    To send one key to many accounts, call `marshal` once and `send_data` for each account.
     """
 
     def __init__(self, publish: Callable[[str, bytes], Awaitable[None]], now_ms: Callable[[], int]) -> None:

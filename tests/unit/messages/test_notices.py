@@ -202,7 +202,7 @@ def test_ok_result_goes_to_the_requester() -> None:
 
 
 def test_error_result_says_why() -> None:
-    refused = replace(OK, operation=Operation.ROTATE, error=errors.room_not_found().info)
+    refused = replace(OK, operation=Operation.ROTATE, error=errors.ROOM_NOT_FOUND)
     assert answer(refused).body == (
         b'{"requestId":"0197a000-0000-7000-8000-000000000001","operation":"room.key.rotate",'
         b'"status":"error","roomId":"r1","error":"the room does not exist","code":"not_found",'
