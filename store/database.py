@@ -50,9 +50,8 @@ class Database:
     async def start_session(self) -> Any:
         """Start a causally consistent session. The caller ends it with `end_session`."""
         with translated():
-            if self.driver == "motor":
-                return await self.client.start_session(causal_consistency=True)
-            return self.client.start_session(causal_consistency=True)
+            session = self.client.start_session(causal_consistency=True)
+            return await session if self.driver == "motor" else session
 
     async def aggregate(
         self, collection: str, pipeline: Sequence[Document], session: Any = None
@@ -60,10 +59,8 @@ class Database:
         """Run a pipeline and return all its results."""
         options = {"session": session, "batchSize": EVERYTHING}
         with translated():
-            if self.driver == "motor":
-                cursor = self.db[collection].aggregate(pipeline, **options)
-            else:
-                cursor = await self.db[collection].aggregate(pipeline, **options)
+            cursor = self.db[collection].aggregate(pipeline, **options)
+            cursor = cursor if self.driver == "motor" else await cursor
             documents: list[Document] = await cursor.to_list(None)
         return documents
 
@@ -82,9 +79,8 @@ class Database:
         `sort` names a field to sort by, and `limit`, unless it is 0, is the most documents to return.
         """
         with translated():
-            cursor = self.db[collection].find(
-                query, projection, session=session, batch_size=EVERYTHING, limit=limit
-            )
+            options = {"session": session, "batch_size": EVERYTHING, "limit": limit}
+            cursor = self.db[collection].find(query, projection, **options)
             documents: list[Document] = await (cursor.sort(sort) if sort else cursor).to_list(None)
         return documents
 

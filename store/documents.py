@@ -13,14 +13,9 @@ from roomkeys.keys import EXACT_INTEGERS, KEY_BYTES, UNUSED, KeyRecord, RoomKey
 from roomkeys.membership import UNSET_FLAGS, Kind, Member, Membership, Room, User
 from store.database import Document
 
-KEYS_PROJECTION: Final = {
-    "encKey.priv": 1,
-    "encKey.ver": 1,
-    "keyRotation.high": 1,
-    "keyRotation.settled": 1,
-    "keyRotation.current": 1,
-    "keyRotation.staged": 1,
-}
+_KEYS: Final = ("encKey.priv", "encKey.ver")
+_ROTATION: Final = ("keyRotation.high", "keyRotation.settled", "keyRotation.current", "keyRotation.staged")
+KEYS_PROJECTION: Final = dict.fromkeys((*_KEYS, *_ROTATION), 1)
 """The fields that a `KeyRecord` is read from; without the replaced keys, which can be many."""
 
 
@@ -56,6 +51,12 @@ def key_version(document: object) -> int | None:
     return version if isinstance(version, int) and 0 <= version < EXACT_INTEGERS else None
 
 
+def key_rotation(document: Document) -> Document:
+    """Return `keyRotation` of a room's document, or an empty one if it has none."""
+    rotation = document.get("keyRotation")
+    return rotation if isinstance(rotation, dict) else {}
+
+
 def key_record(document: Document) -> KeyRecord:
     """Return what a room's document says about its keys.
 
@@ -63,9 +64,7 @@ def key_record(document: Document) -> KeyRecord:
     another program wrote, is one of the replaced keys if its version is above all of this worker's, or was so when
     the staged key was made. Otherwise it would be a second key with a version that this worker has used.
     """
-    rotation = document.get("keyRotation")
-    if not isinstance(rotation, dict):
-        rotation = {}
+    rotation = key_rotation(document)
     in_use, ours = room_key(document.get("encKey")), room_key(rotation.get("current"))
     high = key_version({"ver": rotation.get("high")})
     staged = room_key(rotation.get("staged"))
@@ -87,11 +86,9 @@ def key_record(document: Document) -> KeyRecord:
 
 def _between(ours: RoomKey | None, foreign: RoomKey, staged: RoomKey | None) -> bool:
     """Tell whether the foreign version lies between this worker's last settled one and its staged one."""
-    return (
-        staged is not None
-        and foreign.version < staged.version
-        and (ours is None or foreign.version > ours.version)
-    )
+    if staged is None or foreign.version >= staged.version:
+        return False
+    return ours is None or foreign.version > ours.version
 
 
 def room(document: Document, orgs: frozenset[str]) -> Room:

@@ -9,21 +9,13 @@ from contextlib import contextmanager
 from typing import Final
 
 from bson.errors import BSONError
-from pymongo.errors import (
-    BulkWriteError,
-    ConnectionFailure,
-    ExecutionTimeout,
-    OperationFailure,
-    PyMongoError,
-    WaitQueueTimeoutError,
-    WTimeoutError,
-)
+from pymongo import errors
+from pymongo.errors import BulkWriteError, ConnectionFailure, OperationFailure, PyMongoError
 
 from roomkeys.errors import TransientError, Unexpected, WriteConflict
 
 _WRITE_CONFLICT: Final = 112
-# Server errors that pass when an operator acts, an election ends or a disk catches up. No event is given up for
-# them; that includes a missing permission.
+# Server errors that pass when an operator acts, an election ends or a disk catches up. They cost no event.
 _PASSING_CODES: Final = frozenset(
     {
         6,  # HostUnreachable
@@ -61,7 +53,13 @@ _PASSING_CODES: Final = frozenset(
         14031,  # OutOfDiskSpace
     }
 )
-_PASSING_TYPES: Final = (ConnectionFailure, ExecutionTimeout, WTimeoutError, WaitQueueTimeoutError)
+_PASSING_TYPES: Final = (
+    ConnectionFailure,
+    errors.ExecutionTimeout,
+    errors.WTimeoutError,
+    errors.WaitQueueTimeoutError,
+)
+_PASSING_LABELS: Final = ("TransientTransactionError", "UnknownTransactionCommitResult", "RetryableWriteError")
 
 
 @contextmanager
@@ -96,13 +94,8 @@ def is_conflict(error: PyMongoError) -> bool:
 
 def is_transient(error: PyMongoError) -> bool:
     """Tell whether the cause is temporary, so that waiting helps."""
-    return (
-        isinstance(error, _PASSING_TYPES)
-        or error.has_error_label("TransientTransactionError")
-        or error.has_error_label("UnknownTransactionCommitResult")
-        or error.has_error_label("RetryableWriteError")
-        or bool(_codes(error) & _PASSING_CODES)
-    )
+    has_label = any(map(error.has_error_label, _PASSING_LABELS))
+    return has_label or isinstance(error, _PASSING_TYPES) or bool(_codes(error) & _PASSING_CODES)
 
 
 def _code(error: PyMongoError) -> int | None:

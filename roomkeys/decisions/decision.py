@@ -23,7 +23,7 @@ MEMBER_REMOVED: Final = "member_removed"
 class MembershipReason:
     """Why an account is a member: one document of `room_members`. (docs/contract.md, section 5)
 
-    `type` is `INDIVIDUAL` (`id`: a user's `_id`) or `ORG` (an org's id, no `account`). `at_ms`: epoch milliseconds.
+    `type` is `INDIVIDUAL` (`id`: a user's `_id`) or `ORG` (an org's id, no `account`). `at_ms` is epoch ms.
     """
 
     type: str
@@ -97,7 +97,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The outcome of one event. `at_ms` (epoch milliseconds) stamps its notices and its result, sent however often.
+    """The outcome of one event. `at_ms` (epoch milliseconds) stamps its notices and its result on every sending.
 
     The outcome of an event with many members comes in several pieces; the last one is `final` and has the result.
     """

@@ -11,6 +11,7 @@ from store.database import Database
 from store.errors import translated
 
 REPLICAS: Final = "room_worker_replicas"
+_SILENCE: Final = {"$subtract": ["$$NOW", "$beat"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,9 @@ class Replica:
 
 async def heartbeat(database: Database, site: str, replica: str) -> None:
     """Write the replica's heartbeat, stamped with the database's clock."""
+    beat = [{"$set": {"site": site, "beat": "$$NOW"}}]
     with translated():
-        await database[REPLICAS].update_one(
-            {"_id": replica}, [{"$set": {"site": site, "beat": "$$NOW"}}], upsert=True
-        )
+        await database[REPLICAS].update_one({"_id": replica}, beat, upsert=True)
 
 
 async def leave(database: Database, replica: str) -> None:
@@ -40,14 +40,12 @@ async def leave(database: Database, replica: str) -> None:
 
 async def prune(database: Database, site: str, silent_ms: int) -> None:
     """Delete the heartbeats of replicas that have been silent for longer than `silent_ms`."""
+    is_silent = {"$expr": {"$gt": [_SILENCE, silent_ms]}}
     with translated():
-        await database[REPLICAS].delete_many(
-            {"site": site, "$expr": {"$gt": [{"$subtract": ["$$NOW", "$beat"]}, silent_ms]}}
-        )
+        await database[REPLICAS].delete_many({"site": site, **is_silent})
 
 
 async def replicas(database: Database, site: str) -> list[Replica]:
     """Return the site's replicas, in order of their ids."""
-    fields = {"_id": 1, "silent": {"$subtract": ["$$NOW", "$beat"]}}
-    found = await database.find(REPLICAS, {"site": site}, fields)
+    found = await database.find(REPLICAS, {"site": site}, {"_id": 1, "silent": _SILENCE})
     return sorted((Replica(item["_id"], item["silent"]) for item in found), key=lambda replica: replica.id)

@@ -16,9 +16,7 @@ from store.errors import translated
 from store.transaction import Bulk
 
 CURSORS: Final = "room_worker_cursors"
-
 SITES: Final = "room_worker_sites"
-
 _TAKE_TIMEOUT_MS: Final = 2_000
 
 _SLICE_FIELDS: Final = {
@@ -32,10 +30,7 @@ _SLICE_FIELDS: Final = {
 
 
 class PartitionsMismatch(Exception):
-    """The site's rooms are divided into another number of partitions than this replica expects.
-
-    `stored` is the number with which the site was first started.
-    """
+    """The site was first started with another number of partitions than this replica expects: with `stored`."""
 
     def __init__(self, stored: int) -> None:
         super().__init__(f"this site was started with {stored} partitions")
@@ -75,24 +70,16 @@ async def ensure_cursors(database: Database, site: str, partitions: int, start: 
     `PartitionsMismatch` if the site was first started with another number of partitions.
     """
     with translated():
+        first_start = {"$setOnInsert": {"partitions": partitions, **_position_fields(start)}}
         stored = await database[SITES].find_one_and_update(
-            {"_id": site},
-            {"$setOnInsert": {"partitions": partitions, **_position_fields(start)}},
-            upsert=True,
-            return_document=True,
+            {"_id": site}, first_start, upsert=True, return_document=True
         )
         if stored["partitions"] != partitions:
             raise PartitionsMismatch(stored["partitions"])
         cursor = {"site": site, "owner": None, "epoch": 0, "session": None, "writes": 0}
         cursor |= _position_fields(read_position(stored))
-        creations = [
-            UpdateOne(
-                {"_id": cursor_id(site, partition)},
-                {"$setOnInsert": {"partition": partition, **cursor}},
-                upsert=True,
-            )
-            for partition in range(partitions)
-        ]
+        new = [(cursor_id(site, number), {"partition": number, **cursor}) for number in range(partitions)]
+        creations = [UpdateOne({"_id": id_}, {"$setOnInsert": fields}, upsert=True) for id_, fields in new]
         await database[CURSORS].bulk_write(creations, ordered=False)
 
 
@@ -131,22 +118,18 @@ async def _take(database: Database, cursor: Document, owner: str, session: Any) 
     if cursor["session"] is not None:
         previous = [{"id": Binary(bytes(cursor["session"]), UUID_SUBTYPE)}]
         await database.client.admin.command("killSessions", previous)
+    update = {"$set": {"owner": owner, "session": session_id(session).bytes}, "$inc": {"epoch": 1}}
     taken: Document | None = await database[CURSORS].find_one_and_update(
-        {"_id": cursor["_id"], "epoch": cursor["epoch"], "owner": cursor["owner"]},
-        {"$set": {"owner": owner, "session": session_id(session).bytes}, "$inc": {"epoch": 1}},
-        session=session,
-        return_document=True,
-        maxTimeMS=_TAKE_TIMEOUT_MS,
+        _as_read(cursor), update, session=session, return_document=True, maxTimeMS=_TAKE_TIMEOUT_MS
     )
     return taken
 
 
 async def release_lease(database: Database, lease: Lease) -> None:
     """Give the lease up, so that another replica can take the partition at once."""
+    update = {"$set": {"owner": None, "session": None}}
     with translated():
-        await database[CURSORS].update_one(
-            lease.fence, {"$set": {"owner": None, "session": None}}, session=lease.session
-        )
+        await database[CURSORS].update_one(lease.fence, update, session=lease.session)
 
 
 async def abandon_lease(database: Database, cursor: Document) -> None:
@@ -156,9 +139,11 @@ async def abandon_lease(database: Database, cursor: Document) -> None:
     the next owner to kill.
     """
     with translated():
-        await database[CURSORS].update_one(
-            {"_id": cursor["_id"], "epoch": cursor["epoch"], "owner": cursor["owner"]}, {"$set": {"owner": None}}
-        )
+        await database[CURSORS].update_one(_as_read(cursor), {"$set": {"owner": None}})
+
+
+def _as_read(cursor: Document) -> Document:
+    return {name: cursor[name] for name in ("_id", "epoch", "owner")}
 
 
 async def move_cursor(database: Database, lease: Lease, before: StreamPosition, after: StreamPosition) -> None:
@@ -185,20 +170,18 @@ def fence(lease: Lease, before: StreamPosition | None = None, after: StreamPosit
 def _fencing(
     lease: Lease, before: StreamPosition | None, after: StreamPosition | None
 ) -> tuple[Document, Document]:
-    position = {} if before is None else {"applied": before.sequence, "slice.number": _slice_number(before)}
+    expected = lease.fence
+    if before is not None:
+        number = None if before.slice is None else before.slice.number
+        expected |= {"applied": before.sequence, "slice.number": number}
     move = {} if after is None else {"$set": _position_fields(after)}
-    return {**lease.fence, **position}, {"$inc": {"writes": 1}, **move}
+    return expected, {"$inc": {"writes": 1}, **move}
 
 
 def read_position(document: Document) -> StreamPosition:
     """Return the stream position in a cursor document, or in the document of the site."""
-    progress = document.get("slice")
-    return StreamPosition(
-        document["applied"],
-        document["appliedNs"],
-        document["createdNs"],
-        None if progress is None else _slice_progress(progress),
-    )
+    progress = None if document.get("slice") is None else _slice_progress(document["slice"])
+    return StreamPosition(document["applied"], document["appliedNs"], document["createdNs"], progress)
 
 
 def _position_fields(position: StreamPosition) -> Document:
@@ -218,7 +201,3 @@ def _slice_progress(document: Document) -> SliceProgress:
 
 def _slice_document(progress: SliceProgress) -> Document:
     return {field: getattr(progress, name) for name, field in _SLICE_FIELDS.items()}
-
-
-def _slice_number(position: StreamPosition) -> int | None:
-    return None if position.slice is None else position.slice.number

@@ -14,14 +14,8 @@ from store import documents
 from store.database import Database, Document
 from store.reads import members
 
-ROOM_FIELDS: Final = {
-    "name": 1,
-    "type": 1,
-    "siteId": 1,
-    "userCount": 1,
-    "appCount": 1,
-    **documents.KEYS_PROJECTION,
-}
+_ROOM: Final = ("name", "type", "siteId", "userCount", "appCount")
+ROOM_FIELDS: Final = {**dict.fromkeys(_ROOM, 1), **documents.KEYS_PROJECTION}
 MEMBER_FIELDS: Final = {"u._id": 1, "u.account": 1, "roomId": 1, "roles": 1}
 USER_FIELDS: Final = {"account": 1, "engName": 1, "chineseName": 1, "sectId": 1, "deptId": 1}
 _ORG_FIELDS: Final = {"rid": 1, "member.id": 1}
@@ -51,11 +45,11 @@ async def run_batch_query(
 
     At most `page` accounts of whole rooms are read. A room that was not read to its end is left out.
     """
-    most = _most_accounts(whole_rooms, page)
+    # Larger rooms are better read page by page, and only once.
+    most = min(len(whole_rooms) * _SMALL_ROOM_ACCOUNTS, page)
     pipeline = batch_pipeline(accounts_by_room, whole_rooms, most)
-    found: dict[str, list[Document]] = {
-        source: [] for source in ("rooms", "room_members", "users", "subscriptions", EVERYBODY)
-    }
+    sources = ("rooms", "room_members", "users", "subscriptions", EVERYBODY)
+    found: dict[str, list[Document]] = {source: [] for source in sources}
     for document in await database.aggregate("rooms", pipeline, session):
         found[document.pop("_from")].append(document)
     found["subscriptions"] = only_requested(found["subscriptions"], accounts_by_room)
@@ -113,11 +107,6 @@ def only_requested(found: Iterable[Document], accounts_by_room: Mapping[str, Col
 
 def _clause(room_ids: list[str], accounts: Collection[str]) -> Document:
     return {"roomId": {"$in": room_ids}, "u.account": {"$in": sorted(accounts)}}
-
-
-def _most_accounts(whole_rooms: Collection[str], page: int) -> int:
-    """Return the most accounts to read. Larger rooms are better read page by page, and only once."""
-    return min(len(whole_rooms) * _SMALL_ROOM_ACCOUNTS, page)
 
 
 def _source(collection: str, query: Document, fields: Document) -> tuple[str, list[Document]]:

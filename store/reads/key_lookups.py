@@ -8,14 +8,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import pymongo
 
 from roomkeys.keys import RoomKey
 from roomkeys.membership import RoomView, RoomViews
 from store.database import Database, Document
-from store.documents import count, date, key_version, room_key
+from store.documents import count, date, key_rotation, key_version, room_key
+
+_ROTATION_FIELDS: Final = ("keyRotation.high", "keyRotation.current", "keyRotation.staged.ver")
+_ROOM_FIELDS: Final = ("encKey", *_ROTATION_FIELDS, "userCount", "appCount")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +80,9 @@ async def list_rooms(
     with pymongo.timeout(timeout_s):
         for after, some in accounts.items():
             found = await database.aggregate("subscriptions", rooms_pipeline(sorted(some), after, most))
-            rooms |= {
-                MembershipQuery(document["_id"], after): document["rooms"]
-                for document in found
-                if isinstance(document["_id"], str)
-            }
+            for document in found:
+                if isinstance(document["_id"], str):
+                    rooms[MembershipQuery(document["_id"], after)] = document["rooms"]
     return [[room_id for room_id in rooms.get(query, ()) if isinstance(room_id, str)] for query in queries]
 
 
@@ -125,9 +126,7 @@ def room_view(document: Document, now_ms: int) -> RoomView:
     - Any other foreign key is available only once a rotation has put it among the replaced keys. Until then its
       version may become one of this worker's.
     """
-    in_use, rotation = document.get("encKey"), document.get("keyRotation")
-    if not isinstance(rotation, dict):
-        rotation = {}
+    in_use, rotation = document.get("encKey"), key_rotation(document)
     current, ours = room_key(in_use), room_key(rotation.get("current"))
     others = [key for entry in _list(document.get("past")) if (key := _unexpired(entry, now_ms))]
     if ours is None:
@@ -151,14 +150,7 @@ def _is_plain(pair: Document) -> bool:
 
 def _projection(versions: frozenset[int]) -> Document:
     """Return the fields to read of a room: never a staged key's bytes, and only replaced keys of `versions`."""
-    fields: Document = {
-        "encKey": 1,
-        "keyRotation.high": 1,
-        "keyRotation.current": 1,
-        "keyRotation.staged.ver": 1,
-        "userCount": 1,
-        "appCount": 1,
-    }
+    fields: Document = dict.fromkeys(_ROOM_FIELDS, 1)
     if versions:
         past = {"$cond": [{"$isArray": "$keyRotation.past"}, "$keyRotation.past", []]}
         fields["past"] = {"$filter": {"input": past, "cond": {"$in": ["$$this.ver", sorted(versions)]}}}

@@ -111,11 +111,8 @@ async def still_members(
     database: Database, accounts_by_room: dict[str, list[str]], session: Any
 ) -> dict[str, list[str]]:
     """Return, by room id, those of these accounts that are still members. Without accounts, nothing is read."""
-    clauses = [
-        {"roomId": room_id, "u.account": {"$in": accounts}}
-        for room_id, accounts in accounts_by_room.items()
-        if accounts
-    ]
+    asked = {room_id: accounts for room_id, accounts in accounts_by_room.items() if accounts}
+    clauses = [{"roomId": room_id, "u.account": {"$in": accounts}} for room_id, accounts in asked.items()]
     if not clauses:
         return {}
     group = {"$group": {"_id": "$roomId", "accounts": {"$push": "$u.account"}}}

@@ -17,15 +17,8 @@ from roomkeys.events.event import AnyEvent
 from roomkeys.membership import Member, Room, User
 from store import documents
 from store.database import Database, Document
-from store.reads.batch_query import (
-    EVERYBODY,
-    MEMBER_FIELDS,
-    ROOM_FIELDS,
-    USER_FIELDS,
-    membership_clauses,
-    only_requested,
-    run_batch_query,
-)
+from store.reads import batch_query
+from store.reads.batch_query import EVERYBODY, MEMBER_FIELDS, ROOM_FIELDS, USER_FIELDS, run_batch_query
 from store.reads.needs import Needs, needs_of
 
 
@@ -83,17 +76,14 @@ async def _assemble(
 ) -> Snapshot:
     """Return the snapshot of what was found. Individual reasons and apps are read here."""
     orgs_of_rooms = _orgs_of_rooms(found["room_members"])
-    rooms = {
-        item["_id"]: documents.room(item, orgs_of_rooms.get(item["_id"], frozenset())) for item in found["rooms"]
-    }
+    no_orgs = frozenset[str]()
+    rooms = {item["_id"]: documents.room(item, orgs_of_rooms.get(item["_id"], no_orgs)) for item in found["rooms"]}
     members = _members(found["subscriptions"])
     user_ids = {
-        room_id: _user_ids(needs, room_id, users, orgs).union(
-            member.user_id for member in members.get(room_id, {}).values()
-        )
-        for room_id in needs.accounts
-        if orgs_of_rooms.get(room_id)
+        room_id: _user_ids(needs, room_id, users, orgs) for room_id in needs.accounts if room_id in orgs_of_rooms
     }
+    for room_id, ids in user_ids.items():
+        ids.update(member.user_id for member in members.get(room_id, {}).values())
     individuals = await queries.individuals(user_ids)
     apps = await queries.apps(needs.bots)
     everybody = {item["_id"]: item["accounts"] for item in found[EVERYBODY]}
@@ -109,20 +99,12 @@ async def load_rooms(database: Database, room_ids: Iterable[str], session: Any) 
 
 def _rooms_to_backfill(needs: Needs, orgs_of_rooms: Mapping[str, frozenset[str]]) -> set[str]:
     """Return the rooms whose first org may join: every member may need an individual reason."""
-    return {
-        room_id
-        for room_id in needs.joining_orgs
-        if not orgs_of_rooms.get(room_id) or room_id in needs.leaving_orgs
-    }
+    return {room for room in needs.joining_orgs if room not in orgs_of_rooms or room in needs.leaving_orgs}
 
 
 def _rooms_to_clear(needs: Needs, orgs_of_rooms: Mapping[str, frozenset[str]]) -> set[str]:
     """Return the rooms whose last org may leave: all individual reasons go with it."""
-    return {
-        room_id
-        for room_id in needs.leaving_orgs
-        if orgs_of_rooms.get(room_id, frozenset()).issubset(needs.orgs.get(room_id, ()))
-    }
+    return {room for room in needs.leaving_orgs if orgs_of_rooms.get(room, frozenset()) <= needs.orgs[room]}
 
 
 def _users_by_org(needs: Needs, users: Mapping[str, User]) -> dict[str, tuple[User, ...]]:
@@ -186,9 +168,9 @@ class _Queries:
         return await self._find("users", query, USER_FIELDS, limit=self.limit) if org_ids else []
 
     async def memberships(self, asked: Mapping[str, set[str]]) -> list[Document]:
-        clauses = membership_clauses(asked)
+        clauses = batch_query.membership_clauses(asked)
         found = await self._find("subscriptions", {"$or": clauses}, MEMBER_FIELDS) if clauses else []
-        return only_requested(found, asked)
+        return batch_query.only_requested(found, asked)
 
     async def members_of(self, room_ids: set[str]) -> list[Document]:
         query = {"roomId": {"$in": sorted(room_ids)}}
@@ -213,11 +195,8 @@ class _Queries:
         return {room_id: frozenset(ids) for room_id, ids in individuals.items()}
 
     async def apps(self, bots: frozenset[str]) -> dict[str, str]:
-        if not bots:
-            return {}
-        found = await self._find(
-            "apps", {"assistant.name": {"$in": sorted(bots)}}, {"name": 1, "assistant.name": 1}
-        )
+        query, fields = {"assistant.name": {"$in": sorted(bots)}}, {"name": 1, "assistant.name": 1}
+        found = await self._find("apps", query, fields) if bots else []
         return {item["assistant"]["name"]: str(item["name"]) for item in found if item.get("name")}
 
     async def _find(self, collection: str, query: Document, fields: Document, limit: int = 0) -> list[Document]:

@@ -18,14 +18,8 @@ from store.database import Database, Document
 from store.documents import date, key_document, membership_document, reason_fields, room_document
 from store.leases.lease import Lease, fence
 from store.transaction import Bulk, Write, commit
-from store.writes.outbox import (
-    OUTBOX,
-    StoredEntry,
-    delete_bulk,
-    entry_document,
-    kept_event_document,
-    kept_event_id,
-)
+from store.writes import outbox
+from store.writes.outbox import OUTBOX, StoredEntry, delete_bulk
 
 
 async def apply(  # noqa: PLR0913 - everything that a batch writes, by name
@@ -53,10 +47,10 @@ async def apply(  # noqa: PLR0913 - everything that a batch writes, by name
     not at `before`.
     """
     rooms = [_room_write(change, staged.get(change.room.id), now_ms) for change in changes]
-    documents = [entry_document(entry) for entry in entries]
-    documents += [] if kept_event is None else [kept_event_document(lease, kept_event)]
+    documents = [outbox.entry_document(entry) for entry in entries]
+    documents += [] if kept_event is None else [outbox.kept_event_document(lease, kept_event)]
     completed = before.slice is not None and after.slice is None
-    deleted_ids = [*finished_ids, *([kept_event_id(lease)] if completed else [])]
+    deleted_ids = [*finished_ids, *([outbox.kept_event_id(lease)] if completed else [])]
     bulks = [
         fence(lease, before, after),
         Bulk("rooms", [write for write in rooms if write]),
@@ -99,10 +93,8 @@ def _memberships(changes: Sequence[RoomChange]) -> list[Bulk]:
         before.append(UpdateMany(_membership_filter(demoted), {"$set": {"roles": list(MEMBER_ROLES)}}))
     if left:
         before.append(DeleteMany(_membership_filter(left)))
-    joined: list[Write] = [
-        InsertOne(membership_document(membership)) for change in changes for membership in change.joined
-    ]
-    return [Bulk("subscriptions", before), Bulk("subscriptions", joined)]
+    joined = [membership_document(membership) for change in changes for membership in change.joined]
+    return [Bulk("subscriptions", before), Bulk("subscriptions", [InsertOne(document) for document in joined])]
 
 
 def _membership_filter(ids_by_room: Mapping[str, Sequence[str]]) -> Document:
@@ -112,7 +104,6 @@ def _membership_filter(ids_by_room: Mapping[str, Sequence[str]]) -> Document:
 
 
 def _reasons(changes: Sequence[RoomChange]) -> list[Bulk]:
-    """Return deletions of membership reasons, then insertions."""
     cleared = [change.room.id for change in changes if change.reasons_cleared]
     deleted: list[Write] = [DeleteMany({"rid": {"$in": cleared}, "member.type": INDIVIDUAL})] if cleared else []
     inserted: list[Write] = []
@@ -120,15 +111,10 @@ def _reasons(changes: Sequence[RoomChange]) -> list[Bulk]:
         for type_ in sorted({type_ for type_, _ in change.removed_reasons}):
             ids = [id_ for of_type, id_ in change.removed_reasons if of_type == type_]
             deleted.append(DeleteMany({"rid": change.room.id, "member.type": type_, "member.id": {"$in": ids}}))
-        inserted += [
+        for reason in change.reasons:
             # An upsert: documents that another system left in a room without orgs are no conflict.
-            UpdateOne(
-                {"rid": change.room.id, "member.type": reason.type, "member.id": reason.id},
-                {"$setOnInsert": reason_fields(reason)},
-                upsert=True,
-            )
-            for reason in change.reasons
-        ]
+            which = {"rid": change.room.id, "member.type": reason.type, "member.id": reason.id}
+            inserted.append(UpdateOne(which, {"$setOnInsert": reason_fields(reason)}, upsert=True))
     return [Bulk("room_members", deleted), Bulk("room_members", inserted)]
 
 

@@ -15,7 +15,7 @@ from pymongo import UpdateOne
 from roomkeys.errors import TransientError
 from roomkeys.keys import KeyRecord, RoomKey
 from store.database import Database, Document
-from store.documents import date, key_document, key_version
+from store.documents import date, key_document, key_rotation, key_version
 from store.leases.lease import Lease, fence
 from store.transaction import Bulk, Look, commit
 from store.writes.outbox import delete_bulk
@@ -69,11 +69,10 @@ def _is_unchanged(room: Document, record: KeyRecord) -> bool:
 
     If the record is superseded, the key in use is not overwritten, so it may be any by now.
     """
-    rotation, in_use = room.get("keyRotation"), key_version(room.get("encKey"))
-    staged = key_version(rotation.get("staged")) if isinstance(rotation, dict) else None
+    staged = key_version(key_rotation(room).get("staged"))
     if staged is None or record.staged is None or staged != record.staged.version:
         return False
-    return record.superseded or in_use == record.in_use
+    return record.superseded or key_version(room.get("encKey")) == record.in_use
 
 
 def promotion(record: KeyRecord, staged: RoomKey, next_key: RoomKey | None, *, until_ms: int) -> Document:
