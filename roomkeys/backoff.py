@@ -11,7 +11,6 @@ FULL_JITTER: Final = (0.0, 1.0)
 """Spread: any pause up to the full one, for writers that stay out of each other's way."""
 NO_JITTER: Final = (1.0, 1.0)
 """Spread: exactly the full pause."""
-
 _MAX_DOUBLINGS: Final = 64
 
 

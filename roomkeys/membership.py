@@ -51,9 +51,8 @@ class User:
 class Membership:
     """One account's membership of one room, as written to `subscriptions`. (docs/contract.md, section 5)
 
-    `roles` is None in a dm. `joined_ms` and `history_from_ms` are epoch milliseconds. `title` is the room's name
-    as this member sees it; it is sent in the notice and not stored here. Entries of the outbox contain
-    memberships, so the names of these fields are names in the database.
+    `roles` is None in a dm. `joined_ms` and `history_from_ms` are epoch milliseconds. `title`, the room's name as
+    this member sees it, is only sent. The outbox contains memberships: these names are names in the database.
     """
 
     id: str
@@ -79,8 +78,8 @@ class Membership:
 class Member:
     """What a decision needs to know about a membership that exists already.
 
-    `id` is the document's `_id`, of any type: other systems write memberships too. Entries of the outbox contain
-    members, so the names of these fields are names in the database.
+    `id` is the document's `_id`, of any type: other systems write memberships too. The outbox contains members, so
+    these names are names in the database.
     """
 
     id: Any
@@ -91,10 +90,9 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A room as stored.
+    """A room as stored: `orgs` are the ids of its orgs, `size` the stored number of people and bots.
 
-    `kind` is a plain text because other services may use further kinds. `orgs` are the ids of the orgs that are
-    members, and `size` is the stored number of members, people and bots.
+    `kind` is a plain text because other services may use further kinds.
     """
 
     id: str
@@ -108,10 +106,9 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class RoomView:
-    """What a member may know about a room.
+    """What a member may know about a room: the key in use, and `others` that were asked for and have not expired.
 
-    `current` is the key in use. `others` are keys of other versions that were asked for and have not expired. A
-    staged key is never among them; it only makes `rotating` true.
+    A staged key is never among them; it only makes `rotating` true.
     """
 
     current: RoomKey | None = None

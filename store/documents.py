@@ -123,17 +123,9 @@ def member(document: Document) -> Member | None:
 
 def room_document(room: Room, creation: RoomCreation, users: int, apps: int) -> Document:
     """Return the document of a new room with these counts of members. Its `encKey` comes with the first settle."""
-    document: Document = {
-        "_id": room.id,
-        "name": room.name,
-        "type": str(room.kind),
-        "siteId": room.site,
-        "userCount": users,
-        "appCount": apps,
-        "lastMsgId": "",
-        "createdAt": date(creation.at_ms),
-        "updatedAt": date(creation.at_ms),
-    }
+    created = date(creation.at_ms)
+    document: Document = {"_id": room.id, "name": room.name, "type": str(room.kind), "siteId": room.site}
+    document |= {"userCount": users, "appCount": apps, "lastMsgId": "", "createdAt": created, "updatedAt": created}
     if room.kind != Kind.CHANNEL:
         document["uids"] = [user_id for user_id, _ in creation.participants]
         document["accounts"] = [account for _, account in creation.participants]
@@ -162,7 +154,5 @@ def membership_document(membership: Membership) -> Document:
 
 def reason_fields(reason: MembershipReason) -> dict[str, Any]:
     """Return the fields of a new document of `room_members`, besides its room, type and id."""
-    fields: dict[str, Any] = {"_id": new_id(), "ts": date(reason.at_ms)}
-    if reason.account is not None:
-        fields["member.account"] = reason.account
-    return fields
+    fields = {"_id": new_id(), "ts": date(reason.at_ms)}
+    return fields if reason.account is None else {**fields, "member.account": reason.account}

@@ -28,10 +28,8 @@ INDEXES: Final = {
     ],
 }
 
-
 # Transactions write to these. Creating a collection while transactions run makes them fail with a conflict.
 _COLLECTIONS: Final = ("rooms", OUTBOX, CURSORS)
-
 _NAMESPACE_EXISTS: Final = 48
 
 

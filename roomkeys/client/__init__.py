@@ -2,8 +2,7 @@
 
     from roomkeys.client import RoomKeys
 
-Everything public is exported here. docs/client.md is the user's guide. This is the only folder of `roomkeys` that
-may import asyncio or nats; it must not import `store` or `worker`.
+docs/client.md is the user's guide. Only this folder of `roomkeys` may import asyncio or nats.
 """
 
 from roomkeys.client.envelope import EncryptedMessage

@@ -59,12 +59,8 @@ def read_envelope(sealed: EncryptedMessage | Mapping[str, Any] | bytes) -> Envel
 def seal(key: RoomKey, plaintext: bytes) -> EncryptedMessage:
     """Seal a message with a key and a fresh random nonce."""
     nonce = token_bytes(NONCE_BYTES)
-    ciphertext = AESGCM(key.secret).encrypt(nonce, plaintext, None)
-    return {
-        "version": key.version,
-        "nonce": b64encode(nonce).decode(),
-        "ciphertext": b64encode(ciphertext).decode(),
-    }
+    sealed = b64encode(AESGCM(key.secret).encrypt(nonce, plaintext, None)).decode()
+    return {"version": key.version, "nonce": b64encode(nonce).decode(), "ciphertext": sealed}
 
 
 def unseal(key: RoomKey, envelope: Envelope) -> bytes:

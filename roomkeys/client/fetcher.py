@@ -39,9 +39,8 @@ class KeyFetcher:
     async def fetch(self, items: Sequence[Item]) -> Mapping[Item, RoomKey | KeyMissing]:
         """Request several keys; return for each item the key, or the reason why it is missing."""
         data = await self._request(self._batch_subject, protocol.encode_batch_request(items))
-        reply = (
-            protocol.BatchReply({}, {}, UNAVAILABLE) if data is None else protocol.decode_batch_reply(items, data)
-        )
+        unanswered = protocol.BatchReply({}, {}, UNAVAILABLE)
+        reply = unanswered if data is None else protocol.decode_batch_reply(items, data)
         stored = await self._keys.add(reply.keys.values())
         return {item: self._outcome(item, reply, stored=stored) for item in items}
 
@@ -97,10 +96,9 @@ class KeyFetcher:
         return None
 
     def _update(self, room_id: str, status: protocol.RoomStatus | None) -> None:
-        """Keep checking a room, or stop.
+        """Keep checking a room while the ring lacks the version in use, or the rotation seen before goes on.
 
-        A check is needed while the ring lacks the version in use, and while the rotation goes on that the last
-        check saw. A key that is staged later is sent to this client, which is subscribed by then.
+        A key that is staged later is sent to this client, which is subscribed by then.
         """
         checked = self._maybe_rotating.pop(room_id)
         if status is None:

@@ -168,9 +168,8 @@ class StoredKeyRing:
         async with self._adding:
             fresh, refused = self.ring.select(offered)
             for item in refused:
-                log.warning(
-                    "received another key for room %s version %d: keeping the first", item.room_id, item.version
-                )
+                text = "received another key for room %s version %d: keeping the first"
+                log.warning(text, item.room_id, item.version)
             if not await self._save(fresh):
                 return False
             for item, verdict in [(item, self.ring.add(item)) for item in fresh]:

@@ -21,10 +21,7 @@ _REFUSED: Final = "error"
 
 @dataclass(frozen=True, slots=True)
 class BatchReply:
-    """The reply to `keys.batch`: a key or an error code by item. An item may have neither.
-
-    `code` is set if the request as a whole was refused.
-    """
+    """The reply to `keys.batch`: by item a key, an error code, or neither. `code`: all of it is refused."""
 
     keys: Mapping[Item, HeldKey]
     codes: Mapping[Item, str]
@@ -56,18 +53,11 @@ def decode_key_message(data: bytes) -> HeldKey | None:
 
 def encode_batch_request(items: Sequence[Item]) -> bytes:
     """Encode a request for several keys."""
-    requests = [
-        {"roomId": item.room_id} if item.version is None else {"roomId": item.room_id, "version": item.version}
-        for item in items
-    ]
-    return orjson.dumps({"requests": requests})
+    return orjson.dumps({"requests": [_request(item) for item in items]})
 
 
 def decode_batch_reply(items: Sequence[Item], data: bytes) -> BatchReply:
-    """Decode the reply to a request for `items`. Its results are in the order of the request.
-
-    A result with the key of another room or version is ignored.
-    """
+    """Decode the reply to a request for `items`, in their order. Keys of another room or version are ignored."""
     document = _document(data)
     if document is None or "results" not in document:
         return BatchReply({}, {}, _code(document))
@@ -117,13 +107,16 @@ def decode_status_reply(data: bytes) -> Mapping[str, RoomStatus] | str:
     if document is None or isinstance(document.get("code"), str):
         return _code(document)
     rooms = {room_id: room for room_id, room in document.items() if isinstance(room, dict)}
-    return {
-        room_id: RoomStatus(
-            version if is_version(version := room.get("keyVersion")) else UNUSED, room.get("rotating") is True
-        )
-        for room_id, room in rooms.items()
-        if room.get("member") is True
-    }
+    return {room_id: _status(room) for room_id, room in rooms.items() if room.get("member") is True}
+
+
+def _request(item: Item) -> dict[str, Any]:
+    return {"roomId": item.room_id, **({} if item.version is None else {"version": item.version})}
+
+
+def _status(room: Mapping[str, Any]) -> RoomStatus:
+    version = room.get("keyVersion")
+    return RoomStatus(version if is_version(version) else UNUSED, room.get("rotating") is True)
 
 
 def _document(data: bytes) -> dict[str, Any] | None:

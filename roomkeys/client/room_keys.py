@@ -4,10 +4,9 @@
     async with RoomKeys(nc, "alice", "site-a") as keys:
         text = await keys.open(room_id, envelope)
 
-The client subscribes to the account's keys first and fetches the keys in use after that, so that no key falls
-between the two. It fetches them again after every reconnect, and requests a single key when a message needs it.
-The connection belongs to the caller: the client sets none of its callbacks, and detects reconnects by the
-connection's own counter. docs/client.md is the user's guide.
+The client first subscribes to the account's keys and then fetches the keys in use, so that it misses none. It
+fetches them again after every reconnect, and requests a single key when a message needs it. The connection belongs
+to the caller: the client sets none of its callbacks, and detects reconnects by the connection's own counter.
 
 This is the only file of the library that talks to NATS.
 """
@@ -240,7 +239,6 @@ class RoomKeys:
 
 
 async def _request(nc: Client, seconds: float, subject: str, body: bytes) -> bytes | None:
-    """Send a request and return the reply, or None if none arrived in time."""
     try:
         return (await nc.request(subject, body, timeout=seconds)).data
     except (nats.errors.Error, TimeoutError, OSError):

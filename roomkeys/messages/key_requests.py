@@ -3,21 +3,13 @@
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 from zlib import crc32
 
 import orjson
 
-from roomkeys.errors import (
-    BAD_REQUEST,
-    FORBIDDEN,
-    INTERNAL,
-    NOT_FOUND,
-    TOO_MANY_REQUESTS,
-    UNAVAILABLE,
-    ErrorInfo,
-    Rejection,
-)
+from roomkeys import errors
+from roomkeys.errors import BAD_REQUEST, UNAVAILABLE, ErrorInfo, Rejection
 from roomkeys.keys import is_version
 from roomkeys.tokens import MAX_TOKEN_BYTES
 
@@ -27,18 +19,18 @@ MAX_ITEMS: Final = 100
 FIELDS: Final = ("version", "privateKey")
 """The fields of a key that a batch may ask for, in the order of the reply."""
 
-NOT_ROOM_MEMBER: Final = ErrorInfo(FORBIDDEN, "not_room_member", "not a member of this room")
+NOT_ROOM_MEMBER: Final = ErrorInfo(errors.FORBIDDEN, "not_room_member", "not a member of this room")
 KEY_NOT_AVAILABLE: Final = ErrorInfo(
-    NOT_FOUND, "key_not_available", "this version of the room's key is not available"
+    errors.NOT_FOUND, "key_not_available", "this version of the room's key is not available"
 )
 INVALID_CURSOR: Final = ErrorInfo(BAD_REQUEST, "invalid_cursor", "the cursor was not issued to this account")
 INVALID_ACCOUNT: Final = ErrorInfo(BAD_REQUEST, "invalid_account", "the account is not a token")
-RATE_LIMITED: Final = ErrorInfo(TOO_MANY_REQUESTS, "rate_limited", "the account exceeds its rate limit")
+RATE_LIMITED: Final = ErrorInfo(errors.TOO_MANY_REQUESTS, "rate_limited", "the account exceeds its rate limit")
 DATABASE_UNAVAILABLE: Final = ErrorInfo(
     UNAVAILABLE, "database_unavailable", "the database does not answer; try again"
 )
 OVERLOADED: Final = ErrorInfo(UNAVAILABLE, "overloaded", "too many requests are waiting; try again")
-REQUEST_FAILED: Final = ErrorInfo(INTERNAL, "internal", "the request could not be answered")
+REQUEST_FAILED: Final = ErrorInfo(errors.INTERNAL, "internal", "the request could not be answered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +139,9 @@ def _items(document: dict[str, Any], field: str) -> list[Any]:
 
 def _batch_item(value: object) -> Item:
     room_id = value.get("roomId") if isinstance(value, dict) else None
-    if not isinstance(value, dict) or not _is_room_id(room_id):
-        return Item("", error=_invalid("roomId is missing or not a string").info)
+    # The id need not be a token: other systems may have made the room.
+    if not isinstance(value, dict) or not isinstance(room_id, str) or not 0 < len(room_id) <= MAX_TOKEN_BYTES:
+        return Item("", error=_invalid("roomId is missing or not a text").info)
     return _item(room_id, value)
 
 
@@ -157,11 +150,6 @@ def _item(room_id: str, document: dict[str, Any]) -> Item:
     if version is None or is_version(version):
         return Item(room_id, version)
     return Item(room_id, error=_invalid("version must be a whole number that is not negative").info)
-
-
-def _is_room_id(value: object) -> TypeGuard[str]:
-    """Tell whether the value could be a room's id, which other systems may have made: it need not be a token."""
-    return isinstance(value, str) and 0 < len(value) <= MAX_TOKEN_BYTES
 
 
 def _invalid(text: str) -> Rejection:

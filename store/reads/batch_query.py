@@ -24,11 +24,8 @@ EVERYBODY: Final = "everybody"
 """The key under which `run_batch_query` returns the accounts of whole rooms, one document per room."""
 
 _LOOKUPS_PER_CLAUSE: Final = 512
-"""The most rooms times accounts in one clause.
-
-The server plans every clause separately, and looks for all accounts of a clause in all its rooms. So it is best to
-have few clauses, but none with many accounts that belong to few of its rooms.
-"""
+"""The most rooms times accounts in one clause: the server plans each clause, and looks in all its rooms for all of
+its accounts. So few clauses are best, but none with many accounts that belong to few of its rooms."""
 
 _SMALL_ROOM_ACCOUNTS: Final = 256
 """How many accounts per room are worth reading before the size of the room is known."""

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import pymongo
 
@@ -119,16 +119,16 @@ def room_view(document: Document, now_ms: int) -> RoomView:
     """Return what members may know about a room, from its document.
 
     - `encKey` is the key in use while it is the key that this worker settled last.
-    - If another program has overwritten or deleted it, no key is in use. This worker's last key can still be asked
-      for by its version, because members hold it.
-    - Before this worker has settled a key of the room, `encKey` is the previous system's. It is the key in use as
-      long as its version is below `high`.
-    - Any other foreign key is available only once a rotation has put it among the replaced keys. Until then its
-      version may become one of this worker's.
+    - If another program has replaced it, no key is in use. This worker's last key, which members have, can still
+      be asked for by its version.
+    - Before this worker has settled a key, the previous system's `encKey` is in use while it is below `high`.
+    - Any other foreign key is available once a rotation has put it among the replaced keys. Until then its version
+      may become one of this worker's.
     """
     in_use, rotation = document.get("encKey"), key_rotation(document)
     current, ours = room_key(in_use), room_key(rotation.get("current"))
-    others = [key for entry in _list(document.get("past")) if (key := _unexpired(entry, now_ms))]
+    past = document.get("past")
+    others = [key for entry in past if (key := _unexpired(entry, now_ms))] if isinstance(past, list) else []
     if ours is None:
         high = key_version({"ver": rotation.get("high")})
         if current is not None and high is not None and current.version >= high:
@@ -167,7 +167,3 @@ def _previous(in_use: object, now_ms: int) -> RoomKey | None:
 def _unexpired(entry: object, now_ms: int) -> RoomKey | None:
     until = entry.get("until") if isinstance(entry, dict) else None
     return room_key(entry) if isinstance(until, datetime) and until > date(now_ms) else None
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []

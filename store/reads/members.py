@@ -22,7 +22,6 @@ START: Final = object()
 
 _ACCOUNT: Final = {"$ifNull": ["$u.account", None]}
 """`$push` skips missing values, and a page that is short because of that would look like the last one."""
-
 _LEASE_IS_VALID: Final = {"lease": "valid"}
 """The last document of a page that was read under a valid lease."""
 

@@ -9,7 +9,7 @@ from roomkeys.decisions.decision import INDIVIDUAL, ORG
 from roomkeys.decisions.slices import Sliceable
 from roomkeys.events.event import Remove
 from roomkeys.tokens import is_bot
-from store.database import Database, Document
+from store.database import Database
 
 
 async def all_known(database: Database, event: Sliceable, session: Any, most: int) -> bool:
@@ -62,7 +62,7 @@ async def reasons_to_clear(database: Database, event: Sliceable, session: Any, m
 
 async def _orgs_of(database: Database, room_id: str, session: Any) -> set[str]:
     query = {"rid": room_id, "member.type": ORG}
-    rows: list[Document] = await database.find("room_members", query, {"_id": 0, "member.id": 1}, session)
+    rows = await database.find("room_members", query, {"_id": 0, "member.id": 1}, session)
     return {row["member"]["id"] for row in rows}
 
 

@@ -21,6 +21,9 @@ from store.reads import batch_query
 from store.reads.batch_query import EVERYBODY, MEMBER_FIELDS, ROOM_FIELDS, USER_FIELDS, run_batch_query
 from store.reads.needs import Needs, needs_of
 
+_Found = Mapping[str, list[Document]]
+_Users = tuple[User, ...]
+
 
 async def load_batch(
     database: Database,
@@ -68,11 +71,7 @@ async def load_slice(database: Database, event: Sliceable, accounts: Collection[
 
 
 async def _assemble(
-    queries: "_Queries",
-    needs: Needs,
-    found: Mapping[str, list[Document]],
-    users: Mapping[str, User],
-    orgs: Mapping[str, tuple[User, ...]],
+    queries: "_Queries", needs: Needs, found: _Found, users: Mapping[str, User], orgs: Mapping[str, _Users]
 ) -> Snapshot:
     """Return the snapshot of what was found. Individual reasons and apps are read here."""
     orgs_of_rooms = _orgs_of_rooms(found["room_members"])
@@ -107,14 +106,14 @@ def _rooms_to_clear(needs: Needs, orgs_of_rooms: Mapping[str, frozenset[str]]) -
     return {room for room in needs.leaving_orgs if orgs_of_rooms.get(room, frozenset()) <= needs.orgs[room]}
 
 
-def _users_by_org(needs: Needs, users: Mapping[str, User]) -> dict[str, tuple[User, ...]]:
+def _users_by_org(needs: Needs, users: Mapping[str, User]) -> dict[str, _Users]:
     return {
         org: tuple(user for user in users.values() if org in user.orgs and not user.is_bot)
         for org in sorted(set[str]().union(*needs.orgs.values()))
     }
 
 
-def _unnamed_org_accounts(needs: Needs, orgs: Mapping[str, Sequence[User]]) -> dict[str, set[str]]:
+def _unnamed_org_accounts(needs: Needs, orgs: Mapping[str, _Users]) -> dict[str, set[str]]:
     """Return, by room, the accounts that an event touches through an org only."""
     return {
         room_id: {user.account for org in of_room for user in orgs[org]} - needs.accounts[room_id]
@@ -122,9 +121,7 @@ def _unnamed_org_accounts(needs: Needs, orgs: Mapping[str, Sequence[User]]) -> d
     }
 
 
-def _user_ids(
-    needs: Needs, room_id: str, users: Mapping[str, User], orgs: Mapping[str, Sequence[User]]
-) -> set[str]:
+def _user_ids(needs: Needs, room_id: str, users: Mapping[str, User], orgs: Mapping[str, _Users]) -> set[str]:
     """Return the ids of the users that events name in this room, in person or through an org."""
     named = {users[account].id for account in needs.accounts[room_id] if account in users}
     return named | {user.id for org in needs.orgs.get(room_id, ()) for user in orgs[org]}

@@ -92,11 +92,9 @@ def delete_bulk(ids: Iterable[str]) -> Bulk:
 async def delete_finished(database: Database, lease: Lease, ids: Iterable[str]) -> None:
     """Delete finished entries; without ids, send no command. Errors are those of `store.writes.apply.apply`.
 
-    The deletion is fenced. After a takeover the next owner may be sending an entry again, and finds what is left
-    to send only in the outbox.
+    The deletion is fenced: the next owner, who may be sending an entry again, finds the rest only in the outbox.
     """
-    bulk = delete_bulk(ids)
-    if bulk.writes:
+    if (bulk := delete_bulk(ids)).writes:
         await commit(database, lease.session, [fence(lease), bulk])
 
 
