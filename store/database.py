@@ -102,13 +102,8 @@ def connect(
     listeners: Sequence[CommandListener] = (),
 ) -> Database:
     """Return the database called `name`. The first connection is made with the first call, not here."""
-    options: dict[str, Any] = {
-        "appname": "room-worker",
-        "event_listeners": list(listeners),
-        "serverSelectionTimeoutMS": 5_000,
-        "connectTimeoutMS": 5_000,
-        "socketTimeoutMS": 30_000,
-    }
+    timeouts = {"serverSelectionTimeoutMS": 5_000, "connectTimeoutMS": 5_000, "socketTimeoutMS": 30_000}
+    options: dict[str, Any] = {"appname": "room-worker", "event_listeners": list(listeners), **timeouts}
     if username is not None:
         options |= {"username": username, "password": password}
     client: Any = AsyncIOMotorClient(uri, **options) if driver == "motor" else AsyncMongoClient(uri, **options)

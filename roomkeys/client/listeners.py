@@ -14,7 +14,7 @@ _Unread = asyncio.Queue[HeldKey | None]
 
 
 class KeyListeners:
-    """Notifies iterators and callbacks of each new key, in the order in which the keys arrived.
+    """Notifies iterators and callbacks of each new key, in the order of arrival.
 
     An iterator that is not read queues at most `max_unread` keys and then drops the oldest.
     """

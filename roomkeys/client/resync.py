@@ -12,8 +12,7 @@ returns after how many seconds to repeat it, or None if there is nothing left to
 class Resync:
     """Runs a pass when one is requested.
 
-    All requests that are made during a pass cause one more pass after it: the running pass may have read too early
-    to see what they are about.
+    Requests made during a pass cause one more after it: the running pass may have read too early for them.
     """
 
     def __init__(self) -> None:

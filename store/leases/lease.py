@@ -1,7 +1,4 @@
-"""Leases and cursors: taking, moving and releasing a partition, and the fence of its transactions.
-
-The package's docstring explains the terms. (docs/design.md, rules a and d)
-"""
+"""Leases, cursors and the fence, in the terms of the package's docstring. (docs/design.md, rules a and d)"""
 
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -135,8 +132,7 @@ async def release_lease(database: Database, lease: Lease) -> None:
 async def abandon_lease(database: Database, cursor: Document) -> None:
     """Remove the owner of a partition, whose cursor document is `cursor`, so that other replicas can take it.
 
-    Unlike `release_lease`, this needs no lease, so it can follow a failure. The session stays in the document for
-    the next owner to kill.
+    It needs no lease, so it can follow a failure. The session stays in the document for the next owner to kill.
     """
     with translated():
         await database[CURSORS].update_one(_as_read(cursor), {"$set": {"owner": None}})

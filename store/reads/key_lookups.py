@@ -98,8 +98,7 @@ def rooms_pipeline(accounts: list[str], after: str, most: int) -> list[Document]
 def membership_filter(queries: Iterable[RoomsQuery], rooms: Iterable[str]) -> Document:
     """Return the filter for the memberships that the queries ask about, of those rooms that exist.
 
-    It has one clause per room or one per account, whichever are fewer. Thousands of accounts may ask for the same
-    room, and one account for a hundred rooms.
+    It has one clause per room or one per account, whichever are fewer: thousands of accounts may ask for one room.
     """
     existing = frozenset(rooms)
     pairs = {(query.account, room_id) for query in queries for room_id in query.room_ids if room_id in existing}

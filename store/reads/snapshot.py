@@ -107,10 +107,9 @@ def _rooms_to_clear(needs: Needs, orgs_of_rooms: Mapping[str, frozenset[str]]) -
 
 
 def _users_by_org(needs: Needs, users: Mapping[str, User]) -> dict[str, _Users]:
-    return {
-        org: tuple(user for user in users.values() if org in user.orgs and not user.is_bot)
-        for org in sorted(set[str]().union(*needs.orgs.values()))
-    }
+    orgs = sorted(set[str]().union(*needs.orgs.values()))
+    people = [user for user in users.values() if not user.is_bot]
+    return {org: tuple(user for user in people if org in user.orgs) for org in orgs}
 
 
 def _unnamed_org_accounts(needs: Needs, orgs: Mapping[str, _Users]) -> dict[str, set[str]]:

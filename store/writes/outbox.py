@@ -76,7 +76,8 @@ async def unfinished(database: Database, lease: Lease, page: int) -> AsyncIterat
     while True:
         query = {"_id": {"$gt": after, "$lt": end}}
         found = await database.find(OUTBOX, query, {"owed": 1}, lease.session, sort="_id", limit=page)
-        for _, of_lease in groupby(found, key=_lease_of):
+        # The prefix of an `_id` names the lease: under another one, sequences may start over.
+        for _, of_lease in groupby(found, key=lambda item: str(item["_id"]).rsplit(".", 3)[0]):
             yield [StoredEntry(item["_id"], _CONTENT.validate_python(item["owed"])) for item in of_lease]
         if len(found) < page:
             return
@@ -104,12 +105,6 @@ async def unfinished_rooms(database: Database, site: str) -> list[str]:
     query = {"_id": {"$gte": f"{site}.", "$lt": f"{site}/"}, "owed.room_id": {"$type": "string"}}
     found = await database.find(OUTBOX, query, {"owed.room_id": 1})
     return sorted({item["owed"]["room_id"] for item in found})
-
-
-def _lease_of(document: Document) -> str:
-    """Return the prefix of an entry's `_id` that names the lease: under another one, sequences may start over."""
-    lease: str = document["_id"].rsplit(".", 3)[0]
-    return lease
 
 
 def _prefix(lease: Lease) -> str:
