@@ -1,7 +1,8 @@
 """`room-worker publish`: publishes an event by hand, as a producer does."""
 
-from collections.abc import Callable
-from typing import Any, Final, NoReturn, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -9,7 +10,7 @@ from roomkeys.tokens import is_account, is_request_id, is_token
 from worker.cli.terminal import producer
 from worker.cli.terminal.connections import nats_connection
 from worker.cli.terminal.output import example, json_option, safe, show, show_json
-from worker.cli.terminal.process import FAILURE, OK, run_to_end
+from worker.cli.terminal.process import FAILURE, OK, to_end
 from worker.cli.terminal.producer import RESULT_SECONDS, Request
 from worker.settings import read_settings
 from worker.settings.values import TOKEN_TEXT
@@ -17,17 +18,17 @@ from worker.settings.values import TOKEN_TEXT
 _C = TypeVar("_C", bound=Callable[..., Any])
 
 
+@dataclass(eq=False)
 class _Checked(click.ParamType[str]):
     """A text that `is_valid`; `must_be` says in words what that is."""
 
-    def __init__(self, name: str, is_valid: Callable[[object], bool], must_be: str) -> None:
-        self.name = name
-        self._is_valid = is_valid
-        self._must_be = must_be
+    name: str
+    is_valid: Callable[[object], bool]
+    must_be: str
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not self._is_valid(value):
-            self.fail(f"it must be {self._must_be}", param, ctx)
+        if not self.is_valid(value):
+            self.fail(f"it must be {self.must_be}", param, ctx)
         return str(value)
 
 
@@ -49,14 +50,13 @@ def publish() -> None:
 
 
 def _event_options(command: _C) -> _C:
-    """Add the options of every event."""
     for option in (
         click.option("--room", "room_id", type=TOKEN, required=True, help="Id of the room."),
         click.option("--requester", type=TOKEN, required=True, help="Account that requests the change."),
         click.option("--request-id", type=REQUEST_ID, help="Id of the request.  [default: a new UUID]"),
         click.option("--no-wait", is_flag=True, help="Exit without waiting for the result."),
-        click.option("--timeout", type=click.FloatRange(min=0.1), default=RESULT_SECONDS, show_default=True,
-                     metavar="SECONDS", help="How long to wait for the result."),
+        click.option("--timeout", "seconds", type=click.FloatRange(min=0.1), default=RESULT_SECONDS,
+                     show_default=True, metavar="SECONDS", help="How long to wait for the result."),
         json_option,
     ):  # fmt: skip
         command = option(command)
@@ -72,10 +72,11 @@ def _event_options(command: _C) -> _C:
 )
 @_USERS
 @_ORGS
-def create(room_id: str, requester: str, request_id: str | None, **options: Any) -> None:
+def create(
+    room_id: str, requester: str, name: str, users: Sequence[str], orgs: Sequence[str], **options: Any
+) -> None:
     """Create a room with its first members."""
-    given = {field: options.pop(field) for field in ("name", "users", "orgs")}
-    _send(producer.create(room_id, requester, **given, request_id=request_id), **options)
+    _send(producer.create(room_id, requester, name=name, users=users, orgs=orgs), **options)
 
 
 @publish.command(epilog=example("room-worker publish add --room r1 --user dave --requester alice"))
@@ -85,57 +86,56 @@ def create(room_id: str, requester: str, request_id: str | None, **options: Any)
 @click.option(
     "--history", type=click.Choice(["all", "none"]), help="Whether the new members may read earlier messages."
 )
-def add(room_id: str, requester: str, request_id: str | None, **options: Any) -> None:
+def add(
+    room_id: str, requester: str, users: Sequence[str], orgs: Sequence[str], history: str | None, **options: Any
+) -> None:
     """Add members to a room."""
-    given = {field: options.pop(field) for field in ("users", "orgs", "history")}
-    _send(producer.add(room_id, requester, **given, request_id=request_id), **options)
+    _send(producer.add(room_id, requester, users=users, orgs=orgs, history=history), **options)
 
 
 @publish.command(epilog=example("room-worker publish remove --room r1 --user bob --requester alice"))
 @_event_options
 @_USERS
 @click.option("--org", help="An org, in place of accounts.")
-def remove(room_id: str, requester: str, request_id: str | None, **options: Any) -> None:
+def remove(room_id: str, requester: str, users: Sequence[str], org: str | None, **options: Any) -> None:
     """Remove accounts or an org from a room; the room gets a new key."""
-    users, org = options.pop("users"), options.pop("org")
     if bool(users) == bool(org):
         raise click.UsageError("give either --user, which can be repeated, or --org")
-    _send(producer.remove(room_id, requester, users=users, org=org, request_id=request_id), **options)
+    _send(producer.remove(room_id, requester, users=users, org=org), **options)
 
 
 @publish.command(epilog=example("room-worker publish rotate --room r1 --requester alice --reason leaked"))
 @_event_options
 @click.option("--reason", help="Why the key is rotated.")
-def rotate(room_id: str, requester: str, request_id: str | None, **options: Any) -> None:
+def rotate(room_id: str, requester: str, reason: str | None, **options: Any) -> None:
     """Give a room a new key."""
-    _send(producer.rotate(room_id, requester, reason=options.pop("reason"), request_id=request_id), **options)
+    _send(producer.rotate(room_id, requester, reason=reason), **options)
 
 
-def _send(request: Request, *, no_wait: bool, timeout: float, as_json: bool) -> NoReturn:
-    run_to_end(_publish(request, as_json=as_json) if no_wait else _ask(request, timeout, as_json=as_json))
-
-
-async def _publish(request: Request, *, as_json: bool) -> int:
+@to_end
+async def _send(request: Request, *, request_id: str | None, no_wait: bool, seconds: float, as_json: bool) -> int:
     settings = read_settings()
+    request = replace(request, id=request_id or request.id)
     async with nats_connection(settings) as broker:
-        sequence = await producer.publish(broker, settings.site_id, request)
+        if no_wait:
+            sequence = await producer.publish(broker, settings.site_id, request)
+            answer: dict[str, Any] = {"sequence": sequence, "requestId": request.id}
+        else:
+            sequence, result = await producer.ask(broker, settings.site_id, request, seconds)
+            answer = {"sequence": sequence, "requestId": request.id, "result": result}
     if as_json:
-        show_json({"sequence": sequence, "requestId": request.id})
+        show_json(answer)
     else:
-        show(f"event {sequence}, request {request.id}")
-    return OK
+        _show(answer)
+    return OK if no_wait or answer["result"].get("status") == "ok" else FAILURE
 
 
-async def _ask(request: Request, seconds: float, *, as_json: bool) -> int:
-    settings = read_settings()
-    async with nats_connection(settings) as broker:
-        sequence, result = await producer.ask(broker, settings.site_id, request, seconds)
-    succeeded = result.get("status") == "ok"
-    if as_json:
-        show_json({"sequence": sequence, "requestId": request.id, "result": result})
-    elif succeeded:
-        show(f"event {sequence}: ", ("ok", "green"), f"  {safe(result.get('operation'))}")
+def _show(answer: dict[str, Any]) -> None:
+    event, result = f"event {answer['sequence']}", answer.get("result")
+    if result is None:
+        show(f"{event}, request {answer['requestId']}")
+    elif result.get("status") == "ok":
+        show(f"{event}: ", ("ok", "green"), f"  {safe(result.get('operation'))}")
     else:
         error = safe(f"{result.get('code')} / {result.get('reason')}: {result.get('error')}")
-        show(f"event {sequence}: ", ("error", "red"), f"  {error}")
-    return OK if succeeded else FAILURE
+        show(f"{event}: ", ("error", "red"), f"  {error}")

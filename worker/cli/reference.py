@@ -1,14 +1,10 @@
-"""The reference pages: settings, commands, metrics and limits, each generated from the code that it describes.
+"""The reference pages, generated from the code that they describe; `make reference` writes them.
 
-    python -m worker.cli.reference docs/reference
-
-writes the pages; `make reference` runs it. A test fails when a page differs from the code. It is not a subcommand
-of `room-worker`, because operators do not need it.
+A test fails when a page differs from the code. Operators do not need this, so it is not a subcommand.
 """
 
-import ast
 import inspect
-import itertools
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +27,9 @@ _WIDTH: Final = 80
 
 _HOUR_MS: Final = 3_600_000
 _MIB: Final = 1024 * 1024
+
+_LIMIT: Final = re.compile(r'(?:# (.+)\n +)?(\w+): \w+ = .+\n +"""([^"]+)"""')
+"""A limit in the source of `Limits`: the title if a section starts here, the name, and the docstring."""
 
 
 def settings_page() -> str:
@@ -77,14 +76,17 @@ def metrics_page() -> str:
 
 
 def limits_page() -> str:
-    """Return the page of every limit, from the class `Limits`."""
-    columns = ("limit", "value", "meaning")
-    sections = [f"## {title}\n\n{_table(columns, rows)}" for title, rows in _limit_sections()]
+    """Return the page of every limit, from the source of the class `Limits`."""
+    sections: dict[str, list[tuple[str, ...]]] = {}
+    title = ""
+    for comment, name, meaning in _LIMIT.findall(inspect.getsource(Limits)):
+        title = comment or title
+        sections.setdefault(title, []).append((f"`{name}`", _amount(name), " ".join(meaning.split())))
     return _page(
         "Limits",
         "worker/limits.py",
         "Limits bound the worker's memory, transactions and waiting. They are constants, not settings.",
-        *sections,
+        *(f"## {title}\n\n{_table(('limit', 'value', 'meaning'), rows)}" for title, rows in sections.items()),
     )
 
 
@@ -118,25 +120,23 @@ def _table(columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return the text with characters escaped that mean something in Markdown."""
     return "".join(f"\\{character}" if character in "\\|*<>_" else character for character in text)
 
 
 def _default(name: str, field: FieldInfo) -> str:
     """Return the default in the form in which the variable is set."""
-    value = field.default
-    if isinstance(value, bool):
-        yes, no = must_be(name).text.split(" or ")
-        text = yes if value else no
-    elif isinstance(value, list):
-        text = ",".join(value)
-    elif isinstance(value, SecretStr):
-        text = value.get_secret_value()
-    elif name == "grace_ms":
-        text = f"{value // _HOUR_MS}h"
-    else:
-        text = str(value)
-    return "not set" if value is None else f"`{text}`"
+    match field.default:
+        case None:
+            return "not set"
+        case bool(value):
+            text = must_be(name).text.split(" or ")[0 if value else 1]
+        case list(values):
+            text = ",".join(values)
+        case SecretStr() as secret:
+            text = secret.get_secret_value()
+        case value:
+            text = f"{value // _HOUR_MS}h" if name == "grace_ms" else str(value)
+    return f"`{text}`"
 
 
 def _secret(name: str, field: FieldInfo) -> str:
@@ -146,7 +146,6 @@ def _secret(name: str, field: FieldInfo) -> str:
 
 
 def _help_texts(command: click.Command, name: str, parent: click.Context | None) -> Iterator[tuple[str, str]]:
-    """Yield the path and the help of a command, then of its subcommands."""
     context = click.Context(command, parent, info_name=name, terminal_width=_WIDTH, **command.context_settings)
     yield context.command_path, command.get_help(context)
     if isinstance(command, click.Group):
@@ -163,33 +162,8 @@ def _metric_rows() -> Iterator[tuple[str, ...]]:
             yield f"`{name}`", family.type, labels or "none", family.documentation
 
 
-def _limit_sections() -> Iterator[tuple[str, list[tuple[str, ...]]]]:
-    """Yield each section of the class, which starts with a comment, and its rows: name, value, docstring."""
-    source = inspect.getsource(Limits).splitlines()
-    (definition,) = (item for item in ast.parse("\n".join(source)).body if isinstance(item, ast.ClassDef))
-    rows: list[tuple[str, ...]] = []
-    title = ""
-    for statement, following in itertools.pairwise(definition.body):
-        if not isinstance(statement, ast.AnnAssign):
-            continue
-        above = source[statement.lineno - 2].strip()
-        if above.startswith("# "):
-            if rows:
-                yield title, rows
-            title, rows = above.removeprefix("# "), []
-        name = ast.unparse(statement.target)
-        rows.append((f"`{name}`", _amount(name, getattr(Limits(), name)), _text_of(following)))
-    yield title, rows
-
-
-def _text_of(statement: ast.stmt) -> str:
-    match statement:
-        case ast.Expr(value=ast.Constant(value=str() as text)):
-            return " ".join(text.split())
-    raise ValueError("a limit has no docstring")
-
-
-def _amount(name: str, value: float) -> str:
+def _amount(name: str) -> str:
+    value = getattr(Limits(), name)
     if name.endswith("_bytes"):
         return f"{value / _MIB:g} MiB"
     unit = next((f" {unit}" for unit in ("ms", "s") if name.endswith(f"_{unit}")), "")

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
+from nats.js.api import StreamState
 from nats.js.errors import NotFoundError
 
 from roomkeys import subjects
@@ -14,7 +15,7 @@ from store.writes.outbox import unfinished_rooms
 from worker.broker.connection import Broker
 from worker.cli.terminal.connections import database_connection, nats_connection
 from worker.cli.terminal.output import example, json_option, safe, show, show_json, show_table
-from worker.cli.terminal.process import OK, run_to_end
+from worker.cli.terminal.process import OK, to_end
 from worker.limits import Limits
 from worker.replica.assignment import alive_ids
 from worker.settings import read_settings
@@ -25,15 +26,12 @@ _COLUMNS: Final = ("partition", "owner", "applied", "behind")
 
 @click.command(epilog=example("room-worker status", "room-worker status --json"))
 @json_option
-def status(*, as_json: bool) -> None:
+@to_end
+async def status(*, as_json: bool) -> int:
     """Show partitions, lag, rotations and dead letters.
 
     Each partition is shown with its owner, and with how many events its cursor is behind.
     """
-    run_to_end(_status(as_json=as_json))
-
-
-async def _status(*, as_json: bool) -> int:
     settings = read_settings()
     site = settings.site_id
     async with database_connection(settings) as database:
@@ -74,7 +72,9 @@ async def stream_report(broker: Broker, site: str, documents: list[Document], al
     `behind` is the number of messages after a cursor, of all partitions: the cursor of an idle partition follows
     every few seconds. `oldestSeconds` is the age of the first event that not every partition has passed.
     """
-    last = await _last_sequence(broker, subjects.events_stream(site))
+    events = await _state(broker, subjects.events_stream(site))
+    dead_letters = await _state(broker, subjects.dead_letter_stream(site))
+    last = events and events.last_seq
     rows = [
         {
             "partition": item["partition"],
@@ -90,20 +90,13 @@ async def stream_report(broker: Broker, site: str, documents: list[Document], al
         "lastSequence": last,
         "cursors": rows,
         "oldestSeconds": await _age_after(broker, site, applied) if waiting else 0,
-        "deadLetters": await _messages(broker, subjects.dead_letter_stream(site)),
+        "deadLetters": dead_letters and dead_letters.messages,
     }
 
 
-async def _last_sequence(broker: Broker, stream: str) -> int | None:
+async def _state(broker: Broker, stream: str) -> StreamState | None:
     try:
-        return int((await broker.jetstream.stream_info(stream)).state.last_seq)
-    except NotFoundError:
-        return None
-
-
-async def _messages(broker: Broker, stream: str) -> int | None:
-    try:
-        return int((await broker.jetstream.stream_info(stream)).state.messages)
+        return (await broker.jetstream.stream_info(stream)).state
     except NotFoundError:
         return None
 

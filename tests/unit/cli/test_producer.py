@@ -47,5 +47,5 @@ def test_room_of_two_accounts_without_a_name_is_a_dm() -> None:
 
 def test_each_request_gets_a_new_id_unless_one_is_given() -> None:
     given = "00000000-0000-4000-8000-000000000001"
-    assert producer.rotate("r1", "alice", request_id=given).id == given
+    assert Request("key.rotate", {}, "alice", given).id == given
     assert producer.rotate("r1", "alice").id != producer.rotate("r1", "alice").id

@@ -6,36 +6,34 @@ import click
 
 from worker.cli.check.mongo import check_mongo
 from worker.cli.check.nats import check_nats
-from worker.cli.check.result import CheckResult, within_limit
+from worker.cli.check.result import CheckResult, failed, passed, within_limit
 from worker.cli.terminal.output import example, json_option, safe, show, show_json
-from worker.cli.terminal.process import FAILURE, OK, WRONG_SETTING, run_to_end
+from worker.cli.terminal.process import FAILURE, OK, WRONG_SETTING, to_end
 from worker.settings import Settings, WrongSetting, read_settings
 
 
 @click.command(epilog=example("room-worker check", "SITE_ID=berlin room-worker check --json"))
 @json_option
-def check(*, as_json: bool) -> None:
+@to_end
+async def check(*, as_json: bool) -> int:
     """Check the settings and the servers.
 
     Validates the settings, connects to each server, and explains how to fix anything that is wrong. Prints one
     line per check and changes nothing. Exit code 0: everything is right. 1: a check failed. 2: a setting is
     wrong.
     """
-    run_to_end(_check(as_json=as_json))
-
-
-async def _check(*, as_json: bool) -> int:
     try:
         results = await check_all(read_settings())
         code = OK if all(result.ok for result in results) else FAILURE
     except WrongSetting as error:
-        results = [CheckResult("settings", ok=False, text=line) for line in str(error).splitlines()]
+        results = [failed("settings", line) for line in str(error).splitlines()]
         code = WRONG_SETTING
     if as_json:
         show_json({"ok": code == OK, "findings": results})
     else:
         for result in results:
-            _show(result)
+            mark = ("ok    ", "green") if result.ok else ("FAIL  ", "bold red")
+            show(mark, f"{result.part:20} {safe(result.text)}")
     return code
 
 
@@ -44,10 +42,4 @@ async def check_all(settings: Settings) -> list[CheckResult]:
     of_nats, of_mongo = await asyncio.gather(
         within_limit("nats", check_nats(settings)), within_limit("mongodb", check_mongo(settings))
     )
-    text = f"valid, for site {settings.site_id}"
-    return [CheckResult("settings", ok=True, text=text), *of_nats, *of_mongo]
-
-
-def _show(result: CheckResult) -> None:
-    mark = ("ok    ", "green") if result.ok else ("FAIL  ", "bold red")
-    show(mark, f"{result.part:20} {safe(result.text)}")
+    return [passed("settings", f"valid, for site {settings.site_id}"), *of_nats, *of_mongo]

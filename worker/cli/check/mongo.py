@@ -14,7 +14,7 @@ from store.indexes import INDEXES
 from store.leases.lease import CURSORS, stored_partitions
 from store.transaction import Bulk, commit
 from worker.app import open_database
-from worker.cli.check.result import CheckResult
+from worker.cli.check.result import CheckResult, failed, passed
 from worker.settings import Settings
 from worker.telemetry.logs import server_of
 
@@ -34,12 +34,12 @@ async def check_mongo(settings: Settings) -> AsyncIterator[CheckResult]:
         async for result in _results(database, settings):
             yield result
     except OperationFailure as error:
-        yield CheckResult("mongodb", ok=False, text=_denied(error, settings))
+        yield failed("mongodb", _denied(error, settings))
     except (TransientError, Unexpected) as error:
-        text = f"failed with {error}: check that this user may write to the database {settings.mongo_db}"
-        yield CheckResult("mongodb", ok=False, text=text)
+        advice = f"check that this user may write to the database {settings.mongo_db}"
+        yield failed("mongodb", f"failed with {error}: {advice}")
     except PyMongoError as error:  # its text may quote the value that caused it
-        yield CheckResult("mongodb", ok=False, text=f"failed with {type(error).__name__}")
+        yield failed("mongodb", f"failed with {type(error).__name__}")
     finally:
         await database.close()
 
@@ -50,9 +50,9 @@ async def _results(database: Database, settings: Settings) -> AsyncIterator[Chec
         async with asyncio.timeout(_SELECT_SECONDS):
             hello = await database.client.admin.command("hello")
     except (TimeoutError, ServerSelectionTimeoutError):
-        yield CheckResult("mongodb", ok=False, text=f"{server}: {_unreachable(database)}")
+        yield failed("mongodb", f"{server}: {_unreachable(database)}")
         return
-    yield CheckResult("mongodb", ok=True, text=f"connected to {server}")
+    yield passed("mongodb", f"connected to {server}")
     replica_set = check_replica_set(hello)
     yield replica_set
     if replica_set.ok:
@@ -89,15 +89,15 @@ def _denied(error: OperationFailure, settings: Settings) -> str:
 def check_replica_set(hello: dict[str, Any]) -> CheckResult:
     """Return whether the server that answered `hello` has transactions and can be written to."""
     if hello.get("msg") == "isdbgrid":
-        return CheckResult("replica set", ok=True, text="a sharded cluster")
+        return passed("replica set", "a sharded cluster")
     if "setName" not in hello:
         problem = "MongoDB is not a replica set, so transactions are unavailable"
         fix = "start mongod with --replSet rs0 and run rs.initiate() in mongosh; one node is enough"
-        return CheckResult("replica set", ok=False, text=f"{problem}: {fix}")
+        return failed("replica set", f"{problem}: {fix}")
     if not hello.get("isWritablePrimary"):
         fix = "name the replica set in MONGO_URI (replicaSet=…), not one member"
-        return CheckResult("replica set", ok=False, text=f"{hello.get('me')} is not the primary: {fix}")
-    return CheckResult("replica set", ok=True, text=f"{hello['setName']}, primary {hello.get('me')}")
+        return failed("replica set", f"{hello.get('me')} is not the primary: {fix}")
+    return passed("replica set", f"{hello['setName']}, primary {hello.get('me')}")
 
 
 async def _transactions(database: Database) -> CheckResult:
@@ -106,47 +106,38 @@ async def _transactions(database: Database) -> CheckResult:
     try:
         await commit(database, session, [Bulk(CURSORS, [DeleteMany({"_id": ""})])])
     except (TransientError, Unexpected) as error:
-        text = f"failed with {error}: transactions need a replica set and the role readWrite"
-        return CheckResult("transactions", ok=False, text=text)
+        advice = "transactions need a replica set and the role readWrite"
+        return failed("transactions", f"failed with {error}: {advice}")
     finally:
         await session.end_session()
-    return CheckResult("transactions", ok=True, text="available")
+    return passed("transactions", "available")
 
 
 async def _indexes(database: Database, collection: str, models: list[IndexModel]) -> CheckResult:
     part = f"index {collection}"
     present = await database[collection].index_information()
-    missing = []
-    for model in models:
-        wanted = model.document
-        found = present.get(wanted["name"])
-        if found is None:
-            missing.append(wanted["name"])
-        elif bool(found.get("unique")) != bool(wanted.get("unique")):
-            problem = "is not unique" if wanted.get("unique") else "is unique and must not be"
-            fix = "drop it, and the worker creates it again at its next start"
-            return CheckResult(part, ok=False, text=f"{wanted['name']} {problem}: {fix}")
-    if missing:
-        return CheckResult(part, ok=True, text=f"the worker creates {', '.join(missing)} when it starts")
-    return CheckResult(part, ok=True, text="present")
+    wanted = {model.document["name"]: bool(model.document.get("unique")) for model in models}
+    for name, unique in wanted.items():
+        if name in present and bool(present[name].get("unique")) != unique:
+            problem = "is not unique" if unique else "is unique and must not be"
+            return failed(part, f"{name} {problem}: drop it, and the worker creates it again at its next start")
+    missing = ", ".join(name for name in wanted if name not in present)
+    return passed(part, f"the worker creates {missing} when it starts" if missing else "present")
 
 
 async def _partitions(database: Database, settings: Settings) -> CheckResult:
     stored, given = await stored_partitions(database, settings.site_id), settings.partitions
     if stored is None:
-        text = f"{given}, when {settings.site_id} starts for the first time"
-        return CheckResult("partitions", ok=True, text=text)
+        return passed("partitions", f"{given}, when {settings.site_id} starts for the first time")
     if stored != given:
-        text = f"PARTITIONS must be {stored}, as at the first start of {settings.site_id}; it is {given}"
-        return CheckResult("partitions", ok=False, text=text)
-    return CheckResult("partitions", ok=True, text=f"{stored}, as stored")
+        wanted = f"{stored}, as at the first start of {settings.site_id}"
+        return failed("partitions", f"PARTITIONS must be {wanted}; it is {given}")
+    return passed("partitions", f"{stored}, as stored")
 
 
 def _clock(hello: dict[str, Any]) -> CheckResult:
     difference = (hello["localTime"].replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds()
     if abs(difference) > _CLOCK_SECONDS:
-        problem = (
-            f"MongoDB's clock differs from this machine's by {difference:+.1f} s, so keys expire at wrong times"
-        )
-        return CheckResult("clock", ok=False, text=f"{problem}: synchronize both with NTP")
-    return CheckResult("clock", ok=True, text="clocks agree")
+        problem = f"MongoDB's clock differs from this machine's by {difference:+.1f} s"
+        return failed("clock", f"{problem}, so keys expire at wrong times: synchronize both with NTP")
+    return passed("clock", "clocks agree")

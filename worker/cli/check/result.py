@@ -21,6 +21,16 @@ class CheckResult:
     text: str
 
 
+def passed(part: str, text: str) -> CheckResult:
+    """Return the result of a check that succeeded."""
+    return CheckResult(part, ok=True, text=text)
+
+
+def failed(part: str, text: str) -> CheckResult:
+    """Return the result of a check that failed."""
+    return CheckResult(part, ok=False, text=text)
+
+
 async def within_limit(part: str, results: AsyncIterator[CheckResult]) -> list[CheckResult]:
     """Return the results that come within the limit, and a failed one after them if time runs out."""
     collected: list[CheckResult] = []
@@ -29,6 +39,7 @@ async def within_limit(part: str, results: AsyncIterator[CheckResult]) -> list[C
             async for result in results:
                 collected.append(result)  # noqa: PERF401 - keep what came before a timeout
     except TimeoutError:
-        text = f"no answer within {LIMIT_SECONDS:g} s: check whether the server is overloaded"
-        collected.append(CheckResult(part, ok=False, text=text))
+        collected.append(
+            failed(part, f"no answer within {LIMIT_SECONDS:g} s: check whether the server is overloaded")
+        )
     return collected

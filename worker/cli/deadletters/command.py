@@ -10,7 +10,7 @@ from worker.cli.deadletters import stream
 from worker.cli.deadletters.stream import NotReplayable, StoredLetter
 from worker.cli.terminal.connections import nats_connection
 from worker.cli.terminal.output import example, json_option, safe, show, show_json, show_table
-from worker.cli.terminal.process import FAILURE, OK, CommandFailed, run_to_end
+from worker.cli.terminal.process import FAILURE, OK, CommandFailed, to_end
 from worker.cli.terminal.producer import NotStored
 from worker.settings import read_settings
 
@@ -31,39 +31,9 @@ def deadletters() -> None:
     "--limit", type=click.IntRange(min=1), default=_LIMIT, show_default=True, help="How many to list at most."
 )
 @json_option
-def list_(limit: int, *, as_json: bool) -> None:
+@to_end
+async def list_(limit: int, *, as_json: bool) -> int:
     """List dead letters, newest first."""
-    run_to_end(_list(limit, as_json=as_json))
-
-
-@deadletters.command("show", epilog=example("room-worker deadletters show 12"))
-@click.argument("sequence", type=click.IntRange(min=1))
-@json_option
-def show_(sequence: int, *, as_json: bool) -> None:
-    """Show the headers and the body of dead letter SEQUENCE.
-
-    Unprintable characters are escaped.
-    """
-    run_to_end(_show(sequence, as_json=as_json))
-
-
-@deadletters.command(epilog=example("room-worker deadletters replay 12", "room-worker deadletters replay --all"))
-@click.argument("sequences", type=click.IntRange(min=1), nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="Replay every dead letter, oldest first.")
-@json_option
-def replay(sequences: tuple[int, ...], *, everything: bool, as_json: bool) -> None:
-    """Publish the events of dead letters SEQUENCES again.
-
-    Each becomes a new event with its original subject and body, after everything that is already in the stream.
-    Look at it first: a removal from last week also removes an account that has rejoined since. The dead letters
-    stay in their stream.
-    """
-    if bool(sequences) == everything:
-        raise click.UsageError("give either SEQUENCES or --all")
-    run_to_end(_replay(sequences, as_json=as_json))
-
-
-async def _list(limit: int, *, as_json: bool) -> int:
     settings = read_settings()
     async with nats_connection(settings) as broker:
         found: list[dict[str, Any]] = []
@@ -80,21 +50,48 @@ async def _list(limit: int, *, as_json: bool) -> int:
     return OK
 
 
-async def _show(sequence: int, *, as_json: bool) -> int:
+@deadletters.command("show", epilog=example("room-worker deadletters show 12"))
+@click.argument("sequence", type=click.IntRange(min=1))
+@json_option
+@to_end
+async def show_(sequence: int, *, as_json: bool) -> int:
+    """Show the headers and the body of dead letter SEQUENCE.
+
+    Unprintable characters are escaped.
+    """
     settings = read_settings()
     async with nats_connection(settings) as broker:
-        letter = await _letter(broker, settings.site_id, sequence)
+        letter = await stream.read(broker, settings.site_id, sequence)
+    if letter is None:
+        raise CommandFailed(f"there is no dead letter {sequence}")
+    text = letter.body.decode(errors="backslashreplace")
     if as_json:
-        text = letter.body.decode(errors="backslashreplace")
         show_json({**_summary(letter), "headers": letter.headers, "body": text})
         return OK
     for name, value in letter.headers.items():
         show((f"{safe(name)}: ", "dim"), safe(value))
     show("")
-    show(safe(letter.body.decode(errors="backslashreplace"), lines=True))
+    show(safe(text, lines=True))
     return OK
 
 
+@deadletters.command(epilog=example("room-worker deadletters replay 12", "room-worker deadletters replay --all"))
+@click.argument("sequences", type=click.IntRange(min=1), nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Replay every dead letter, oldest first.")
+@json_option
+def replay(sequences: tuple[int, ...], *, everything: bool, as_json: bool) -> None:
+    """Publish the events of dead letters SEQUENCES again.
+
+    Each becomes a new event with its original subject and body, after everything that is already in the stream.
+    Look at it first: a removal from last week also removes an account that has rejoined since. The dead letters
+    stay in their stream.
+    """
+    if bool(sequences) == everything:
+        raise click.UsageError("give either SEQUENCES or --all")
+    _replay(sequences, as_json=as_json)
+
+
+@to_end
 async def _replay(sequences: tuple[int, ...], *, as_json: bool) -> int:
     settings = read_settings()
     outcomes: list[dict[str, Any]] = []
@@ -120,18 +117,11 @@ async def _chosen(
         yield sequence, await stream.read(broker, site, sequence)
 
 
-async def _letter(broker: Broker, site: str, sequence: int) -> StoredLetter:
-    letter = await stream.read(broker, site, sequence)
-    if letter is None:
-        raise CommandFailed(f"there is no dead letter {sequence}")
-    return letter
-
-
 async def _try_replay(broker: Broker, site: str, sequence: int, letter: StoredLetter | None) -> dict[str, Any]:
     """Replay a dead letter and return the outcome; a failure does not stop the replay of the others."""
     if letter is None:
         return {"sequence": sequence, "refused": "there is no such dead letter"}
-    outcome = {"sequence": sequence, "subject": letter.subject}
+    outcome = {"sequence": sequence, "subject": letter.header("Subject")}
     try:
         return {**outcome, "newSequence": await stream.replay(broker, site, letter)}
     except (NotReplayable, NotStored) as refusal:
@@ -150,9 +140,9 @@ def _summary(letter: StoredLetter) -> dict[str, Any]:
     return {
         "sequence": letter.sequence,
         "time": "" if letter.time is None else letter.time.isoformat(timespec="seconds"),
-        "code": letter.code,
-        "reason": letter.reason,
-        "subject": letter.subject,
-        "eventSequence": letter.event_sequence,
+        "code": letter.header("Code"),
+        "reason": letter.header("Reason"),
+        "subject": letter.header("Subject"),
+        "eventSequence": letter.header("Sequence"),
         "truncated": letter.is_truncated,
     }

@@ -34,25 +34,9 @@ class StoredLetter:
     headers: dict[str, str]
     body: bytes = field(repr=False)
 
-    @property
-    def code(self) -> str:
-        """Return the error code of the contract."""
-        return self.headers.get("Room-Worker-Code", "")
-
-    @property
-    def reason(self) -> str:
-        """Return the reason, a stable snake_case word."""
-        return self.headers.get("Room-Worker-Reason", "")
-
-    @property
-    def subject(self) -> str:
-        """Return the subject that the event was published on."""
-        return self.headers.get("Room-Worker-Subject", "")
-
-    @property
-    def event_sequence(self) -> str:
-        """Return the sequence of the event in the events stream."""
-        return self.headers.get("Room-Worker-Sequence", "")
+    def header(self, name: str) -> str:
+        """Return the header `Room-Worker-{name}` of docs/contract.md, section 4; empty if it is missing."""
+        return self.headers.get(f"Room-Worker-{name}", "")
 
     @property
     def is_truncated(self) -> bool:
@@ -95,12 +79,13 @@ async def replay(broker: Broker, site: str, letter: StoredLetter) -> int:
     """
     if letter.is_truncated:
         raise NotReplayable("its body was truncated when it was stored, so the event is incomplete")
-    if not is_event_subject(site, letter.subject):
+    subject = letter.header("Subject")
+    if not is_event_subject(site, subject):
         raise NotReplayable(f"its subject is not below {subjects.event_subject(site, '')}")
     headers = {"Nats-Msg-Id": str(uuid4())}
     if REQUEST_ID in letter.headers:
         headers[REQUEST_ID] = letter.headers[REQUEST_ID]
-    return await publish_body(broker, site, letter.subject, letter.body, headers)
+    return await publish_body(broker, site, subject, letter.body, headers)
 
 
 def is_event_subject(site: str, subject: str) -> bool:

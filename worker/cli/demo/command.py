@@ -16,7 +16,7 @@ from worker.cli.demo.story import STORY, Step, accounts_in, differences, expecta
 from worker.cli.demo.subscriber import Subscriber
 from worker.cli.terminal.connections import database_connection, nats_connection
 from worker.cli.terminal.output import example, show
-from worker.cli.terminal.process import FAILURE, OK, CommandFailed, run_to_end
+from worker.cli.terminal.process import FAILURE, OK, CommandFailed, to_end
 from worker.local.servers import local_servers
 from worker.settings import Settings, read_settings
 
@@ -38,7 +38,7 @@ def demo() -> None:
     The demo takes a few seconds and leaves nothing behind. Exit code 0: every account could read what it should,
     and nothing else.
     """
-    run_to_end(_demo())
+    to_end(_demo)()
 
 
 async def _demo() -> int:

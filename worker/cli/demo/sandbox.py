@@ -18,23 +18,9 @@ _NAMES: Final = {"alice": "Alice", "bob": "Bob", "carol": "Carol", "dave": "Dave
 def local_settings(nats: NatsServer, mongo: MongoServer, http_port: int) -> dict[str, Any]:
     """Return the settings for these servers, by field, without any credentials from the environment."""
     address = f"{HOST}:{http_port}"
-    return {
-        "nats_url": nats.url,
-        "nats_creds_file": None,
-        "nats_nkey_seed_file": None,
-        "nats_user": None,
-        "nats_password": None,
-        "nats_tls_ca": None,
-        "nats_tls_cert": None,
-        "nats_tls_key": None,
-        "mongo_uri": mongo.uri,
-        "mongo_username": None,
-        "mongo_password": None,
-        "mongo_password_file": None,
-        "health_addr": address,
-        "metrics_addr": address,
-        "bootstrap_streams": True,
-    }
+    credentials = {name: None for name, field in Settings.model_fields.items() if field.default is None}
+    servers = {"nats_url": nats.url, "mongo_uri": mongo.uri, "bootstrap_streams": True}
+    return {**credentials, **servers, "health_addr": address, "metrics_addr": address}
 
 
 async def prepare(settings: Settings, accounts: Sequence[str]) -> None:

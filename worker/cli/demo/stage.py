@@ -1,6 +1,7 @@
 """The stage of the demo: plays the steps of a story on real servers, and shows who could read what."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import orjson
@@ -10,7 +11,7 @@ from roomkeys.keys import RoomKey
 from store.database import Database
 from worker.broker.cancellation import raise_if_cancelled
 from worker.broker.connection import Broker
-from worker.cli.demo.story import Add, ComeBack, Create, GoOffline, Reading, Remove, Say, Step
+from worker.cli.demo.story import Reading, Step
 from worker.cli.demo.subscriber import Subscriber
 from worker.cli.terminal import producer
 from worker.cli.terminal.output import safe, show
@@ -22,55 +23,55 @@ MESSAGES: Final = f"demo.room.{ROOM}.message"
 """The subject of the chat. Chat messages belong to other services, so the demo has its own subject for them."""
 
 
+@dataclass
 class Stage:
-    """A room, a producer, and the subscribers."""
+    """A room, a producer, and the subscribers. `said` has the messages, as they were sent."""
 
-    def __init__(self, broker: Broker, database: Database, site: str, subscribers: Sequence[Subscriber]) -> None:
-        self._broker = broker
-        self._database = database
-        self._site = site
-        self._subscribers = subscribers
-        self._said: list[bytes] = []
+    broker: Broker
+    database: Database
+    site: str
+    subscribers: Sequence[Subscriber]
+    said: list[bytes] = field(default_factory=list)
 
     async def play(self, step: Step) -> None:
         """Play one step and show its outcome; raises `CommandFailed` if the worker rejects the step."""
         raise_if_cancelled()
         show("")
-        match step:
-            case Create(by, users):
-                await self._ask(
-                    f"creates the room with {_list(users)}", producer.create(ROOM, by, name=ROOM, users=users)
-                )
-            case Add(by, users):
-                await self._ask(f"adds {_list(users)}", producer.add(ROOM, by, users=users))
-            case Remove(by, users):
-                await self._ask(f"removes {_list(users)}", producer.remove(ROOM, by, users=users))
-            case Say(by, text):
-                await self._say(by, text)
-            case GoOffline(by):
-                show((by, "bold"), " goes offline")
-                await self._subscriber(by).disconnect()
-            case ComeBack(by):
-                show((by, "bold"), " comes back")
-                await self._catch_up(self._subscriber(by))
+        names = " and ".join(step.users)
+        match step.does:
+            case "create":
+                request = producer.create(ROOM, step.by, name=ROOM, users=step.users)
+                await self._ask(f"creates the room with {names}", request)
+            case "add":
+                await self._ask(f"adds {names}", producer.add(ROOM, step.by, users=step.users))
+            case "remove":
+                await self._ask(f"removes {names}", producer.remove(ROOM, step.by, users=step.users))
+            case "say":
+                await self._say(step.by, step.text)
+            case "go offline":
+                show((step.by, "bold"), " goes offline")
+                await self._subscriber(step.by).disconnect()
+            case "come back":
+                show((step.by, "bold"), " comes back")
+                await self._catch_up(self._subscriber(step.by))
 
     async def _ask(self, action: str, request: Request) -> None:
         show((request.requester, "bold"), f" {action}")
-        before = {subscriber.account: subscriber.versions for subscriber in self._subscribers}
-        _, result = await producer.ask(self._broker, self._site, request)
+        before = {subscriber.account: subscriber.versions for subscriber in self.subscribers}
+        _, result = await producer.ask(self.broker, self.site, request)
         if result.get("status") != "ok":
             error = safe(f"{result.get('code')} / {result.get('reason')}")
             raise CommandFailed(f"the worker rejected the step '{request.requester} {action}' with {error}")
-        for subscriber in self._subscribers:
+        for subscriber in self.subscribers:
             await subscriber.flush()
-        sent = {item.account: item.versions - before[item.account] for item in self._subscribers}
+        sent = {item.account: item.versions - before[item.account] for item in self.subscribers}
         keys = [_masked(account, versions) for account, versions in sent.items() if versions]
         show(("    keys sent: ", "dim"), (", ".join(keys) or "none", "cyan"))
 
     async def _catch_up(self, subscriber: Subscriber) -> None:
         before = subscriber.versions
         await subscriber.connect(MESSAGES)
-        missed = self._said[len(subscriber.envelopes) :]
+        missed = self.said[len(subscriber.envelopes) :]
         readings = await subscriber.catch_up(missed)
         fetched = _masked(subscriber.account, subscriber.versions - before)
         show(("    keys fetched: ", "dim"), (fetched or "none", "cyan"))
@@ -78,15 +79,15 @@ class Stage:
         show(("    reads what it missed: ", "dim"), (" ".join(texts) or "nothing", "italic"))
 
     def _subscriber(self, account: str) -> Subscriber:
-        return next(subscriber for subscriber in self._subscribers if subscriber.account == account)
+        return next(subscriber for subscriber in self.subscribers if subscriber.account == account)
 
     async def _say(self, by: str, text: str) -> None:
         key = await self._current_key()
-        self._said.append(orjson.dumps(seal(key, text.encode())))
-        await self._broker.client.publish(MESSAGES, self._said[-1])
-        online = [subscriber for subscriber in self._subscribers if subscriber.is_online]
+        self.said.append(orjson.dumps(seal(key, text.encode())))
+        await self.broker.client.publish(MESSAGES, self.said[-1])
+        online = [subscriber for subscriber in self.subscribers if subscriber.is_online]
         for subscriber in online:
-            await subscriber.until_received(len(self._said))
+            await subscriber.until_received(len(self.said))
         show((by, "bold"), " says: ", (text, "italic"), (f"  (sealed with v{key.version})", "dim"))
         readings = {subscriber.account: subscriber.on_arrival[-1] for subscriber in online}
         able = [account for account, reading in readings.items() if reading.text is not None]
@@ -97,7 +98,7 @@ class Stage:
 
     async def _current_key(self) -> RoomKey:
         """Read the key to seal messages with, in the same way as other services. (docs/contract.md, section 5)"""
-        room = await self._database["rooms"].find_one({"_id": ROOM}, {"encKey.priv": 1, "encKey.ver": 1})
+        room = await self.database["rooms"].find_one({"_id": ROOM}, {"encKey.priv": 1, "encKey.ver": 1})
         if not room or "encKey" not in room:
             raise CommandFailed("the room has no current key")
         return RoomKey(room["encKey"]["ver"], bytes(room["encKey"]["priv"]))
@@ -109,7 +110,3 @@ def _masked(account: str, versions: Iterable[int]) -> str:
 
 def _why(reading: Reading) -> str:
     return "wrong key" if reading.has_key else "no key"
-
-
-def _list(names: Iterable[str]) -> str:
-    return " and ".join(names)

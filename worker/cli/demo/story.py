@@ -5,67 +5,32 @@ Nothing here talks to a server: the demands follow from the steps of the story a
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 
 @dataclass(frozen=True, slots=True)
-class Create:
-    """`by` creates the room with `users`."""
+class Step:
+    """A step of the story: what the account `by` does, with `users` or, if it says something, with a `text`.
+
+    An account that goes offline stays a member; when it comes back, it catches up.
+    """
 
     by: str
-    users: tuple[str, ...]
+    does: Literal["create", "add", "remove", "say", "go offline", "come back"]
+    users: tuple[str, ...] = ()
+    text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Add:
-    """`by` adds `users`."""
-
-    by: str
-    users: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Remove:
-    """`by` removes `users`."""
-
-    by: str
-    users: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Say:
-    """`by` sends a message to the room."""
-
-    by: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class GoOffline:
-    """`by` disconnects, but stays a member."""
-
-    by: str
-
-
-@dataclass(frozen=True, slots=True)
-class ComeBack:
-    """`by` connects again and catches up."""
-
-    by: str
-
-
-Step = Create | Add | Remove | Say | GoOffline | ComeBack
-
-STORY: Final[tuple[Step, ...]] = (
-    Create("alice", ("bob", "carol")),
-    Say("bob", "Lunch at twelve?"),
-    Add("alice", ("dave",)),
-    Say("dave", "Hello, I am new here."),
-    GoOffline("carol"),
-    Remove("alice", ("bob",)),
-    Say("dave", "Bob has left us. Lunch at one."),
-    ComeBack("carol"),
-    Say("carol", "I have read everything: lunch at one."),
+STORY: Final = (
+    Step("alice", "create", ("bob", "carol")),
+    Step("bob", "say", text="Lunch at twelve?"),
+    Step("alice", "add", ("dave",)),
+    Step("dave", "say", text="Hello, I am new here."),
+    Step("carol", "go offline"),
+    Step("alice", "remove", ("bob",)),
+    Step("dave", "say", text="Bob has left us. Lunch at one."),
+    Step("carol", "come back"),
+    Step("carol", "say", text="I have read everything: lunch at one."),
 )
 
 
@@ -97,8 +62,7 @@ class Reading:
 
 def accounts_in(story: Iterable[Step]) -> list[str]:
     """Return every account in the story, in order of appearance."""
-    accounts = (account for step in story for account in (step.by, *getattr(step, "users", ())))
-    return list(dict.fromkeys(accounts))
+    return list(dict.fromkeys(account for step in story for account in (step.by, *step.users)))
 
 
 def expectations(story: Iterable[Step]) -> list[Expected]:
@@ -106,21 +70,19 @@ def expectations(story: Iterable[Step]) -> list[Expected]:
     members, removed, offline = frozenset[str](), frozenset[str](), frozenset[str]()
     expected: list[Expected] = []
     for step in story:
-        match step:
-            case Create(by, users):
-                members |= {by, *users}
-            case Add(_, users):
-                members |= set(users)
-                removed -= set(users)
-            case Remove(_, users):
-                members -= set(users)
-                removed |= set(users)
-            case GoOffline(by):
-                offline |= {by}
-            case ComeBack(by):
-                offline -= {by}
-            case Say(_, text):
-                expected.append(Expected(len(expected) + 1, text, members, removed, offline & members))
+        match step.does:
+            case "create" | "add":
+                members |= {step.by, *step.users}
+                removed -= members
+            case "remove":
+                members -= set(step.users)
+                removed |= set(step.users)
+            case "go offline":
+                offline |= {step.by}
+            case "come back":
+                offline -= {step.by}
+            case "say":
+                expected.append(Expected(len(expected) + 1, step.text, members, removed, offline & members))
     return expected
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from typing import Final
 
 from nats.aio.client import Client
@@ -18,21 +19,20 @@ from worker.settings import Settings
 _DEADLINE_SECONDS: Final = 2.0
 
 
-class Disk:
+@dataclass
+class _Disk:
     """The keys that a client keeps while it is offline. A real program would encrypt them."""
 
-    def __init__(self) -> None:
-        self._saved: list[HeldKey] = []
+    saved: list[HeldKey] = field(default_factory=list)
 
     async def load(self) -> Iterable[HeldKey]:
-        """Return the saved keys."""
-        return list(self._saved)
+        return list(self.saved)
 
     async def save(self, keys: Sequence[HeldKey]) -> None:
-        """Save keys."""
-        self._saved += keys
+        self.saved += keys
 
 
+@dataclass(eq=False)
 class Subscriber:
     """The client of one account in one room.
 
@@ -41,17 +41,16 @@ class Subscriber:
     up.
     """
 
-    def __init__(self, account: str, room_id: str, settings: Settings) -> None:
-        self.account = account
-        self.envelopes: list[bytes] = []
-        self.on_arrival: list[Reading] = []
-        self._room_id = room_id
-        self._settings = settings
-        self._disk = Disk()
-        self._received = asyncio.Condition()
-        self._online = AsyncExitStack()
-        self._client: Client | None = None
-        self._keys: RoomKeys | None = None
+    account: str
+    room_id: str
+    settings: Settings
+    envelopes: list[bytes] = field(default_factory=list)
+    on_arrival: list[Reading] = field(default_factory=list)
+    _disk: _Disk = field(default_factory=_Disk)
+    _received: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _online: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _client: Client | None = None
+    _keys: RoomKeys = field(init=False)  # from the first `connect` on
 
     @property
     def is_online(self) -> bool:
@@ -61,11 +60,11 @@ class Subscriber:
     @property
     def versions(self) -> set[int]:
         """Return the versions of the room's key that it has."""
-        return set() if self._keys is None else set(self._keys.held(self._room_id))
+        return set(self._keys.held(self.room_id))
 
     async def connect(self, messages: str) -> None:
         """Connect, and subscribe to the room's messages on the subject `messages`."""
-        broker = await self._online.enter_async_context(nats_connection(self._settings))
+        broker = await self._online.enter_async_context(nats_connection(self.settings))
         self._client = broker.client
         self._keys = await self._online.enter_async_context(self._keys_of(self._client, self.account))
         await self._client.subscribe(messages, cb=self._receive)
@@ -83,8 +82,7 @@ class Subscriber:
 
     async def catch_up(self, missed: Sequence[bytes]) -> list[Reading]:
         """Fetch the keys that are missing, then read the messages that were missed; return the readings."""
-        if self._keys is not None:
-            await self._keys.caught_up()
+        await self._keys.caught_up()
         readings = [await self.read(sealed) for sealed in missed]
         self.envelopes += missed
         self.on_arrival += readings
@@ -98,21 +96,19 @@ class Subscriber:
     async def read(self, sealed: bytes) -> Reading:
         """Try to read a message; a key that is missing is fetched."""
         try:
-            if self._keys is not None:
-                text = await self._keys.open(self._room_id, sealed, deadline=_DEADLINE_SECONDS)
-                return Reading(has_key=True, text=text.decode())
+            text = await self._keys.open(self.room_id, sealed, deadline=_DEADLINE_SECONDS)
         except DecryptionFailed:
             return Reading(has_key=True, text=None)
         except KeyMissing:
-            pass
-        return Reading(has_key=False, text=None)
+            return Reading(has_key=False, text=None)
+        return Reading(has_key=True, text=text.decode())
 
     async def read_everything(self) -> list[Reading]:
         """Try again to read every message; keys that are missing are fetched."""
         return [await self.read(sealed) for sealed in self.envelopes]
 
     def _keys_of(self, client: Client, account: str) -> RoomKeys:
-        return RoomKeys(client, account, self._settings.site_id, store=self._disk)
+        return RoomKeys(client, account, self.settings.site_id, store=self._disk)
 
     async def _receive(self, message: Msg) -> None:
         """Read a message with the keys it has: a client that is online gets a key before the key is used."""

@@ -13,8 +13,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from functools import wraps
 from traceback import format_tb
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, ParamSpec
 
 import click
 
@@ -38,6 +39,7 @@ WRONG_SETTING: Final = 2
 INTERRUPTED: Final = 130
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_P = ParamSpec("_P")
 
 
 class CommandFailed(Exception):
@@ -45,15 +47,8 @@ class CommandFailed(Exception):
 
 
 _WRITTEN_FOR_PEOPLE: Final = (
-    WrongSetting,
-    CommandFailed,
-    BrokerClosed,
-    IncompatibleClient,
-    ServerUnavailable,
-    NotStored,
-    NotAnswered,
-    TransientError,
-    Unexpected,
+    *(WrongSetting, CommandFailed, BrokerClosed, IncompatibleClient, ServerUnavailable),
+    *(NotStored, NotAnswered, TransientError, Unexpected),
 )
 """Errors of this project whose text says what is wrong and holds no secret."""
 
@@ -81,21 +76,26 @@ def run_until_stopped(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]
     _run(stoppable())
 
 
-def run_to_end(main: Coroutine[Any, Any, int]) -> NoReturn:
-    """Run `main` and exit with the code that it returns; Ctrl-C and SIGTERM cancel it."""
+def to_end(main: Callable[_P, Coroutine[Any, Any, int]]) -> Callable[_P, NoReturn]:
+    """Make a function that runs `main` and exits with the code that it returns; Ctrl-C and SIGTERM cancel it."""
 
-    async def cancellable() -> int:
-        task = asyncio.ensure_future(main)
-        for number in _SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        try:
-            code = await task
-        except asyncio.CancelledError:
-            return INTERRUPTED
-        return INTERRUPTED if task.cancelling() else code
+    @wraps(main)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> NoReturn:
+        configure("error", "console")
+        _run(_cancellable(main(*args, **kwargs)))
 
-    configure("error", "console")
-    _run(cancellable())
+    return run
+
+
+async def _cancellable(main: Coroutine[Any, Any, int]) -> int:
+    task = asyncio.ensure_future(main)
+    for number in _SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        code = await task
+    except asyncio.CancelledError:
+        return INTERRUPTED
+    return INTERRUPTED if task.cancelling() else code
 
 
 def _run(main: Coroutine[Any, Any, int]) -> NoReturn:

@@ -4,13 +4,12 @@ The command and the demo use it; the service does not.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import uuid4
 
 import nats.errors
 import orjson
-from nats.aio.client import Client
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from roomkeys import subjects
@@ -43,21 +42,15 @@ class Request:
     suffix: str
     body: dict[str, Any]
     requester: str
-    id: str
+    id: str = field(default_factory=lambda: str(uuid4()))
 
 
 def create(
-    room_id: str,
-    requester: str,
-    *,
-    name: str = "",
-    users: Sequence[str] = (),
-    orgs: Sequence[str] = (),
-    request_id: str | None = None,
+    room_id: str, requester: str, *, name: str = "", users: Sequence[str] = (), orgs: Sequence[str] = ()
 ) -> Request:
     """Return the request for a room; without a name and orgs and with one user it is a dm."""
     body = {"roomId": room_id, "name": name, "users": list(users), "orgs": list(orgs), "channels": []}
-    return _request("create", {**body, "requesterAccount": requester}, requester, request_id)
+    return Request("create", {**body, "requesterAccount": requester}, requester)
 
 
 def add(
@@ -67,37 +60,24 @@ def add(
     users: Sequence[str] = (),
     orgs: Sequence[str] = (),
     history: str | None = None,
-    request_id: str | None = None,
 ) -> Request:
     """Return the request for more members; with `history` "none" they cannot read earlier messages."""
     body: dict[str, Any] = {"roomId": room_id, "users": list(users), "orgs": list(orgs), "channels": []}
     if history is not None:
         body["history"] = {"mode": history}
-    return _request("member.add", {**body, "requesterAccount": requester}, requester, request_id)
+    return Request("member.add", {**body, "requesterAccount": requester}, requester)
 
 
-def remove(
-    room_id: str,
-    requester: str,
-    *,
-    users: Sequence[str] = (),
-    org: str | None = None,
-    request_id: str | None = None,
-) -> Request:
+def remove(room_id: str, requester: str, *, users: Sequence[str] = (), org: str | None = None) -> Request:
     """Return the request for the removal of accounts, or of an org."""
-    body: dict[str, Any] = {"roomId": room_id, "requester": requester}
-    body |= {"accounts": list(users)} if org is None else {"orgId": org}
-    return _request("member.remove", body, requester, request_id)
+    removed = {"accounts": list(users)} if org is None else {"orgId": org}
+    return Request("member.remove", {"roomId": room_id, "requester": requester, **removed}, requester)
 
 
-def rotate(room_id: str, requester: str, *, reason: str | None = None, request_id: str | None = None) -> Request:
+def rotate(room_id: str, requester: str, *, reason: str | None = None) -> Request:
     """Return the request for a new key."""
-    body = {"roomId": room_id, "requester": requester, **({"reason": reason} if reason else {})}
-    return _request("key.rotate", body, requester, request_id)
-
-
-def _request(suffix: str, body: dict[str, Any], requester: str, request_id: str | None) -> Request:
-    return Request(suffix, body, requester, request_id or str(uuid4()))
+    given = {"reason": reason} if reason else {}
+    return Request("key.rotate", {"roomId": room_id, "requester": requester, **given}, requester)
 
 
 async def publish(broker: Broker, site: str, request: Request) -> int:
@@ -141,16 +121,15 @@ async def ask(
 
     `NotAnswered`: no result came within `seconds`; `NotStored` as `publish`.
     """
-    client: Client = broker.client
-    listening = await client.subscribe(subjects.response(request.requester, request.id))
+    listening = await broker.client.subscribe(subjects.response(request.requester, request.id))
     try:
-        await client.flush()  # the subscription is there before the event is
+        await broker.client.flush()  # the subscription is there before the event is
         sequence = await publish(broker, site, request)
         try:
             message = await listening.next_msg(timeout=seconds)
         except nats.errors.TimeoutError:
-            place = f"event {sequence} of {subjects.events_stream(site)}"
-            raise NotAnswered(f"no result of {place} within {seconds:g} s: is a worker running?") from None
+            event = f"event {sequence} of {subjects.events_stream(site)}"
+            raise NotAnswered(f"no result of {event} within {seconds:g} s: is a worker running?") from None
         return sequence, orjson.loads(message.data)
     finally:
         await listening.unsubscribe()
