@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import InitVar, dataclass, field
 from typing import Final, Generic, TypeVar
 
 from worker.broker.cancellation import cancel_and_wait
@@ -23,6 +24,7 @@ _Q = TypeVar("_Q")
 _R = TypeVar("_R")
 
 
+@dataclass(eq=False)
 class ReadBatcher(Generic[_Q, _R]):
     """Collects queries of one kind; `read` takes several and returns their results in the same order.
 
@@ -31,23 +33,16 @@ class ReadBatcher(Generic[_Q, _R]):
     both.
     """
 
-    def __init__(
-        self,
-        read: Callable[[Sequence[_Q]], Awaitable[Sequence[_R]]],
-        tasks: asyncio.TaskGroup,
-        *,
-        max_cost: int,
-        cost: Callable[[_Q], int] = lambda _: 1,
-        max_versions: int = 0,
-        versions_of: Callable[[_Q], AbstractSet[int]] = lambda _: frozenset(),
-    ) -> None:
-        self._read = read
-        self._max_cost = max_cost
-        self._cost = cost
-        self._max_versions = max_versions
-        self._versions_of = versions_of
-        self._waiting: deque[tuple[_Q, asyncio.Future[_R]]] = deque()
-        self._arrived = asyncio.Event()
+    read: Callable[[Sequence[_Q]], Awaitable[Sequence[_R]]]
+    tasks: InitVar[asyncio.TaskGroup]
+    max_cost: int
+    cost: Callable[[_Q], int] = lambda _: 1
+    max_versions: int = 0
+    versions_of: Callable[[_Q], AbstractSet[int]] = lambda _: frozenset()
+    _waiting: deque[tuple[_Q, asyncio.Future[_R]]] = field(default_factory=deque, init=False)
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+
+    def __post_init__(self, tasks: asyncio.TaskGroup) -> None:
         self._readers = [tasks.create_task(self._run()) for _ in range(CONCURRENCY)]
 
     async def ask(self, query: _Q) -> _R:
@@ -75,9 +70,9 @@ class ReadBatcher(Generic[_Q, _R]):
         cost, versions = 0, set[int]()
         while self._waiting:
             query, future = self._waiting[0]
-            cost += self._cost(query)
-            versions |= self._versions_of(query)
-            if batch and (cost > self._max_cost or len(versions) > self._max_versions):
+            cost += self.cost(query)
+            versions |= self.versions_of(query)
+            if batch and (cost > self.max_cost or len(versions) > self.max_versions):
                 break
             self._waiting.popleft()
             if not future.done():  # done: the request has timed out
@@ -87,7 +82,7 @@ class ReadBatcher(Generic[_Q, _R]):
     async def _answer(self, batch: list[tuple[_Q, asyncio.Future[_R]]]) -> None:
         metrics.LOOKUPS.observe(len(batch))
         try:
-            results = await self._read([query for query, _ in batch])
+            results = await self.read([query for query, _ in batch])
         except Exception as error:  # noqa: BLE001 - each request of the batch handles it
             log.warning("database read failed", requests=len(batch), error=where(error))
             for _, future in batch:

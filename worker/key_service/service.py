@@ -20,7 +20,7 @@ import orjson
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER
-from nats.micro.service import ServiceVerb
+from nats.micro.service import EndpointStats, ServiceVerb
 
 from roomkeys.errors import ErrorInfo, Rejection, TransientError
 from roomkeys.membership import RoomViews
@@ -33,7 +33,7 @@ from worker.broker.cancellation import cancel_and_wait
 from worker.broker.connection import Broker, Unconfirmed
 from worker.clock import Clock
 from worker.key_service.batching import ReadBatcher
-from worker.key_service.discovery import EndpointCounts, Identity
+from worker.key_service.discovery import Identity, count
 from worker.key_service.endpoints import ENDPOINTS, Handler, KeyRequest, KeyServiceContext
 from worker.key_service.rate_limit import RateLimit
 from worker.limits import Limits
@@ -49,10 +49,10 @@ log = logger("key_service")
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """An endpoint at this site: its handler, and its name, subject and counts."""
+    """An endpoint at this site: its handler, and its name, subject, queue group and counts."""
 
     handle: Handler
-    counts: EndpointCounts
+    counts: EndpointStats
 
 
 class KeyService:
@@ -88,16 +88,12 @@ class KeyService:
             self._rooms, self._memberships, limits.rooms_per_listing, lambda: broker.max_payload, clock
         )
         self._limit = RateLimit()
+        site, queue = settings.site_id, settings.key_service_queue
         self._routes = [
-            _Route(endpoint.handle, EndpointCounts(endpoint.name, endpoint.subject(settings.site_id)))
+            _Route(endpoint.handle, EndpointStats(endpoint.name, endpoint.subject(site), queue, 0, 0, 0, 0))
             for endpoint in ENDPOINTS
         ]
-        self._identity = Identity(
-            settings.site_id,
-            version("room-worker"),
-            settings.key_service_queue,
-            [route.counts for route in self._routes],
-        )
+        self._identity = Identity(site, version("room-worker"), [route.counts for route in self._routes])
         self._subscriptions: list[Subscription] = []
         self._in_hand: set[asyncio.Task[None]] = set()
         self._bytes = 0
@@ -115,11 +111,11 @@ class KeyService:
                 await self._finish()
 
     async def _subscribe(self) -> None:
-        client, queue = self._broker.client, self._settings.key_service_queue
+        client = self._broker.client
         for subject, verb in self._identity.subjects().items():
             self._subscriptions.append(await client.subscribe(subject, cb=partial(self._discover, verb)))
         for route in self._routes:
-            accept = partial(self._accept, route)
+            accept, queue = partial(self._accept, route), route.counts.queue_group
             self._subscriptions.append(await client.subscribe(route.counts.subject, queue=queue, cb=accept))
 
     async def _finish(self) -> None:
@@ -191,7 +187,7 @@ class KeyService:
             headers = {ERROR_HEADER: answer.text, ERROR_CODE_HEADER: answer.code}
             await self._send(reply, orjson.dumps(error_document(answer)), headers)
         took = time.perf_counter_ns() - since
-        route.counts.add(took, error)
+        count(route.counts, took, error)
         metrics.REQUESTS.labels(route.counts.name, outcome).inc()
         metrics.REQUEST_SECONDS.labels(route.counts.name).observe(took / 1e9)
 

@@ -5,8 +5,6 @@ JetStream, and `mongod` as a replica set of one. The programs on the PATH take p
 wheels in `room-worker[servers]`.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import importlib.metadata
@@ -15,18 +13,14 @@ import shutil
 import sys
 from abc import ABC, abstractmethod
 from asyncio.subprocess import DEVNULL, STDOUT, Process
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Self
+from pathlib import Path
+from typing import ClassVar, Self
 
 from worker.local.mongo_replica_set import NAME as REPLICA_SET
 from worker.local.mongo_replica_set import answers as mongo_answers
 from worker.local.ports import HOST, free_port, is_free
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Sequence
-    from pathlib import Path
-
-__all__ = ["MongoServer", "NatsServer", "ServerUnavailable", "local_servers", "nats_answers"]
 
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
@@ -125,8 +119,7 @@ class _Server(ABC):
     async def _spawn(self) -> Process:
         command = [_find(self.program, self.wheel), *self._prepare()]
         if not is_free(self.port):  # otherwise the program at this port would be taken for ours, which exits
-            message = f"{self.program} cannot listen on {HOST}:{self.port}: the port is in use"
-            raise ServerUnavailable(message)
+            raise ServerUnavailable(f"{self.program} cannot listen on {HOST}:{self.port}: the port is in use")
         if sys.platform == "linux":
             command = [sys.executable, "-I", "-S", "-c", LAUNCHER, *command]
         with self._log.open("ab") as log:
@@ -244,5 +237,4 @@ def _find(program: str, wheel: str) -> str:
         for file in importlib.metadata.files(wheel) or ():
             if file.name == program:
                 return str(file.locate())
-    message = f"{program} is not on the PATH: install it, or run pip install {wheel}"
-    raise ServerUnavailable(message)
+    raise ServerUnavailable(f"{program} is not on the PATH: install it, or run pip install {wheel}")

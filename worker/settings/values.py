@@ -6,11 +6,10 @@ a secret.
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field, FilePath, SecretStr
 from pydantic_settings import NoDecode
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
@@ -101,46 +100,28 @@ def _address(value: object) -> object:
     return f"{host}:{port}"
 
 
-def _file(value: object) -> object:
-    if value is not None and not Path(str(value)).is_file():
-        raise ValueError
-    return value
-
-
 TOKEN_TEXT: Final = "a token: not empty, and without '.', '*', '>' and white space"  # noqa: S105 - of a subject
+_SERVERS = MustBe(
+    "comma-separated servers such as nats://localhost:4222, either all or none of them WebSockets (ws, wss)"
+)
+_REPLY_PREFIXES = MustBe("comma-separated prefixes such as _INBOX., each ending in '.', and none below chat. or $")
+_MONGO_URI = MustBe(
+    "a percent-encoded URI such as mongodb://localhost:27017/?replicaSet=rs0, naming only readable files"
+)
+_DATABASE_NAME = MustBe('a database name: 1 to 63 characters, without / \\ . space " $ * < > : | ?')
 _FILE_TEXT: Final = "the path of a readable file"
 
-Servers = Annotated[
-    list[str],
-    NoDecode,
-    BeforeValidator(_servers),
-    MustBe(
-        "comma-separated servers such as nats://localhost:4222, either all or none of them WebSockets (ws, wss)"
-    ),
-]
+Servers = Annotated[list[str], NoDecode, BeforeValidator(_servers), _SERVERS]
 Token = Annotated[str, BeforeValidator(_token), MustBe(TOKEN_TEXT)]
-ReplyPrefixes = Annotated[
-    list[str],
-    NoDecode,
-    BeforeValidator(_reply_prefixes),
-    MustBe("comma-separated prefixes such as _INBOX., each ending in '.', and none below chat. or $"),
-]
-MongoUri = Annotated[
-    SecretStr,
-    BeforeValidator(_mongo_uri),
-    MustBe("a percent-encoded URI such as mongodb://localhost:27017/?replicaSet=rs0, naming only readable files"),
-]
-DatabaseName = Annotated[
-    str,
-    Field(pattern=r'^[^/\\. "$*<>:|?]{1,63}$'),
-    MustBe('a database name: 1 to 63 characters, without / \\ . space " $ * < > : | ?'),
-]
+ReplyPrefixes = Annotated[list[str], NoDecode, BeforeValidator(_reply_prefixes), _REPLY_PREFIXES]
+MongoUri = Annotated[SecretStr, BeforeValidator(_mongo_uri), _MONGO_URI]
+DatabaseName = Annotated[str, Field(pattern=r'^[^/\\. "$*<>:|?]{1,63}$'), _DATABASE_NAME]
 Driver = Annotated[Literal["motor", "pymongo"], MustBe("motor or pymongo")]
 Start = Annotated[str, BeforeValidator(_start), MustBe("auto, new, or a stream sequence such as 1")]
 Duration = Annotated[int, BeforeValidator(_duration), MustBe("a duration such as 24h, 90m or 30s, at most 3650d")]
 Address = Annotated[str, BeforeValidator(_address), MustBe("an address such as :8081 or 127.0.0.1:8081")]
-ReadableFile = Annotated[Path | None, BeforeValidator(_file), MustBe(_FILE_TEXT)]
-SecretFile = Annotated[Path | None, BeforeValidator(_file), MustBe(_FILE_TEXT, file_is_secret=True)]
+ReadableFile = Annotated[FilePath | None, MustBe(_FILE_TEXT)]
+SecretFile = Annotated[FilePath | None, MustBe(_FILE_TEXT, file_is_secret=True)]
 OnOff = Annotated[bool, MustBe("on or off")]
 TrueFalse = Annotated[bool, MustBe("true or false")]
 UpTo1024 = Annotated[int, Field(ge=1, le=1_024), MustBe("a whole number from 1 to 1024")]

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
 import nats.errors
@@ -64,13 +65,13 @@ async def _connect(settings: Settings, on_change: Callable[[str], None] | None) 
     return Broker(client, Limits().confirm_s)
 
 
+@dataclass
 class _Watch:
     """Observes a connection: keeps the first error, and reports what happens to the connection."""
 
-    def __init__(self, client: SteadyClient, on_change: Callable[[str], None] | None) -> None:
-        self.first: Exception | None = None
-        self._client = client
-        self._on_change = on_change
+    client: SteadyClient
+    on_change: Callable[[str], None] | None
+    first: Exception | None = None
 
     async def failed(self, error: Exception) -> None:
         self.first = self.first or error
@@ -84,8 +85,8 @@ class _Watch:
         self._report("connection restored")
 
     def _report(self, text: str) -> None:
-        if self._on_change is not None and not self._client.is_closed:
-            self._on_change(text)
+        if self.on_change is not None and not self.client.is_closed:
+            self.on_change(text)
 
 
 def describe_nats_error(error: Exception, settings: Settings) -> str:
