@@ -123,10 +123,7 @@ async def _send(request: Request, *, request_id: str | None, no_wait: bool, seco
         else:
             sequence, result = await producer.ask(broker, settings.site_id, request, seconds)
             answer = {"sequence": sequence, "requestId": request.id, "result": result}
-    if as_json:
-        show_json(answer)
-    else:
-        _show(answer)
+    (show_json if as_json else _show)(answer)
     return OK if no_wait or answer["result"].get("status") == "ok" else FAILURE
 
 

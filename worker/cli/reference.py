@@ -34,16 +34,7 @@ _LIMIT: Final = re.compile(r'(?:# (.+)\n +)?(\w+): \w+ = .+\n +"""([^"]+)"""')
 
 def settings_page() -> str:
     """Return the page of every setting, from the class `Settings`."""
-    rows = [
-        (
-            f"`{variable(name)}`",
-            _default(name, field),
-            _escaped(must_be(name).text),
-            _secret(name, field),
-            field.description,
-        )
-        for name, field in Settings.model_fields.items()
-    ]
+    rows = [_setting(name, field) for name, field in Settings.model_fields.items()]
     return _page(
         "Settings",
         "worker/settings/environment.py",
@@ -107,11 +98,8 @@ def main(folder: Path) -> None:
 
 def _page(title: str, source: str, introduction: str, *sections: str) -> str:
     notice = f"Generated from `{source}` by `make reference`. Do not edit: a test compares it with the code."
-    return "\n\n".join((f"# {title}", _wrapped(notice), _wrapped(introduction), *sections)) + "\n"
-
-
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+    wrapper = textwrap.TextWrapper(120, break_long_words=False, break_on_hyphens=False)
+    return "\n\n".join((f"# {title}", wrapper.fill(notice), wrapper.fill(introduction), *sections)) + "\n"
 
 
 def _table(columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
@@ -119,8 +107,12 @@ def _table(columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
-def _escaped(text: str) -> str:
-    return "".join(f"\\{character}" if character in "\\|*<>_" else character for character in text)
+def _setting(name: str, field: FieldInfo) -> tuple[object, ...]:
+    wanted = must_be(name)
+    escaped = re.sub(r"[\\|*<>_]", r"\\\g<0>", wanted.text)
+    is_secret = SecretStr in {field.annotation, *get_args(field.annotation)}
+    secret = "yes" if is_secret else "the file" if wanted.file_is_secret else "no"
+    return f"`{variable(name)}`", _default(name, field), escaped, secret, field.description
 
 
 def _default(name: str, field: FieldInfo) -> str:
@@ -137,12 +129,6 @@ def _default(name: str, field: FieldInfo) -> str:
         case value:
             text = f"{value // _HOUR_MS}h" if name == "grace_ms" else str(value)
     return f"`{text}`"
-
-
-def _secret(name: str, field: FieldInfo) -> str:
-    if SecretStr in {field.annotation, *get_args(field.annotation)}:
-        return "yes"
-    return "the file" if must_be(name).file_is_secret else "no"
 
 
 def _help_texts(command: click.Command, name: str, parent: click.Context | None) -> Iterator[tuple[str, str]]:

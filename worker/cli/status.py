@@ -42,10 +42,7 @@ async def status(*, as_json: bool) -> int:
     async with nats_connection(settings) as broker:
         report |= await stream_report(broker, site, documents, alive)
     report |= {"replicas": sorted(alive), "rotating": rotating}
-    if as_json:
-        show_json(report)
-    else:
-        _show(report)
+    (show_json if as_json else _show)(report)
     return OK
 
 

@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from hashlib import sha256
 from time import strftime
 from typing import Any, Final
@@ -21,6 +20,7 @@ from worker.cli.terminal.process import run_until_stopped
 from worker.settings import read_settings
 
 _FINGERPRINT_DIGITS: Final = 8
+_Line = dict[str, Any]
 
 
 @click.command(epilog=example("room-worker tail alice", "room-worker tail alice --count 1 --json"))
@@ -37,13 +37,11 @@ def tail(account: str, count: int | None, *, as_json: bool) -> None:
     run_until_stopped(lambda stop: _tail(account, count, stop, show_json if as_json else _show))
 
 
-async def _tail(
-    account: str, count: int | None, stop: asyncio.Event, out: Callable[[dict[str, Any]], None]
-) -> None:
+async def _tail(account: str, count: int | None, stop: asyncio.Event, out: Callable[[_Line], None]) -> None:
     settings = read_settings()
     shown = 0
 
-    def put(line: dict[str, Any]) -> None:
+    def put(line: _Line) -> None:
         try:
             out(line)
         except OSError:  # the reader of the output has closed it
@@ -61,24 +59,24 @@ async def _tail(
         if not stop.is_set():
             put(update_line(message.data))
 
-    with _library_warnings():
-        async with nats_connection(settings, _note) as broker:
-            await broker.client.subscribe(subjects.subscription_update(account), cb=update)
-            keys = RoomKeys(broker.client, account, settings.site_id)
-            keys.on_change(key)
-            async with keys:
-                await broker.client.flush()
-                _note(f"listening for keys of {account}; press Ctrl-C to stop")
-                await stop.wait()
+    logging.getLogger("roomkeys").addHandler(_Notes(logging.WARNING))
+    async with nats_connection(settings, _note) as broker:
+        await broker.client.subscribe(subjects.subscription_update(account), cb=update)
+        keys = RoomKeys(broker.client, account, settings.site_id)
+        keys.on_change(key)
+        async with keys:
+            await broker.client.flush()
+            _note(f"listening for keys of {account}; press Ctrl-C to stop")
+            await stop.wait()
 
 
-def key_line(held: HeldKey) -> dict[str, Any]:
+def key_line(held: HeldKey) -> _Line:
     """Return what to show of a key: its fingerprint, never the key."""
     fingerprint = sha256(held.key.secret).hexdigest()[:_FINGERPRINT_DIGITS]
     return {"type": "key", "roomId": held.room_id, "version": held.version, "fingerprint": fingerprint}
 
 
-def update_line(data: bytes) -> dict[str, Any]:
+def update_line(data: bytes) -> _Line:
     """Return what to show of a `subscription.update`."""
     try:
         body = orjson.loads(data)
@@ -90,34 +88,24 @@ def update_line(data: bytes) -> dict[str, Any]:
         return {"type": "unreadable", "what": "not a valid subscription update"}
 
 
-def _show(line: dict[str, Any]) -> None:
+def _show(line: _Line) -> None:
     now = f"{strftime('%H:%M:%S')}  "
     match line:
         case {"type": "key", "roomId": room_id, "version": version, "fingerprint": fingerprint}:
             key = (f"v{version} ••••", "green")
             show(now, "key     ", (safe(room_id), "bold"), "  ", key, f"  sha256:{fingerprint}")
         case {"type": "subscription", "action": action, "roomId": room_id}:
-            show(
-                now, f"{safe(action):7} ", (safe(room_id), "bold"), f"  {safe(line.get('roomName', ''))}".rstrip()
-            )
+            name = f"  {safe(line.get('roomName', ''))}".rstrip()
+            show(now, f"{safe(action):7} ", (safe(room_id), "bold"), name)
         case _:
             show(now, (line["what"], "red"))
 
 
-@contextmanager
-def _library_warnings() -> Iterator[None]:
-    """Print the warnings of the client library, for example that the key service does not answer."""
+class _Notes(logging.Handler):
+    """Prints the warnings of the client library, for example that the key service does not answer."""
 
-    class Printer(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            _note(record.getMessage())
-
-    handler, log = Printer(logging.WARNING), logging.getLogger("roomkeys")
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
+    def emit(self, record: logging.LogRecord) -> None:
+        _note(record.getMessage())
 
 
 def _note(text: str) -> None:

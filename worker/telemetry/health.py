@@ -47,12 +47,8 @@ async def served(settings: Settings, health: Health) -> AsyncIterator[None]:
     async def latest(_request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(metrics.REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    health_routes = [web.get("/healthz", healthz), web.get("/readyz", readyz)]
-    metrics_routes = [web.get("/metrics", latest)]
-    if settings.health_addr == settings.metrics_addr:
-        sites = {settings.health_addr: health_routes + metrics_routes}
-    else:
-        sites = {settings.health_addr: health_routes, settings.metrics_addr: metrics_routes}
+    sites = {settings.health_addr: [web.get("/healthz", healthz), web.get("/readyz", readyz)]}
+    sites.setdefault(settings.metrics_addr, []).append(web.get("/metrics", latest))
     async with AsyncExitStack() as stack:
         for address, routes in sites.items():
             stack.push_async_callback((await _listen(address, routes)).cleanup)

@@ -3,8 +3,6 @@
 import asyncio
 import os
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -35,7 +33,7 @@ _SUGGESTIONS: Final = (
 @click.option("--nats-port", type=_PORT, default=0, help="Port of NATS.  [default: a free port]")
 @click.option("--mongo-port", type=_PORT, default=0, help="Port of MongoDB.  [default: a free port]")
 @click.option("--http-port", type=_PORT, default=0, help="Port of health and metrics.  [default: a free port]")
-@click.option("--folder", type=click.Path(path_type=Path, file_okay=False),
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False, resolve_path=True),
               help="Folder that keeps the data.  [default: a temporary folder]")  # fmt: skip
 @json_option
 def dev(nats_port: int, mongo_port: int, http_port: int, folder: Path | None, *, as_json: bool) -> None:
@@ -46,40 +44,24 @@ def dev(nats_port: int, mongo_port: int, http_port: int, folder: Path | None, *,
     """
 
     async def main(stop: asyncio.Event) -> None:
-        with _data_folder(folder) as data:
-            nats = NatsServer(data / "nats", port=nats_port)
-            mongo = MongoServer(data / "mongo", port=mongo_port)
+        with TemporaryDirectory(prefix="room-worker-dev-", ignore_cleanup_errors=True) as temporary:
+            data = folder or Path(temporary)
+            nats, mongo = NatsServer(data / "nats", port=nats_port), MongoServer(data / "mongo", port=mongo_port)
             await _dev(nats, mongo, http_port or free_port(), stop, as_json=as_json)
 
     run_until_stopped(main)
 
 
-async def _dev(
-    nats: NatsServer, mongo: MongoServer, http_port: int, stop: asyncio.Event, *, as_json: bool
-) -> None:
-    settings = read_settings(
-        **local_settings(nats, mongo, http_port), log_format=os.environ.get("LOG_FORMAT") or "console"
-    )
+async def _dev(nats: NatsServer, mongo: MongoServer, port: int, stop: asyncio.Event, *, as_json: bool) -> None:
+    log_format = os.environ.get("LOG_FORMAT") or "console"
+    settings = read_settings(**local_settings(nats, mongo, port), log_format=log_format)
     configure(settings.log_level, settings.log_format)
     async with nats, mongo:
         await prepare(settings, _ACCOUNTS)
         async with running_worker(settings):
             about = addresses(settings, mongo.folder.parent)
-            if as_json:
-                show_json(about)
-            else:
-                _show(about)
+            (show_json if as_json else _show)(about)
             await stop.wait()
-
-
-@contextmanager
-def _data_folder(folder: Path | None) -> Iterator[Path]:
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield folder.resolve()
-    else:
-        with TemporaryDirectory(prefix="room-worker-dev-", ignore_cleanup_errors=True) as temporary:
-            yield Path(temporary)
 
 
 def addresses(settings: Settings, folder: Path) -> dict[str, Any]:
@@ -91,13 +73,8 @@ def addresses(settings: Settings, folder: Path) -> dict[str, Any]:
         "SITE_ID": settings.site_id,
     }
     http = f"http://{settings.health_addr}"
-    return {
-        "environment": variables,
-        "health": f"{http}/readyz",
-        "metrics": f"{http}/metrics",
-        "users": list(_ACCOUNTS),
-        "folder": str(folder),
-    }
+    urls = {"health": f"{http}/readyz", "metrics": f"{http}/metrics"}
+    return {"environment": variables, **urls, "users": list(_ACCOUNTS), "folder": str(folder)}
 
 
 def _show(about: dict[str, Any]) -> None:

@@ -23,11 +23,12 @@ from worker.telemetry.logs import server_of
 CONNECT_SECONDS: Final = 5.0
 """How long a command tries to connect."""
 
+Report = Callable[[str], None]
+"""Prints a line about what has happened to the connection."""
+
 
 @asynccontextmanager
-async def nats_connection(
-    settings: Settings, on_change: Callable[[str], None] | None = None
-) -> AsyncIterator[Broker]:
+async def nats_connection(settings: Settings, on_change: Report | None = None) -> AsyncIterator[Broker]:
     """Connect to NATS for the length of the block.
 
     Raises `CommandFailed` when the connection takes too long, and in place of an error of NATS in the block. With
@@ -44,7 +45,7 @@ async def nats_connection(
         await broker.close()
 
 
-async def _connect(settings: Settings, on_change: Callable[[str], None] | None) -> Broker:
+async def _connect(settings: Settings, on_change: Report | None) -> Broker:
     client = SteadyClient()
     watch = _Watch(client, on_change)
     try:
@@ -70,7 +71,7 @@ class _Watch:
     """Observes a connection: keeps the first error, and reports what happens to the connection."""
 
     client: SteadyClient
-    on_change: Callable[[str], None] | None
+    on_change: Report | None
     first: Exception | None = None
 
     async def failed(self, error: Exception) -> None:
