@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-from functools import partial
 from typing import Final, get_args
 
 import click
@@ -10,7 +9,7 @@ import click
 from worker import app
 from worker.app import Role
 from worker.cli.terminal.output import example
-from worker.cli.terminal.process import run_until_stopped
+from worker.cli.terminal.process import until_stopped
 from worker.settings import read_settings
 from worker.telemetry.logs import configure
 
@@ -30,7 +29,8 @@ searches take much of the time in which a backlog is processed.
 @click.option(
     "--only", type=click.Choice(get_args(Role)), help="Run only the event worker or only the key service."
 )
-def run(only: Role | None) -> None:
+@until_stopped
+async def run(stop: asyncio.Event, only: Role | None) -> None:
     """Run the service: the event worker and the key service.
 
     The event worker consumes events and sends room keys. The key service answers members who ask for keys. Each
@@ -39,10 +39,6 @@ def run(only: Role | None) -> None:
     A wrong setting ends the service at once with exit code 2. While a server cannot be reached, the service
     retries. On SIGTERM or Ctrl-C it finishes its current batch, hands over its partitions and exits with code 0.
     """
-    run_until_stopped(partial(_run, only))
-
-
-async def _run(only: Role | None, stop: asyncio.Event) -> None:
     settings = read_settings()
     configure(settings.log_level, settings.log_format)
     gc.freeze()

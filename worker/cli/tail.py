@@ -16,7 +16,7 @@ from roomkeys.client import HeldKey, RoomKeys
 from worker.cli.publish import TOKEN
 from worker.cli.terminal.connections import nats_connection
 from worker.cli.terminal.output import example, json_option, safe, show, show_json
-from worker.cli.terminal.process import run_until_stopped
+from worker.cli.terminal.process import until_stopped
 from worker.settings import read_settings
 
 _FINGERPRINT_DIGITS: Final = 8
@@ -34,10 +34,11 @@ def tail(account: str, count: int | None, *, as_json: bool) -> None:
     current keys, and continues after a lost connection with the keys that were missed. Keys are
     masked: a fingerprint, the start of the key's SHA-256, shows whether two keys are equal. Press Ctrl-C to stop.
     """
-    run_until_stopped(lambda stop: _tail(account, count, stop, show_json if as_json else _show))
+    _tail(account, count, show_json if as_json else _show)
 
 
-async def _tail(account: str, count: int | None, stop: asyncio.Event, out: Callable[[_Line], None]) -> None:
+@until_stopped
+async def _tail(stop: asyncio.Event, account: str, count: int | None, out: Callable[[_Line], None]) -> None:
     settings = read_settings()
     shown = 0
 

@@ -25,9 +25,7 @@ def configure(level: str, form: str, stream: TextIO | None = None) -> None:
     `form` is "json" for one JSON object per line, or "console" for text that people read.
     """
     out = stream or sys.stderr
-    renderer: Any = structlog.processors.JSONRenderer()
-    if form == "console":
-        renderer = structlog.dev.ConsoleRenderer(colors=out.isatty())
+    as_text = form == "console"
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -35,7 +33,7 @@ def configure(level: str, form: str, stream: TextIO | None = None) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             redact,
             _in_reading_order,
-            renderer,
+            structlog.dev.ConsoleRenderer(colors=out.isatty()) if as_text else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(out),
@@ -52,16 +50,13 @@ def logger(component: str) -> Any:
 
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Mask what could be key material."""
-    for field, value in event.items():
-        event[field] = MASK if field.lower() in _SECRET_FIELDS else _masked(value)
-    return event
+    return {name: _masked_field(name, value) for name, value in event.items()}
 
 
 def where(error: BaseException) -> str:
     """Describe an error by its type and the line that raised it.
 
-    The text of the error is included only if this project wrote it: other texts may quote the value that caused
-    the error.
+    Its text is included only if this project wrote it: other texts may quote the value that caused the error.
     """
     frames = extract_tb(error.__traceback__)
     line = f" at {frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno}" if frames else ""
@@ -82,15 +77,16 @@ def _in_reading_order(_logger: object, _method: str, event: MutableMapping[str, 
     return {**first, **event}
 
 
+def _masked_field(name: object, value: Any) -> Any:
+    return MASK if str(name).lower() in _SECRET_FIELDS else _masked(value)
+
+
 def _masked(value: Any) -> Any:
     match value:
         case bytes() | bytearray() | memoryview():
             return f"<{len(value)} bytes>"
         case dict():
-            return {
-                name: MASK if str(name).lower() in _SECRET_FIELDS else _masked(item)
-                for name, item in value.items()
-            }
+            return {name: _masked_field(name, item) for name, item in value.items()}
         case list() | tuple() | set() | frozenset():
             return [_masked(item) for item in value]
         case _:

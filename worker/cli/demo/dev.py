@@ -11,7 +11,7 @@ import click
 
 from worker.cli.demo.sandbox import local_settings, prepare, running_worker
 from worker.cli.terminal.output import example, json_option, safe, show, show_json
-from worker.cli.terminal.process import run_until_stopped
+from worker.cli.terminal.process import until_stopped
 from worker.local.ports import free_port
 from worker.local.servers import MongoServer, NatsServer
 from worker.settings import Settings, read_settings
@@ -36,20 +36,19 @@ _SUGGESTIONS: Final = (
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False, resolve_path=True),
               help="Folder that keeps the data.  [default: a temporary folder]")  # fmt: skip
 @json_option
-def dev(nats_port: int, mongo_port: int, http_port: int, folder: Path | None, *, as_json: bool) -> None:
+@until_stopped
+async def dev(
+    stop: asyncio.Event, nats_port: int, mongo_port: int, http_port: int, folder: Path | None, *, as_json: bool
+) -> None:
     """Run servers and a worker on this machine.
 
     Starts a NATS server, a MongoDB and a worker, and runs them until Ctrl-C. Prints their addresses, existing
     users, and commands to try. Other settings come from the environment.
     """
-
-    async def main(stop: asyncio.Event) -> None:
-        with TemporaryDirectory(prefix="room-worker-dev-", ignore_cleanup_errors=True) as temporary:
-            data = folder or Path(temporary)
-            nats, mongo = NatsServer(data / "nats", port=nats_port), MongoServer(data / "mongo", port=mongo_port)
-            await _dev(nats, mongo, http_port or free_port(), stop, as_json=as_json)
-
-    run_until_stopped(main)
+    with TemporaryDirectory(prefix="room-worker-dev-", ignore_cleanup_errors=True) as temporary:
+        data = folder or Path(temporary)
+        nats, mongo = NatsServer(data / "nats", port=nats_port), MongoServer(data / "mongo", port=mongo_port)
+        await _dev(nats, mongo, http_port or free_port(), stop, as_json=as_json)
 
 
 async def _dev(nats: NatsServer, mongo: MongoServer, port: int, stop: asyncio.Event, *, as_json: bool) -> None:

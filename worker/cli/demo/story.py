@@ -4,7 +4,7 @@ Nothing here talks to a server: the demands follow from the steps of the story a
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal
 
 
@@ -46,10 +46,6 @@ class Expected:
     members: frozenset[str]
     removed: frozenset[str]
     offline: frozenset[str] = frozenset()
-
-    def on_arrival(self) -> "Expected":
-        """Return what is expected at the time when the message comes: nothing of members who are offline."""
-        return replace(self, members=self.members - self.offline)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +102,13 @@ def _differences(message: Expected, account: str, reading: Reading) -> list[str]
     if account in message.members:
         if reading.text == message.text:
             return []
-        should = f"the member {account} should read it"
-        but = "could not" if reading.has_key else "has no key for it"
-        if reading.text is not None:
-            but = "read a different text"
+        could_not = "could not" if reading.has_key else "has no key for it"
+        but = could_not if reading.text is None else "read a different text"
+        found = f"the member {account} should read it, but {but}"
     elif reading.text is not None:
-        should, but = f"the removed {account} should not read it", "did"
+        found = f"the removed {account} should not read it, but did"
     elif reading.has_key:
-        should, but = f"the removed {account} should have no key for it", "has one"
+        found = f"the removed {account} should have no key for it, but has one"
     else:
         return []
-    return [f"message {message.number}: {should}, but {but}"]
+    return [f"message {message.number}: {found}"]

@@ -28,21 +28,19 @@ def json_option(command: _C) -> _C:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
 
 
-def is_plain() -> bool:
-    """Tell whether to print without colours and rules."""
+def _is_plain() -> bool:
     return bool(os.environ.get("NO_COLOR")) or not sys.stdout.isatty()
 
 
-def screen() -> Console:
-    """Return a console for standard output."""
-    if is_plain():
+def _screen() -> Console:
+    if _is_plain():
         return Console(color_system=None, highlight=False, markup=False, emoji=False, width=_PLAIN_WIDTH)
     return Console(highlight=False, markup=False, emoji=False)
 
 
 def show(*texts: str | tuple[str, str]) -> None:
     """Print texts as one line; a pair is a text and its style. Markup in texts has no effect."""
-    screen().print(Text.assemble(*texts), soft_wrap=True)
+    _screen().print(Text.assemble(*texts), soft_wrap=True)
 
 
 def show_json(document: object) -> None:
@@ -52,10 +50,10 @@ def show_json(document: object) -> None:
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows in columns, with unprintable characters escaped."""
-    table = Table(*columns, box=None if is_plain() else SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    table = Table(*columns, box=None if _is_plain() else SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*(Text(safe(cell)) for cell in row))
-    screen().print(table)
+    _screen().print(table)
 
 
 def safe(text: object, *, lines: bool = False) -> str:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from functools import wraps
 from traceback import format_tb
-from typing import Any, Final, NoReturn, ParamSpec
+from typing import Any, Concatenate, Final, NoReturn, ParamSpec
 
 import click
 
@@ -40,6 +40,7 @@ INTERRUPTED: Final = 130
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _P = ParamSpec("_P")
+_Stoppable = Callable[Concatenate[asyncio.Event, _P], Coroutine[Any, Any, None]]
 
 
 class CommandFailed(Exception):
@@ -53,13 +54,13 @@ _WRITTEN_FOR_PEOPLE: Final = (
 """Errors of this project whose text says what is wrong and holds no secret."""
 
 
-def run_until_stopped(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> NoReturn:
-    """Run `main` with an event that Ctrl-C and SIGTERM set, and exit when `main` returns.
+def until_stopped(main: _Stoppable[_P]) -> Callable[_P, NoReturn]:
+    """Make a function that runs `main` with an event that Ctrl-C and SIGTERM set, and exits when `main` returns.
 
     A second signal ends the process at once.
     """
 
-    async def stoppable() -> int:
+    async def stoppable(*args: _P.args, **kwargs: _P.kwargs) -> int:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
 
@@ -70,10 +71,14 @@ def run_until_stopped(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
         for number in _SIGNALS:
             loop.add_signal_handler(number, on_signal)
-        await main(stop)
+        await main(stop, *args, **kwargs)
         return OK
 
-    _run(stoppable())
+    @wraps(main)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> NoReturn:
+        _run(stoppable(*args, **kwargs))
+
+    return run
 
 
 def to_end(main: Callable[_P, Coroutine[Any, Any, int]]) -> Callable[_P, NoReturn]:
