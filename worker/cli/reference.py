@@ -32,8 +32,7 @@ _LIMIT: Final = re.compile(r'(?:# (.+)\n +)?(\w+): \w+ = .+\n +"""([^"]+)"""')
 """A limit in the source of `Limits`: the title if a section starts here, the name, and the docstring."""
 
 
-def settings_page() -> str:
-    """Return the page of every setting, from the class `Settings`."""
+def _settings_page() -> str:
     rows = [_setting(name, field) for name, field in Settings.model_fields.items()]
     return _page(
         "Settings",
@@ -45,8 +44,7 @@ def settings_page() -> str:
     )
 
 
-def commands_page() -> str:
-    """Return the page of every command's help."""
+def _commands_page() -> str:
     return _page(
         "Commands",
         "worker/cli",
@@ -55,8 +53,7 @@ def commands_page() -> str:
     )
 
 
-def metrics_page() -> str:
-    """Return the page of every metric, from the registry's module."""
+def _metrics_page() -> str:
     return _page(
         "Metrics",
         "worker/telemetry/metrics.py",
@@ -66,8 +63,7 @@ def metrics_page() -> str:
     )
 
 
-def limits_page() -> str:
-    """Return the page of every limit, from the source of the class `Limits`."""
+def _limits_page() -> str:
     sections: dict[str, list[tuple[str, ...]]] = {}
     title = ""
     for comment, name, meaning in _LIMIT.findall(inspect.getsource(Limits)):
@@ -82,10 +78,10 @@ def limits_page() -> str:
 
 
 PAGES: Final[dict[str, Callable[[], str]]] = {
-    "settings.md": settings_page,
-    "commands.md": commands_page,
-    "metrics.md": metrics_page,
-    "limits.md": limits_page,
+    "settings.md": _settings_page,
+    "commands.md": _commands_page,
+    "metrics.md": _metrics_page,
+    "limits.md": _limits_page,
 }
 
 

@@ -1,6 +1,7 @@
 """A rate limit per account in bounded memory: the generic cell rate algorithm (GCRA)."""
 
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import Final
 
 RATE: Final = 20.0
@@ -13,6 +14,7 @@ MAX_ACCOUNTS: Final = 100_000
 """Entries of the table. When it is full, the account whose last request is oldest gets its full budget back."""
 
 
+@dataclass(slots=True)
 class RateLimit:
     """Allows each account `RATE` requests per second, and `BURST` at once.
 
@@ -22,12 +24,11 @@ class RateLimit:
     idle seconds.
     """
 
-    def __init__(self, rate: float = RATE, burst: int = BURST, max_accounts: int = MAX_ACCOUNTS) -> None:
-        self._interval = 1 / rate
-        self._tolerance = burst / rate
-        self._max_accounts = max_accounts
-        self._theoretical_arrival: OrderedDict[str, float] = OrderedDict()
-        """Seconds, by account; the account with the oldest request comes first."""
+    rate: float = RATE
+    burst: int = BURST
+    max_accounts: int = MAX_ACCOUNTS
+    _theoretical_arrival: OrderedDict[str, float] = field(default_factory=OrderedDict, init=False)
+    """Seconds, by account; the account with the oldest request comes first."""
 
     def __len__(self) -> int:
         return len(self._theoretical_arrival)
@@ -38,9 +39,9 @@ class RateLimit:
         `now` is in seconds, from a clock that does not jump.
         """
         self._drop_idle(now)
-        arrival = max(self._theoretical_arrival.get(account, now), now) + self._interval
-        # Half an interval of tolerance for rounding: 100 times 1/20 in floating point is a little more than 5.
-        if arrival - now > self._tolerance + self._interval / 2:
+        arrival = max(self._theoretical_arrival.get(account, now), now) + 1 / self.rate
+        # Half a request of tolerance for rounding: 100 times 1/20 in floating point is a little more than 5.
+        if arrival - now > (self.burst + 0.5) / self.rate:
             return False
         self._theoretical_arrival[account] = arrival
         self._theoretical_arrival.move_to_end(account)
@@ -49,6 +50,6 @@ class RateLimit:
     def _drop_idle(self, now: float) -> None:
         while self._theoretical_arrival:
             account, arrival = next(iter(self._theoretical_arrival.items()))
-            if arrival > now and len(self._theoretical_arrival) < self._max_accounts:
+            if arrival > now and len(self._theoretical_arrival) < self.max_accounts:
                 return
             del self._theoretical_arrival[account]

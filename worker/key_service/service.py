@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from functools import partial
 from importlib.metadata import version
 from typing import Final
@@ -55,63 +55,60 @@ class _Route:
     counts: EndpointStats
 
 
+@dataclass(eq=False)
 class KeyService:
     """One instance of the service."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        database: Database,
-        broker: Broker,
-        tasks: asyncio.TaskGroup,
-        limits: Limits,
-        clock: Clock,
-    ) -> None:
-        self._settings = settings
-        self._limits = limits
-        self._broker = broker
-        self._tasks = tasks
-        self._rooms: ReadBatcher[RoomsQuery, RoomViews] = ReadBatcher(
+    settings: Settings
+    database: InitVar[Database]
+    broker: Broker
+    tasks: asyncio.TaskGroup
+    limits: Limits
+    clock: InitVar[Clock]
+    _subscriptions: list[Subscription] = field(default_factory=list)
+    _in_hand: set[asyncio.Task[None]] = field(default_factory=set)
+    _bytes: int = 0
+
+    def __post_init__(self, database: Database, clock: Clock) -> None:
+        limits, broker = self.limits, self.broker
+        self._limit = RateLimit()
+        rooms: ReadBatcher[RoomsQuery, RoomViews] = ReadBatcher(
             lambda queries: read_room_views(database, queries, clock(), limits.read_s),
-            tasks,
+            self.tasks,
             max_cost=limits.pairs_per_read,
             cost=lambda query: len(query.room_ids),
             max_versions=limits.versions_per_read,
             versions_of=lambda query: query.versions,
         )
-        self._memberships: ReadBatcher[MembershipQuery, list[str]] = ReadBatcher(
+        memberships: ReadBatcher[MembershipQuery, list[str]] = ReadBatcher(
             lambda queries: list_rooms(database, queries, limits.rooms_per_listing, limits.read_s),
-            tasks,
+            self.tasks,
             max_cost=limits.listings_per_read,
         )
         self._context = KeyServiceContext(
-            self._rooms, self._memberships, limits.rooms_per_listing, lambda: broker.max_payload, clock
+            rooms, memberships, limits.rooms_per_listing, lambda: broker.max_payload, clock
         )
-        self._limit = RateLimit()
-        site, queue = settings.site_id, settings.key_service_queue
+        site, queue = self.settings.site_id, self.settings.key_service_queue
         self._routes = [
             _Route(endpoint.handle, EndpointStats(endpoint.name, endpoint.subject(site), queue, 0, 0, 0, 0))
             for endpoint in ENDPOINTS
         ]
         self._identity = Identity(site, version("room-worker"), [route.counts for route in self._routes])
-        self._subscriptions: list[Subscription] = []
-        self._in_hand: set[asyncio.Task[None]] = set()
-        self._bytes = 0
 
     async def start(self) -> None:
         """Subscribe to the requests."""
         with suppress(Unconfirmed):  # the client subscribes again when it reconnects
-            async with self._broker.barrier():
+            async with self.broker.barrier():
                 await self._subscribe()
 
     async def stop(self) -> None:
         """Accept no more requests, answer those in hand, and wait until the broker has the replies."""
         with suppress(Unconfirmed):
-            async with self._broker.barrier():
+            async with self.broker.barrier():
                 await self._finish()
 
     async def _subscribe(self) -> None:
-        client = self._broker.client
+        client = self.broker.client
         for subject, verb in self._identity.subjects().items():
             self._subscriptions.append(await client.subscribe(subject, cb=partial(self._discover, verb)))
         for route in self._routes:
@@ -122,19 +119,19 @@ class KeyService:
         draining = {asyncio.ensure_future(_drain(subscription)) for subscription in self._subscriptions}
         for tasks in (draining, self._in_hand):
             if tasks:
-                await asyncio.wait(tasks, timeout=self._limits.stop_s)
+                await asyncio.wait(tasks, timeout=self.limits.stop_s)
             for task in list(tasks):
                 await cancel_and_wait(task)
-        await self._rooms.close()
-        await self._memberships.close()
+        await self._context.rooms.close()
+        await self._context.memberships.close()
 
     async def _discover(self, verb: ServiceVerb, message: Msg) -> None:
-        if is_reply(message.reply, self._settings.key_service_replies):
+        if is_reply(message.reply, self.settings.key_service_replies):
             await self._send(message.reply, self._identity.answer(verb))
 
     async def _accept(self, route: _Route, message: Msg) -> None:
         """Refuse a request at once, or start a task that answers it."""
-        if not is_reply(message.reply, self._settings.key_service_replies):
+        if not is_reply(message.reply, self.settings.key_service_replies):
             metrics.REQUESTS.labels(route.counts.name, "unanswered").inc()
             return
         since = time.perf_counter_ns()
@@ -143,7 +140,7 @@ class KeyService:
         if refusal is not None:
             await self._answer(route, message.reply, refusal, since)
             return
-        task = self._tasks.create_task(self._serve(route, request, message.reply, since))
+        task = self.tasks.create_task(self._serve(route, request, message.reply, since))
         self._in_hand.add(task)
         self._bytes += len(request.body)
         task.add_done_callback(self._in_hand.discard)
@@ -152,7 +149,7 @@ class KeyService:
         """Return why the request is refused; the rate limit comes last, to charge accepted requests only."""
         if not is_token(request.account) or _REPLACEMENT in request.account:
             return key_requests.INVALID_ACCOUNT
-        limits, size = self._limits, self._bytes + len(request.body)
+        limits, size = self.limits, self._bytes + len(request.body)
         if len(self._in_hand) >= limits.requests_in_flight or size > limits.request_bytes:
             return key_requests.OVERLOADED
         if not self._limit.allows(request.account, time.monotonic()):
@@ -162,7 +159,7 @@ class KeyService:
     async def _serve(self, route: _Route, request: KeyRequest, reply: str, since: int) -> None:
         answer: bytes | ErrorInfo
         try:
-            async with asyncio.timeout(self._limits.reply_s):
+            async with asyncio.timeout(self.limits.reply_s):
                 answer = await route.handle(self._context, request)
         except Rejection as error:
             answer = error.info
@@ -176,7 +173,7 @@ class KeyService:
         await self._answer(route, reply, answer, since)
 
     async def _answer(self, route: _Route, reply: str, answer: bytes | ErrorInfo, since: int) -> None:
-        if isinstance(answer, bytes) and not self._broker.fits(answer):
+        if isinstance(answer, bytes) and not self.broker.fits(answer):
             log.error("reply exceeds the maximum payload", endpoint=route.counts.name, bytes=len(answer))
             answer = key_requests.REQUEST_FAILED
         if isinstance(answer, bytes):
@@ -193,7 +190,7 @@ class KeyService:
 
     async def _send(self, reply: str, body: bytes, headers: dict[str, str] | None = None) -> None:
         try:
-            await self._broker.publish(reply, body, headers)
+            await self.broker.publish(reply, body, headers)
         except TransientError as error:  # the client times out and asks again
             log.warning("reply not sent", cause=str(error))
 

@@ -132,14 +132,13 @@ class _Server(ABC):
                     if await self._answers():
                         return
                     await asyncio.sleep(POLL_SECONDS)
-        late = f"did not answer within {START_SECONDS:g} s"
-        early = f"exited with {process.returncode} while starting"
-        raise ServerUnavailable(self._report(late if process.returncode is None else early))
-
-    def _report(self, what: str) -> str:
+        what = f"exited with {process.returncode} while starting"
+        if process.returncode is None:
+            what = f"did not answer within {START_SECONDS:g} s"
         lines = self._log.read_text(errors="replace").splitlines()
         relevant = [line for line in lines if not any(mark in line for mark in ROUTINE)]
-        return "\n".join([f"{self.program} {what}; see {self._log}", *(relevant or lines)[-LOG_LINES:]])
+        report = [f"{self.program} {what}; see {self._log}", *(relevant or lines)[-LOG_LINES:]]
+        raise ServerUnavailable("\n".join(report))
 
 
 @dataclass(slots=True, eq=False)

@@ -37,8 +37,7 @@ class Subscriber:
     """The client of one account in one room.
 
     `envelopes` are the sealed messages that it has received; `on_arrival` is what it could read of each at that
-    time. While it is offline it receives nothing. When it comes back, it has the keys on its disk, and catches
-    up.
+    time. While it is offline it receives nothing, but it keeps its keys.
     """
 
     account: str

@@ -92,24 +92,21 @@ class _Watch:
 
 def describe_nats_error(error: Exception, settings: Settings) -> str:
     """Return one line for people: which server, and what is wrong."""
-    servers = ", ".join(server_of(url) for url in settings.nats_url)
-    match error:
-        case NoStreamResponseError() | NotFoundError():
-            what = "no such stream: start the worker with BOOTSTRAP_STREAMS=true, or create the stream"
-        case ServiceUnavailableError() | nats.errors.NoRespondersError():
-            what = "JetStream is not enabled: start nats-server with -js"
-        case _:
-            what = _describe(error)
-    return f"NATS at {servers}: {what}"
+    return f"NATS at {', '.join(server_of(url) for url in settings.nats_url)}: {_describe(error)}"
 
 
 def _describe(error: Exception) -> str:
-    if isinstance(error, APIError) and error.description:
-        return error.description
-    if isinstance(error, TimeoutError):
-        return "timed out"
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
+    match error:
+        case NoStreamResponseError() | NotFoundError():
+            return "no such stream: start the worker with BOOTSTRAP_STREAMS=true, or create the stream"
+        case ServiceUnavailableError() | nats.errors.NoRespondersError():
+            return "JetStream is not enabled: start nats-server with -js"
+        case APIError(description=str(text)) if text:
+            return text
+        case TimeoutError():
+            return "timed out"
+        case ConnectionRefusedError():
+            return "connection refused"
     return str(error).removeprefix("nats: ") or type(error).__name__
 
 
