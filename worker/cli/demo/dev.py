@@ -48,19 +48,14 @@ async def dev(
     with TemporaryDirectory(prefix="room-worker-dev-", ignore_cleanup_errors=True) as temporary:
         data = folder or Path(temporary)
         nats, mongo = NatsServer(data / "nats", port=nats_port), MongoServer(data / "mongo", port=mongo_port)
-        await _dev(nats, mongo, http_port or free_port(), stop, as_json=as_json)
-
-
-async def _dev(nats: NatsServer, mongo: MongoServer, port: int, stop: asyncio.Event, *, as_json: bool) -> None:
-    log_format = os.environ.get("LOG_FORMAT") or "console"
-    settings = read_settings(**local_settings(nats, mongo, port), log_format=log_format)
-    configure(settings.log_level, settings.log_format)
-    async with nats, mongo:
-        await prepare(settings, _ACCOUNTS)
-        async with running_worker(settings):
-            about = addresses(settings, mongo.folder.parent)
-            (show_json if as_json else _show)(about)
-            await stop.wait()
+        log_format = os.environ.get("LOG_FORMAT") or "console"
+        settings = read_settings(**local_settings(nats, mongo, http_port or free_port()), log_format=log_format)
+        configure(settings.log_level, settings.log_format)
+        async with nats, mongo:
+            await prepare(settings, _ACCOUNTS)
+            async with running_worker(settings):
+                (show_json if as_json else _show)(addresses(settings, data))
+                await stop.wait()
 
 
 def addresses(settings: Settings, folder: Path) -> dict[str, Any]:
