@@ -34,7 +34,7 @@ from worker.broker.connection import Broker, Unconfirmed
 from worker.clock import Clock
 from worker.key_service.batching import ReadBatcher
 from worker.key_service.discovery import Identity, count
-from worker.key_service.endpoints import ENDPOINTS, Handler, KeyRequest, KeyServiceContext
+from worker.key_service.endpoints import ENDPOINTS, Endpoint, KeyRequest, KeyServiceContext
 from worker.key_service.rate_limit import RateLimit
 from worker.limits import Limits
 from worker.settings import Settings
@@ -45,14 +45,6 @@ _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 """What the client puts for bytes of a subject that are not UTF-8."""
 
 log = logger("key_service")
-
-
-@dataclass(frozen=True, slots=True)
-class _Route:
-    """An endpoint at this site: its handler, and its name, subject, queue group and counts."""
-
-    handle: Handler
-    counts: EndpointStats
 
 
 @dataclass(eq=False)
@@ -89,11 +81,10 @@ class KeyService:
             rooms, memberships, limits.rooms_per_listing, lambda: broker.max_payload, clock
         )
         site, queue = self.settings.site_id, self.settings.key_service_queue
-        self._routes = [
-            _Route(endpoint.handle, EndpointStats(endpoint.name, endpoint.subject(site), queue, 0, 0, 0, 0))
-            for endpoint in ENDPOINTS
-        ]
-        self._identity = Identity(site, version("room-worker"), [route.counts for route in self._routes])
+        self._stats = {
+            item.name: EndpointStats(item.name, item.subject(site), queue, 0, 0, 0, 0) for item in ENDPOINTS
+        }
+        self._identity = Identity(site, version("room-worker"), list(self._stats.values()))
 
     async def start(self) -> None:
         """Subscribe to the requests."""
@@ -111,9 +102,9 @@ class KeyService:
         client = self.broker.client
         for subject, verb in self._identity.subjects().items():
             self._subscriptions.append(await client.subscribe(subject, cb=partial(self._discover, verb)))
-        for route in self._routes:
-            accept, queue = partial(self._accept, route), route.counts.queue_group
-            self._subscriptions.append(await client.subscribe(route.counts.subject, queue=queue, cb=accept))
+        for endpoint in ENDPOINTS:
+            stats, accept = self._stats[endpoint.name], partial(self._accept, endpoint)
+            self._subscriptions.append(await client.subscribe(stats.subject, queue=stats.queue_group, cb=accept))
 
     async def _finish(self) -> None:
         draining = {asyncio.ensure_future(_drain(subscription)) for subscription in self._subscriptions}
@@ -129,18 +120,18 @@ class KeyService:
         if is_reply(message.reply, self.settings.key_service_replies):
             await self._send(message.reply, self._identity.answer(verb))
 
-    async def _accept(self, route: _Route, message: Msg) -> None:
+    async def _accept(self, endpoint: Endpoint, message: Msg) -> None:
         """Refuse a request at once, or start a task that answers it."""
         if not is_reply(message.reply, self.settings.key_service_replies):
-            metrics.REQUESTS.labels(route.counts.name, "unanswered").inc()
+            metrics.REQUESTS.labels(endpoint.name, "unanswered").inc()
             return
         since = time.perf_counter_ns()
         request = _read_request(message)
         refusal = self._refusal(request)
         if refusal is not None:
-            await self._answer(route, message.reply, refusal, since)
+            await self._answer(endpoint, message.reply, refusal, since)
             return
-        task = self.tasks.create_task(self._serve(route, request, message.reply, since))
+        task = self.tasks.create_task(self._serve(endpoint, request, message.reply, since))
         self._in_hand.add(task)
         self._bytes += len(request.body)
         task.add_done_callback(self._in_hand.discard)
@@ -156,25 +147,25 @@ class KeyService:
             return key_requests.RATE_LIMITED
         return None
 
-    async def _serve(self, route: _Route, request: KeyRequest, reply: str, since: int) -> None:
+    async def _serve(self, endpoint: Endpoint, request: KeyRequest, reply: str, since: int) -> None:
         answer: bytes | ErrorInfo
         try:
             async with asyncio.timeout(self.limits.reply_s):
-                answer = await route.handle(self._context, request)
+                answer = await endpoint.handle(self._context, request)
         except Rejection as error:
             answer = error.info
         except (TransientError, TimeoutError):
             answer = key_requests.DATABASE_UNAVAILABLE
         except Exception as error:  # noqa: BLE001 - a bug in one request must not end the others
-            log.warning("request failed", endpoint=route.counts.name, error=where(error))
+            log.warning("request failed", endpoint=endpoint.name, error=where(error))
             answer = key_requests.REQUEST_FAILED
         finally:
             self._bytes -= len(request.body)
-        await self._answer(route, reply, answer, since)
+        await self._answer(endpoint, reply, answer, since)
 
-    async def _answer(self, route: _Route, reply: str, answer: bytes | ErrorInfo, since: int) -> None:
+    async def _answer(self, endpoint: Endpoint, reply: str, answer: bytes | ErrorInfo, since: int) -> None:
         if isinstance(answer, bytes) and not self.broker.fits(answer):
-            log.error("reply exceeds the maximum payload", endpoint=route.counts.name, bytes=len(answer))
+            log.error("reply exceeds the maximum payload", endpoint=endpoint.name, bytes=len(answer))
             answer = key_requests.REQUEST_FAILED
         if isinstance(answer, bytes):
             outcome, error = "ok", None
@@ -184,9 +175,9 @@ class KeyService:
             headers = {ERROR_HEADER: answer.text, ERROR_CODE_HEADER: answer.code}
             await self._send(reply, orjson.dumps(error_document(answer)), headers)
         took = time.perf_counter_ns() - since
-        count(route.counts, took, error)
-        metrics.REQUESTS.labels(route.counts.name, outcome).inc()
-        metrics.REQUEST_SECONDS.labels(route.counts.name).observe(took / 1e9)
+        count(self._stats[endpoint.name], took, error)
+        metrics.REQUESTS.labels(endpoint.name, outcome).inc()
+        metrics.REQUEST_SECONDS.labels(endpoint.name).observe(took / 1e9)
 
     async def _send(self, reply: str, body: bytes, headers: dict[str, str] | None = None) -> None:
         try:
