@@ -43,28 +43,25 @@ async def _tail(stop: asyncio.Event, account: str, count: int | None, out: Calla
     shown = 0
 
     def put(line: _Line) -> None:
+        nonlocal shown
+        if stop.is_set():
+            return
         try:
             out(line)
         except OSError:  # the reader of the output has closed it
             stop.set()
-
-    def key(held: HeldKey) -> None:
-        nonlocal shown
-        if not stop.is_set():
-            put(key_line(held))
-            shown += 1
-            if shown == count:
-                stop.set()
+        shown += line["type"] == "key"
+        if shown == count:
+            stop.set()
 
     async def update(message: Msg) -> None:
-        if not stop.is_set():
-            put(update_line(message.data))
+        put(update_line(message.data))
 
     logging.getLogger("roomkeys").addHandler(_Notes(logging.WARNING))
     async with nats_connection(settings, _note) as broker:
         await broker.client.subscribe(subjects.subscription_update(account), cb=update)
         keys = RoomKeys(broker.client, account, settings.site_id)
-        keys.on_change(key)
+        keys.on_change(lambda held: put(key_line(held)))
         async with keys:
             await broker.client.flush()
             _note(f"listening for keys of {account}; press Ctrl-C to stop")
