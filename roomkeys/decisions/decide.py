@@ -5,8 +5,7 @@ would have one at a time, wherever the stream is cut into batches. (docs/design.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from roomkeys.decisions.chunks import CHUNK_BYTES, in_chunks
 from roomkeys.decisions.decision import DeadLetter, Decision, OutboxEntry, Outcome
@@ -59,7 +58,7 @@ def reject(event: AnyEvent, error: ErrorInfo, *, site: str, now_ms: int) -> Outc
     """Return the outcome of an event that can never succeed, with its dead letter."""
     body = event.origin.body
     letter = DeadLetter(event.origin.subject, body[:CHUNK_BYTES], truncated=len(body) > CHUNK_BYTES)
-    return replace(_outcome(event, site, now_ms), error=error, letter=letter)
+    return _outcome(event, site, now_ms, error=error, letter=letter)
 
 
 def touches(event: AnyEvent, snapshot: Snapshot) -> int:
@@ -90,12 +89,11 @@ def outcome_of(event: AnyEvent, draft: Draft, context: RuleContext, now_ms: int)
         effect = take_effect(event, draft, context)
     except Rejection as rejection:
         return reject(event, rejection.info, site=context.site, now_ms=now_ms)
-    outcome = _outcome(event, context.site, now_ms)
-    return replace(outcome, added=effect.added, removed=effect.removed, notice=effect.notice)
+    return _outcome(event, context.site, now_ms, added=effect.added, removed=effect.removed, notice=effect.notice)
 
 
-def _outcome(event: AnyEvent, site: str, now_ms: int) -> Outcome:
+def _outcome(event: AnyEvent, site: str, now_ms: int, **result: Any) -> Outcome:
     origin = event.origin
     return Outcome(
-        origin.sequence, event.operation, now_ms, event.room_id, event.requester, origin.request_id, site
+        origin.sequence, event.operation, now_ms, event.room_id, event.requester, origin.request_id, site, **result
     )
