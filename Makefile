@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo dev test test-unit test-faults soak test-containers lint bench reference dist lock clean
+.PHONY: demo dev check test test-unit test-faults soak test-containers lint bench reference dist lock clean
 
 $(READY): requirements/dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -17,6 +17,9 @@ demo: $(READY)       ## plays a short story on this machine, with NATS, MongoDB 
 
 dev: $(READY)        ## starts the same servers and a worker, and leaves them running
 	$(BIN)/room-worker dev
+
+check: lint          ## lint, the unit tests and the store's tests: enough before a commit
+	$(BIN)/python -m pytest -n 4 --dist worksteal tests/unit tests/contract
 
 test: $(READY)       ## every test except the container and the soak tests
 	$(BIN)/python -m pytest -n 4 --dist worksteal
