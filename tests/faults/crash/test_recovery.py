@@ -1,7 +1,6 @@
 """Recovery: after a crash between any two steps, the next owner finishes the batch as it was decided."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from roomkeys.decisions.decide import decide
 from roomkeys.errors import Unexpected
 from store.leases import heartbeats
+from tests.harness.gates import Crash, crash_at_call
 from tests.harness.site import Rig
 from worker.broker.connection import Broker
 from worker.pipeline.deliver import Publisher
@@ -25,27 +25,6 @@ STEPS: list[tuple[type, str]] = [
 ]
 
 
-class Crash(Exception):
-    """Stands for the end of the process; nothing in the worker knows it."""
-
-
-def crashing(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, *, after: bool) -> list[str]:
-    """Let the next call of a step crash, before it begins or once it is done; return what happened."""
-    step: Callable[..., Awaitable[Any]] = getattr(owner, name)
-    crashed: list[str] = []
-
-    async def once(*args: Any, **kwargs: Any) -> Any:
-        if crashed:
-            return await step(*args, **kwargs)
-        crashed.append(name)
-        if after:
-            await step(*args, **kwargs)
-        raise Crash(name)
-
-    monkeypatch.setattr(owner, name, once)
-    return crashed
-
-
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(("owner", "name"), STEPS, ids=[name for _, name in STEPS])
 async def test_a_crash_at_a_step_loses_nothing_and_rotates_once(
@@ -56,7 +35,7 @@ async def test_a_crash_at_a_step_loses_nothing_and_rotates_once(
         await site_rig.ask("create", CREATE)
         await site_rig.ask("member.add", {"roomId": "r1", "users": ["dave"], "requesterAccount": "alice"})
         assert site_rig.keys("dave") == site_rig.keys("alice")
-        crashed = crashing(monkeypatch, owner, name, after=after)
+        crashed = crash_at_call(monkeypatch, owner, name, after=after)
         removed = await site_rig.ask("member.remove", {"roomId": "r1", "requester": "alice", "account": "bob"})
     assert crashed == [name]
     assert removed["status"] == "ok"
@@ -80,7 +59,7 @@ async def test_a_joiner_gets_the_current_key_although_the_worker_crashed(
     await site_rig.users("alice", "bob", "carol", "dave")
     async with site_rig.worker():
         await site_rig.ask("create", CREATE)
-        crashing(monkeypatch, owner, name, after=False)
+        crash_at_call(monkeypatch, owner, name, after=False)
         await site_rig.ask("member.add", {"roomId": "r1", "users": ["dave"], "requesterAccount": "alice"})
     assert set(site_rig.keys("dave")) == set(site_rig.keys("alice"))
     assert {version for version, _ in site_rig.keys("dave")} == {0}
@@ -93,7 +72,7 @@ async def test_an_outcome_that_was_decided_stays_although_the_world_has_changed(
     await site_rig.users("alice", "bob", "carol")
     async with site_rig.worker():
         await site_rig.ask("create", CREATE)
-        crashing(monkeypatch, Publisher, "publish_notices", after=False)
+        crash_at_call(monkeypatch, Publisher, "publish_notices", after=False)
         step = Loop.recover
 
         async def recover(self: Loop) -> None:

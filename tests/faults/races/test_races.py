@@ -10,13 +10,14 @@ import pytest
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from store.database import connect
-from store.reads.members import pages
 from tests.faults.machinery.wire import Swallow
+from tests.harness.gates import PageGate
 from tests.harness.processes import child
 from tests.harness.proxy import proxied
 from tests.harness.site import Rig, rig
 from worker import app
 from worker.local.servers import MongoServer, NatsServer
+from worker.pipeline import deliver
 
 CREW = ["bob", "carol", "dave", "erin", "frank"]
 
@@ -126,12 +127,12 @@ async def test_e_who_is_added_during_a_rotation_ends_on_the_new_key(
 ) -> None:
     site_rig.limit(large_room_members=2)
     async with channel(site_rig):
-        passing = Stalled(monkeypatch, "worker.pipeline.large_rooms.pages", "r1")
+        gate = PageGate(monkeypatch, "r1", before_page=1)
         asked = [await site_rig.publish(*removal("bob"))]
-        await asyncio.wait_for(passing.reached.wait(), 30)
+        await gate.until_reached()
         asked.append(await site_rig.publish(*addition("zoe")))
         await site_rig.until(lambda: len(site_rig.keys("zoe")) == 2, "both keys")
-        passing.released.set()
+        gate.released.set()
         assert [(await site_rig.result(one))["status"] for one in asked] == ["ok", "ok"]
         await all_hold_the_key_in_use(site_rig, "bob")
     assert [version for version, _ in site_rig.keys("zoe")][:2] == [0, 1]
@@ -241,22 +242,6 @@ async def test_j_a_removal_that_comes_twice_rotates_once(site_rig: Rig) -> None:
         assert (await key_in_use(site_rig))[0] == 1
 
 
-class Stalled:
-    """Holds every pass through a room back, until released."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, room_id: str) -> None:
-        self.reached, self.released = asyncio.Event(), asyncio.Event()
-        self.room_id = room_id
-        monkeypatch.setattr(name, self.pages)
-
-    async def pages(self, database: Any, lease: Any, room_ids: Any, **options: Any) -> AsyncIterator[Any]:
-        if self.room_id in room_ids:
-            self.reached.set()
-            await self.released.wait()
-        async for page in pages(database, lease, room_ids, **options):
-            yield page
-
-
 async def test_k_a_stalled_room_delays_no_other(site_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small room that stalls holds up its partition at most, a big one nobody."""
     site_rig.limit(large_room_members=2)
@@ -264,13 +249,13 @@ async def test_k_a_stalled_room_delays_no_other(site_rig: Rig, monkeypatch: pyte
         names = [f"other{number}" for number in range(8)]
         for room_id in names:
             await create(site_rig, room_id)
-        stalled = Stalled(monkeypatch, "worker.pipeline.large_rooms.pages", "r1")
+        gate = PageGate(monkeypatch, "r1", before_page=1)
         asked = await site_rig.publish(*removal("bob"))
-        await asyncio.wait_for(stalled.reached.wait(), 30)
+        await gate.until_reached()
         for room_id in names:
             assert (await site_rig.ask(*removal("bob", room_id)))["status"] == "ok"
         assert asked not in site_rig.results
-        stalled.released.set()
+        gate.released.set()
         assert (await site_rig.result(asked))["status"] == "ok"
 
 
@@ -279,11 +264,11 @@ async def test_l_an_event_whose_broker_is_killed_in_mid_fan_out_is_not_finished(
 ) -> None:
     small_pages = {"page_accounts": 2.0}
     async with rig(own_nats.url, mongo_uri, database, site) as made, channel(made, small_pages):
-        stalled = Stalled(monkeypatch, "worker.pipeline.deliver.pages", "r1")
+        gate = PageGate(monkeypatch, "r1", before_page=1, module=deliver)
         asked = await made.publish(*removal("bob"))
-        await asyncio.wait_for(stalled.reached.wait(), 30)
+        await gate.until_reached()
         await own_nats.kill()
-        stalled.released.set()
+        gate.released.set()
         assert (await key_in_use(made))[0] == 0, "nobody has confirmed version 1"
         await own_nats.start()
         assert (await made.result(asked))["status"] == "ok"

@@ -3,8 +3,6 @@
 Each of these is a counterexample of the protocol's model, played on real servers. (tests/verification/model)
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -14,7 +12,7 @@ from roomkeys.events.position import StreamPosition
 from roomkeys.subjects import events_stream, events_subjects
 from store.database import Driver, connect, session_id
 from store.leases.lease import ensure_cursors, read_cursors, take_lease
-from store.reads import members
+from tests.harness.gates import PageGate
 from tests.harness.site import Rig
 from worker.local.servers import MongoServer
 
@@ -26,24 +24,6 @@ BIG: dict[str, Any] = {"roomId": "big", "name": "Big", "users": MEMBERS, "reques
 def small_limits(site_rig: Rig) -> None:
     """Make a room of five large, and pages and slices three accounts long."""
     site_rig.limit(large_room_members=4, page_accounts=3, batch_accounts=3)
-
-
-class Held:
-    """Holds passes back after their first page, until released; tells when the reading is over."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.reached, self.released, self.over = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._pages: Callable[..., AsyncIterator[Any]] = members.pages
-        monkeypatch.setattr("worker.pipeline.large_rooms.pages", self.pages)
-
-    async def pages(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        try:
-            async for page in self._pages(*args, **kwargs):
-                yield page
-                self.reached.set()
-                await self.released.wait()
-        finally:
-            self.over.set()
 
 
 async def founded(made: Rig) -> None:
@@ -66,15 +46,15 @@ async def test_who_left_in_a_slice_is_not_told_of_having_joined_by_whoever_comes
     """The join waits for a pass; the slice that undoes it is paid before it."""
     async with site_rig.worker(partitions=1) as stop:
         await founded(site_rig)
-        held = Held(monkeypatch)
+        gate = PageGate(monkeypatch, "big")
         await remove(site_rig, "m7")
-        await asyncio.wait_for(held.reached.wait(), 30)
+        await gate.until_reached()
         await site_rig.publish("member.add", {**BIG, "users": ["aaron"]})
         await site_rig.until(lambda: updates(site_rig, "aaron") == ["added"], "the join")
         asked = await remove(site_rig, "aaron", *MEMBERS[:6])
         await site_rig.until(lambda: updates(site_rig, "m5") == ["added", "removed"], "the last slice")
         stop.set()
-    held.released.set()
+    gate.released.set()
     async with site_rig.worker(partitions=1):
         assert (await site_rig.result(asked))["status"] == "ok"
     assert updates(site_rig, "aaron")[-1] == "removed", updates(site_rig, "aaron")
@@ -86,16 +66,16 @@ async def test_a_pass_of_who_had_the_partition_brings_no_key_to_who_joined_since
     """The join is the next owner's, who has not sent its notice yet."""
     async with site_rig.worker(partitions=1):
         await founded(site_rig)
-        held = Held(monkeypatch)
+        gate = PageGate(monkeypatch, "big")
         await remove(site_rig, "m7")
-        await asyncio.wait_for(held.reached.wait(), 30)
+        await gate.until_reached()
         taken = {"$set": {"owner": "another"}, "$inc": {"epoch": 1}}
         await site_rig.db.room_worker_cursors.update_one({"partition": 0}, taken)
         like = await site_rig.db.subscriptions.find_one({"roomId": "big", "u.account": "m6"})
         user = {"_id": "u-zed", "account": "zed", "isBot": False}
         await site_rig.db.subscriptions.insert_one({**like, "_id": "0" * 32, "u": user})
-        held.released.set()
-        await asyncio.wait_for(held.over.wait(), 30)
+        gate.released.set()
+        await gate.until_ended()
     await site_rig.nc.flush()
     assert [version for version, _ in site_rig.keys("zed")] == []
 
@@ -108,21 +88,21 @@ async def test_whose_removal_is_older_than_the_stream_is_told_last_that_they_cam
         await founded(site_rig)
         for number in range(3):
             await site_rig.ask("create", {"roomId": f"r{number}", "name": "r", "requesterAccount": "alice"})
-        held = Held(monkeypatch)
+        gate = PageGate(monkeypatch, "big")
         asked = [await remove(site_rig, "m7")]
-        await asyncio.wait_for(held.reached.wait(), 30)
-        held.reached.clear()
+        await gate.until_reached()
+        gate.reached.clear()
         jetstream = site_rig.nc.jetstream()
         await jetstream.delete_stream(events_stream(site_rig.site))
         await jetstream.add_stream(name=events_stream(site_rig.site), subjects=[events_subjects(site_rig.site)])
-        await asyncio.wait_for(held.reached.wait(), 30)  # the lease is taken again: the pass starts over
+        await gate.until_reached()  # the lease is taken again: the pass starts over
         told = len(updates(site_rig, "m7"))
         body = {"roomId": "big", "users": ["m7"], "requesterAccount": "alice"}
         asked.append(await site_rig.publish("member.add", body))
         await site_rig.until(lambda: len(updates(site_rig, "m7")) > told, "the notice")
         stop.set()
     site_rig.received.clear()
-    held.released.set()
+    gate.released.set()
     async with site_rig.worker(partitions=1):
         for one in asked:
             assert (await site_rig.result(one))["status"] == "ok"
@@ -135,17 +115,17 @@ async def test_a_removal_is_no_success_before_the_key_above_a_strangers_is_in_us
     """Another program uses a key above the staged one; the partition changes hands under the next one's pass."""
     async with site_rig.worker(partitions=1) as stop:
         await founded(site_rig)
-        held = Held(monkeypatch)
+        gate = PageGate(monkeypatch, "big")
         asked = await remove(site_rig, "m7")
-        await asyncio.wait_for(held.reached.wait(), 30)
+        await gate.until_reached()
         await site_rig.db.rooms.update_one({"_id": "big"}, {"$set": {"encKey": {"priv": b"f" * 32, "ver": 50}}})
-        held.released.set()
-        await asyncio.wait_for(held.over.wait(), 30)
-        held.reached.clear()
-        held.released.clear()
-        await asyncio.wait_for(held.reached.wait(), 30)
+        gate.released.set()
+        await gate.until_ended()
+        gate.reached.clear()
+        gate.released.clear()
+        await gate.until_reached()
         stop.set()
-    held.released.set()
+    gate.released.set()
     async with site_rig.worker(partitions=1):
         assert (await site_rig.result(asked))["status"] == "ok"
         in_use = (await site_rig.room("big"))["encKey"]

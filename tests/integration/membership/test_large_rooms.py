@@ -1,13 +1,11 @@
 """Big rooms are drained beside the loop; everybody else goes on as usual."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from itertools import count
 from typing import Any
 
 import pytest
 
-from store.reads import members
+from tests.harness.gates import PageGate
 from tests.harness.site import Rig
 from worker.pipeline.deliver import Publisher
 
@@ -20,28 +18,6 @@ SMALL: dict[str, Any] = {"roomId": "small", "name": "Small", "users": ["bob"], "
 def small_limits(site_rig: Rig) -> None:
     """Make a room of five large: a page has three accounts and a window two."""
     site_rig.limit(large_room_members=4, page_accounts=3, window_accounts=2)
-
-
-class Held:
-    """Holds passes back before their n-th page, until released."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, before_page: int = 2) -> None:
-        self.reached, self.released = asyncio.Event(), asyncio.Event()
-        self.versions: list[int] = []
-        self._pages: Callable[..., AsyncIterator[Any]] = members.pages
-        self._before_page = before_page
-        monkeypatch.setattr("worker.pipeline.large_rooms.pages", self.pages)
-
-    async def pages(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        pages = self._pages(*args, **kwargs)
-        for number in count(1):
-            if number == self._before_page:
-                self.reached.set()
-                await self.released.wait()
-            page = await anext(pages, None)
-            if page is None:
-                return
-            yield page
 
 
 async def found(made: Rig) -> None:
@@ -81,9 +57,9 @@ async def test_other_rooms_go_on_and_a_burst_becomes_one_follow_up_pass(
 ) -> None:
     async with site_rig.worker(partitions=1):
         await found(site_rig)
-        held = Held(monkeypatch)
+        gate = PageGate(monkeypatch, "big")
         asked = [await remove(site_rig, "m0")]
-        await asyncio.wait_for(held.reached.wait(), 30)
+        await gate.until_reached()
         asked += [await remove(site_rig, account) for account in ("m1", "m2", "m3")]
         joins = {"roomId": "big", "users": ["carol"], "requesterAccount": "alice"}
         asked.append(await site_rig.publish("member.add", joins))
@@ -97,7 +73,7 @@ async def test_other_rooms_go_on_and_a_burst_becomes_one_follow_up_pass(
             1,
         )
         assert not [item for item in site_rig.received if item.subject.split(".")[-1] in asked], "too early"
-        held.released.set()
+        gate.released.set()
         assert [(await site_rig.result(request_id))["status"] for request_id in asked] == ["ok"] * 5
         await holds_the_current_key(site_rig, "alice", "carol", *MEMBERS[4:])
     assert await settled_versions(site_rig) == [0, 1, 4], "the burst is one pass"
@@ -112,16 +88,16 @@ async def test_a_pass_that_was_interrupted_is_begun_anew_by_whoever_comes_next(
 ) -> None:
     async with site_rig.worker(partitions=1) as stop:
         await found(site_rig)
-        held = Held(monkeypatch)
+        gate = PageGate(monkeypatch, "big")
         asked = [await remove(site_rig, "m7")]
-        await asyncio.wait_for(held.reached.wait(), 30)
+        await gate.until_reached()
         asked.append(await site_rig.publish("member.add", {**BIG, "users": ["carol"]}))
         await site_rig.until(lambda: len(site_rig.keys("carol")) == 2, "the joiner's keys")
         asked.append(await remove(site_rig, "m6"))
         await site_rig.until(lambda: site_rig.of("chat.user.m6.event.subscription.update")[1:], "the removal")
         stop.set()
     assert (await site_rig.room("big"))["encKey"]["ver"] == 0, "the pass was not over"
-    held.released.set()
+    gate.released.set()
     async with site_rig.worker(partitions=1):
         assert [(await site_rig.result(request_id))["status"] for request_id in asked] == ["ok"] * 3
         await holds_the_current_key(site_rig, "alice", "carol", *MEMBERS[:6])
@@ -136,9 +112,9 @@ async def test_a_newcomer_hears_of_the_membership_before_a_pass_brings_the_key(
     """The add is written while a pass is under way, which then reads the newcomer; the notice is held back."""
     async with site_rig.worker(partitions=1):
         await found(site_rig)
-        held = Held(monkeypatch, before_page=1)
+        gate = PageGate(monkeypatch, "big", before_page=1)
         asked = [await remove(site_rig, "m0")]
-        await asyncio.wait_for(held.reached.wait(), 30)
+        await gate.until_reached()
         applied, passed = asyncio.Event(), asyncio.Event()
         tell = Publisher.publish_notices
 
@@ -150,7 +126,7 @@ async def test_a_newcomer_hears_of_the_membership_before_a_pass_brings_the_key(
         monkeypatch.setattr(Publisher, "publish_notices", later)
         asked.append(await site_rig.publish("member.add", {**BIG, "users": ["m0"]}))
         await asyncio.wait_for(applied.wait(), 30)
-        held.released.set()
+        gate.released.set()
         await site_rig.until(lambda: 1 in dict(site_rig.keys("m7")), "the end of the pass")
         passed.set()
         assert [(await site_rig.result(request_id))["status"] for request_id in asked] == ["ok"] * 2

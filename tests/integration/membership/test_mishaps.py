@@ -1,8 +1,6 @@
 """Mishaps beside big rooms and slices: documents, streams and keys that others touch, wakes at a bad moment."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
@@ -11,14 +9,13 @@ import pytest
 from roomkeys.decisions.decision import OutboxEntry, Outcome
 from roomkeys.errors import Unexpected
 from roomkeys.subjects import Operation, events_stream, events_subjects
-from store.reads import members
 from store.reads.slices import reasons_to_clear
 from store.writes.outbox import StoredEntry
 from store.writes.settle import settle
+from tests.harness.gates import PageGate, stop_after_step
 from tests.harness.site import Rig
 from worker.pipeline.large_rooms import LargeRooms
 from worker.pipeline.pending_results import PendingResults
-from worker.telemetry import metrics
 
 MEMBERS = [f"m{number}" for number in range(8)]
 
@@ -34,28 +31,6 @@ def rotate(room_id: str) -> dict[str, Any]:
 @pytest.fixture
 def small_limits(site_rig: Rig) -> None:
     site_rig.limit(large_room_members=4, page_accounts=3, window_accounts=2)
-
-
-class Held:
-    """Holds the passes of the rooms named, until released."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *rooms: str) -> None:
-        self.reached = {room: asyncio.Event() for room in rooms}
-        self.released = {room: asyncio.Event() for room in rooms}
-        self._pages: Callable[..., AsyncIterator[Any]] = members.pages
-        monkeypatch.setattr("worker.pipeline.large_rooms.pages", self.pages)
-
-    async def pages(self, database: Any, lease: Any, rooms: list[str], **kwargs: Any) -> AsyncIterator[Any]:
-        (name,) = rooms
-        pages = self._pages(database, lease, rooms, **kwargs)
-        for number in count(1):
-            if number == 2 and name in self.reached:
-                self.reached[name].set()
-                await self.released[name].wait()
-            page = await anext(pages, None)
-            if page is None:
-                return
-            yield page
 
 
 async def test_a_rejected_removal_of_an_org_clears_no_rows(site_rig: Rig) -> None:
@@ -104,7 +79,7 @@ async def test_a_pass_that_ends_while_another_room_settles_is_noticed_at_once(
         await site_rig.users("alice", *MEMBERS)
         await site_rig.ask("create", room("one", *MEMBERS))
         await site_rig.ask("create", room("two", *MEMBERS))
-        held = Held(monkeypatch, "one", "two")
+        gates = {name: PageGate(monkeypatch, name) for name in ("one", "two")}
         second_over, passing = asyncio.Event(), LargeRooms._roll_out
 
         async def watched(self: LargeRooms, room_id: str, *args: Any) -> None:
@@ -115,15 +90,15 @@ async def test_a_pass_that_ends_while_another_room_settles_is_noticed_at_once(
         async def slow(*args: Any, **kwargs: Any) -> None:
             """Settle the first room and, before that is known, let the pass of the second one end."""
             await settle(*args, **kwargs)
-            held.released["two"].set()
+            gates["two"].released.set()
             await asyncio.wait_for(second_over.wait(), 30)
 
         monkeypatch.setattr(LargeRooms, "_roll_out", watched)
         asked = [await site_rig.publish("key.rotate", rotate(name)) for name in ("one", "two")]
-        for reached in held.reached.values():
-            await asyncio.wait_for(reached.wait(), 30)
+        for gate in gates.values():
+            await gate.until_reached()
         monkeypatch.setattr("worker.pipeline.writer.settle", slow)
-        held.released["one"].set()
+        gates["one"].released.set()
         assert (await site_rig.result(asked[0]))["status"] == "ok"
         assert (await site_rig.result(asked[1], 20))["status"] == "ok"
 
@@ -135,20 +110,20 @@ async def test_a_stream_made_anew_under_a_pass_gives_nobody_up(
     async with site_rig.worker(partitions=1):
         await site_rig.users("alice", *MEMBERS)
         await site_rig.ask("create", room("big", *MEMBERS))
-        held = Held(monkeypatch, "big")
+        gate = PageGate(monkeypatch, "big")
         asked = await site_rig.publish("key.rotate", rotate("big"))  # sequence 2
-        await asyncio.wait_for(held.reached["big"].wait(), 30)
-        held.reached["big"].clear()
+        await gate.until_reached()
+        gate.reached.clear()
         jetstream = site_rig.nc.jetstream()
         await jetstream.delete_stream(events_stream(site_rig.site))
         await jetstream.add_stream(name=events_stream(site_rig.site), subjects=[events_subjects(site_rig.site)])
-        await asyncio.wait_for(held.reached["big"].wait(), 30)  # the lease is taken again: the pass starts over
+        await gate.until_reached()  # the lease is taken again: the pass starts over
         assert (await site_rig.ask("create", room("r1", "m1")))["status"] == "ok"  # sequence 1
         second = await site_rig.publish("create", room("r2", "m1"))  # sequence 2, as the entry that is held
         try:
             assert (await site_rig.result(second, 20))["status"] == "ok"
         finally:
-            held.released["big"].set()
+            gate.released.set()
         assert (await site_rig.result(asked))["status"] == "ok"
 
 
@@ -159,14 +134,14 @@ async def test_a_key_that_somebody_else_put_in_use_during_a_pass_does_not_go_dow
     async with site_rig.worker(partitions=1):
         await site_rig.users("alice", *MEMBERS)
         await site_rig.ask("create", room("big", *MEMBERS))
-        held = Held(monkeypatch, "big")
+        gate = PageGate(monkeypatch, "big")
         asked = [await site_rig.publish("key.rotate", rotate("big"))]
-        await asyncio.wait_for(held.reached["big"].wait(), 30)
+        await gate.until_reached()
         await site_rig.db.rooms.update_one({"_id": "big"}, {"$set": {"encKey": {"priv": b"f" * 32, "ver": 50}}})
         asked.append(await site_rig.publish("key.rotate", rotate("big")))
         asked.append(await site_rig.publish("create", room("small", "m1")))
         assert (await site_rig.result(asked[2]))["status"] == "ok"
-        held.released["big"].set()
+        gate.released.set()
         for one in asked:
             assert (await site_rig.result(one))["status"] == "ok"
         assert (await site_rig.room("big"))["encKey"]["ver"] > 50
@@ -180,11 +155,11 @@ async def test_a_key_that_somebody_else_put_in_use_during_a_pass_is_followed_by_
     async with site_rig.worker(partitions=1):
         await site_rig.users("alice", *MEMBERS)
         await site_rig.ask("create", room("big", *MEMBERS))
-        held = Held(monkeypatch, "big")
+        gate = PageGate(monkeypatch, "big")
         asked = await site_rig.publish("key.rotate", rotate("big"))
-        await asyncio.wait_for(held.reached["big"].wait(), 30)
+        await gate.until_reached()
         await site_rig.db.rooms.update_one({"_id": "big"}, {"$set": {"encKey": {"priv": b"f" * 32, "ver": 50}}})
-        held.released["big"].set()
+        gate.released.set()
         assert (await site_rig.result(asked))["status"] == "ok"
         assert (await site_rig.ask("key.rotate", rotate("big")))["status"] == "ok"
         assert (await site_rig.room("big"))["encKey"]["ver"] > 50
@@ -197,14 +172,14 @@ async def test_a_room_made_anew_under_a_pass_uses_no_key_that_nobody_was_sent(
     async with site_rig.worker(partitions=1):
         await site_rig.users("alice", *MEMBERS)
         await site_rig.ask("create", room("big", *MEMBERS))
-        held = Held(monkeypatch, "big")
+        gate = PageGate(monkeypatch, "big")
         await site_rig.publish("key.rotate", rotate("big"))
-        await asyncio.wait_for(held.reached["big"].wait(), 30)
+        await gate.until_reached()
         await site_rig.db.rooms.delete_one({"_id": "big"})
         await site_rig.db.subscriptions.delete_many({"roomId": "big"})
         again = await site_rig.publish("create", room("big", *MEMBERS))
         await site_rig.until(lambda: len(site_rig.of("chat.user.m7.event.subscription.update")) == 2, "the notice")
-        held.released["big"].set()
+        gate.released.set()
         async with asyncio.timeout(20), await site_rig.db.rooms.watch() as changes:
             while "encKey" not in await site_rig.room("big"):
                 await changes.next()
@@ -234,26 +209,17 @@ async def test_recovery_settles_no_room_between_slices(site_rig: Rig, monkeypatc
     async with site_rig.worker(partitions=1) as stop:
         await site_rig.users("alice", *MEMBERS)
         await site_rig.ask("create", room("big", *MEMBERS))
-        held = Held(monkeypatch, "big")
+        gate = PageGate(monkeypatch, "big")
         asked = [await site_rig.publish("key.rotate", rotate("big"))]
-        await asyncio.wait_for(held.reached["big"].wait(), 30)
-        step = metrics.step
-
-        @contextmanager
-        def stopping(name: str) -> Iterator[None]:
-            with step(name):
-                yield
-            if name == "apply":
-                stop.set()
-
-        monkeypatch.setattr(metrics, "step", stopping)
+        await gate.until_reached()
+        stop_after_step(monkeypatch, "apply", stop)
         asked.append(
             await site_rig.publish("member.remove", {"roomId": "big", "requester": "alice", "accounts": MEMBERS})
         )
         await site_rig.until(stop.is_set, "the first slice")
-    monkeypatch.setattr(metrics, "step", step)
+    monkeypatch.undo()
     monkeypatch.setattr("worker.pipeline.writer.settle", looking)
-    held.released["big"].set()
+    gate.released.set()
     assert (await site_rig.db.room_worker_cursors.find_one({}))["slice"] is not None
     async with site_rig.worker(partitions=1):
         for one in asked:

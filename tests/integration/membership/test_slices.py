@@ -1,14 +1,12 @@
 """Events with many memberships are applied in slices, and finished whatever happens between two of them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from roomkeys.subjects import events_stream
+from tests.harness.gates import crash_after_step, stop_after_step
 from tests.harness.site import Rig
-from worker.telemetry import metrics
 
 CREW = [f"c{number:02d}" for number in range(12)]
 GUESTS = [f"g{number:02d}" for number in range(6)]
@@ -17,28 +15,6 @@ GUESTS = [f"g{number:02d}" for number in range(6)]
 @pytest.fixture(autouse=True)
 def small_slices(site_rig: Rig) -> None:
     site_rig.limit(batch_accounts=5)
-
-
-class Crash(Exception):
-    """Stands for the end of the process; nothing in the worker knows it."""
-
-
-def crash(monkeypatch: pytest.MonkeyPatch, at: int) -> list[str]:
-    """Let the worker crash once, as it leaves the `at`-th step from now on; return what it had entered."""
-    steps: list[str] = []
-    step = metrics.step
-
-    @contextmanager
-    def watched(name: str) -> Iterator[None]:
-        with step(name):
-            yield
-        if name in {"apply", "deliver"}:
-            steps.append(name)
-            if len(steps) == at:
-                raise Crash(name)
-
-    monkeypatch.setattr(metrics, "step", watched)
-    return steps
 
 
 async def people(made: Rig) -> None:
@@ -98,7 +74,7 @@ async def test_a_life_in_slices_comes_to_the_same_wherever_it_is_interrupted(
             ("member.add", add(users=CREW), 2, ["alice", *CREW], set()),
         ]
         for suffix, body, version, members, in_rows in life:
-            steps = crash(monkeypatch, at)
+            steps = crash_after_step(monkeypatch, "apply", "deliver", at=at)
             result = await site_rig.ask(suffix, body)
             monkeypatch.undo()
             assert (result["status"], len(steps) > 3) == ("ok", True), f"{suffix}: {steps}"
@@ -125,16 +101,7 @@ async def test_an_event_that_the_stream_has_lost_meanwhile_is_finished(
     await people(site_rig)
     async with site_rig.worker(partitions=1) as stop:
         await site_rig.ask("create", create(*GUESTS, *CREW))
-        step = metrics.step
-
-        @contextmanager
-        def stopping(name: str) -> Iterator[None]:
-            with step(name):
-                yield
-            if name == "apply":
-                stop.set()
-
-        monkeypatch.setattr(metrics, "step", stopping)
+        stop_after_step(monkeypatch, "apply", stop)
         request_id = await site_rig.publish("member.remove", remove(accounts=[*GUESTS, *CREW]))
         await site_rig.until(stop.is_set, "the first slice")
     monkeypatch.undo()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from roomkeys import subjects
+from tests.harness.gates import crash_after_step
 from tests.harness.proxy import Proxy
 from tests.harness.site import Rig
 from worker.telemetry import metrics
@@ -22,10 +23,6 @@ CREATE = {"roomId": "r1", "name": "general", "users": ["bob", "carol", "erin"], 
 ADD = {"roomId": "r1", "requesterAccount": "alice", "users": ["dave"]}
 REMOVE = {"roomId": "r1", "requester": "alice", "account": "bob"}
 ROTATE = {"roomId": "r1", "requester": "alice"}
-
-
-class Crash(Exception):
-    """Stands for the end of the process: nothing in the worker handles it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +73,7 @@ class SiteUnderTest:
 
     def crash_after(self, name: str) -> None:
         """Make the worker crash once, when it leaves a step."""
-        step, crashed = metrics.step, list[str]()
-
-        @contextmanager
-        def crashing(entered: str) -> Iterator[None]:
-            with step(entered):
-                yield
-            if entered == name and not crashed:
-                crashed.append(entered)
-                raise Crash(entered)
-
-        self.monkeypatch.setattr(metrics, "step", crashing)
+        crash_after_step(self.monkeypatch, name)
 
     def on_entering(self, name: str, action: Callable[[], None]) -> None:
         """Do something once, when the worker enters a step."""
