@@ -11,6 +11,7 @@ import pytest
 from roomkeys.decisions.decision import OutboxEntry
 from roomkeys.errors import TransientError
 from tests.faults.machinery.wire import Place, Stall, Swallow
+from tests.harness import events
 from tests.harness.proxy import Chunk, Cut, Proxy, proxied
 from tests.harness.site import Rig
 from worker.broker import connection as brokers
@@ -18,8 +19,8 @@ from worker.broker.connection import Unconfirmed
 from worker.pipeline.deliver import Publisher
 from worker.settings import read_settings
 
-CREATE = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
-REMOVE_BOB = {"roomId": "r1", "requester": "alice", "account": "bob"}
+CREATE = events.create("r1", "bob", "carol")
+REMOVE_BOB = events.remove("r1", account="bob")
 
 
 class AfterPing:
@@ -147,7 +148,7 @@ async def test_a_joiners_notice_precedes_the_key_when_the_connection_breaks_betw
         monkeypatch.setattr(Publisher, "publish_notices", lose_notices)
         async with site_rig.worker(nats_url=[proxy.url]):
             await site_rig.ask("create", CREATE)
-            await site_rig.ask("member.add", {"roomId": "r1", "users": ["dave"], "requesterAccount": "alice"})
+            await site_rig.ask("member.add", events.add("r1", "dave"))
     received = [item.subject for item in site_rig.received if item.subject.startswith("chat.user.dave.event.")]
     assert interrupted.is_set()
     assert received[0].endswith("subscription.update"), received

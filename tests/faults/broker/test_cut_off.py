@@ -5,6 +5,7 @@ from itertools import count
 from roomkeys import subjects
 from tests.faults.machinery.wire import LEAVES_CONNECTIONS
 from tests.faults.takeover.test_replicas import CREATE, shared, until_owners
+from tests.harness import events
 from tests.harness.proxy import proxied
 from tests.harness.site import Rig
 from worker.telemetry import metrics
@@ -38,7 +39,7 @@ async def test_what_expires_while_nothing_can_be_read_is_counted(site_rig: Rig) 
         before = metrics.STREAM_FAULTS._value.get()
         proxy.accepting = False
         proxy.cut()
-        await site_rig.publish("key.rotate", {"roomId": "r1", "requester": "alice"})
+        await site_rig.publish("key.rotate", events.rotate("r1"))
         await site_rig.nc.jetstream().purge_stream(subjects.events_stream(site_rig.site))
         proxy.accepting = True
         for number in count():

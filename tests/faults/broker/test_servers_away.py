@@ -8,13 +8,14 @@ from nats.js.api import StreamConfig
 from roomkeys import subjects
 from roomkeys.decisions import decide
 from tests.faults.machinery.scenario import caught_up
+from tests.harness import events
 from tests.harness.site import Rig, rig
 from worker.local.servers import MongoServer, NatsServer
 from worker.telemetry.metrics import STREAM_FAULTS
 
-CREATE = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
-REMOVE_BOB = {"roomId": "r1", "requester": "alice", "account": "bob"}
-ROTATE = {"roomId": "r1", "requester": "alice"}
+CREATE = events.create("r1", "bob", "carol")
+REMOVE_BOB = events.remove("r1", account="bob")
+ROTATE = events.rotate("r1")
 
 
 async def test_a_killed_broker_that_comes_back_loses_no_event(
@@ -71,12 +72,8 @@ async def test_events_that_wait_while_no_worker_runs_are_worked_off_in_order(sit
     await site_rig.users("alice", "bob", "carol", "dave")
     ids = [await site_rig.publish("create", CREATE)]
     for _ in range(20):
-        ids.append(
-            await site_rig.publish("member.add", {"roomId": "r1", "users": ["dave"], "requesterAccount": "alice"})
-        )
-        ids.append(
-            await site_rig.publish("member.remove", {"roomId": "r1", "requester": "alice", "account": "dave"})
-        )
+        ids.append(await site_rig.publish("member.add", events.add("r1", "dave")))
+        ids.append(await site_rig.publish("member.remove", events.remove("r1", account="dave")))
     async with site_rig.worker():
         results = [await site_rig.result(request_id) for request_id in ids]
     assert {item["status"] for item in results} == {"ok"}

@@ -8,13 +8,14 @@ import pytest
 from roomkeys.decisions.decide import decide
 from roomkeys.errors import Unexpected
 from store.leases import heartbeats
+from tests.harness import events
 from tests.harness.gates import Crash, crash_at_call
 from tests.harness.site import Rig
 from worker.broker.connection import Broker
 from worker.pipeline.deliver import Publisher
 from worker.pipeline.loop import Loop
 
-CREATE = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
+CREATE = events.create("r1", "bob", "carol")
 STEPS: list[tuple[type, str]] = [
     (Publisher, "publish_notices"),
     (Publisher, "fan_out_keys"),
@@ -33,10 +34,10 @@ async def test_a_crash_at_a_step_loses_nothing_and_rotates_once(
     await site_rig.users("alice", "bob", "carol", "dave")
     async with site_rig.worker():
         await site_rig.ask("create", CREATE)
-        await site_rig.ask("member.add", {"roomId": "r1", "users": ["dave"], "requesterAccount": "alice"})
+        await site_rig.ask("member.add", events.add("r1", "dave"))
         assert site_rig.keys("dave") == site_rig.keys("alice")
         crashed = crash_at_call(monkeypatch, owner, name, after=after)
-        removed = await site_rig.ask("member.remove", {"roomId": "r1", "requester": "alice", "account": "bob"})
+        removed = await site_rig.ask("member.remove", events.remove("r1", account="bob"))
     assert crashed == [name]
     assert removed["status"] == "ok"
     assert {version for version, _ in site_rig.keys("carol")} == {0, 1}
@@ -48,7 +49,7 @@ async def test_a_crash_at_a_step_loses_nothing_and_rotates_once(
     left = site_rig.of("chat.user.bob.event.subscription.update")
     assert {body["action"] for body in left} == {"added", "removed"}
     async with site_rig.worker():
-        await site_rig.ask("key.rotate", {"roomId": "r1", "requester": "alice"})
+        await site_rig.ask("key.rotate", events.rotate("r1"))
     assert await site_rig.db.room_worker_outbox.count_documents({}) == 0
 
 
@@ -60,7 +61,7 @@ async def test_a_joiner_gets_the_current_key_although_the_worker_crashed(
     async with site_rig.worker():
         await site_rig.ask("create", CREATE)
         crash_at_call(monkeypatch, owner, name, after=False)
-        await site_rig.ask("member.add", {"roomId": "r1", "users": ["dave"], "requesterAccount": "alice"})
+        await site_rig.ask("member.add", events.add("r1", "dave"))
     assert set(site_rig.keys("dave")) == set(site_rig.keys("alice"))
     assert {version for version, _ in site_rig.keys("dave")} == {0}
 
@@ -81,7 +82,7 @@ async def test_an_outcome_that_was_decided_stays_although_the_world_has_changed(
             await step(self)
 
         monkeypatch.setattr(Loop, "recover", recover)
-        added = await site_rig.ask("member.add", {"roomId": "r1", "users": ["dave"], "requesterAccount": "alice"})
+        added = await site_rig.ask("member.add", events.add("r1", "dave"))
     assert (added["code"], added["reason"]) == ("not_found", "user_not_found")
     assert "dave" not in await site_rig.members("r1")
     letters = site_rig.of(f"chat.room.deadletter.{site_rig.site}")

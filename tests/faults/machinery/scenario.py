@@ -13,6 +13,7 @@ import orjson
 from nats.js.errors import APIError
 
 from roomkeys import subjects
+from tests.harness import events
 from tests.harness.site import AT, PATIENCE, Rig
 
 Event = tuple[str, dict[str, Any]]
@@ -23,18 +24,13 @@ STAYED = {"alice", "dave", "erin"}
 LEFT = {"bob": 0, "frank": 0, "carol": 2}
 """Who left, and the last version that each of them may hold."""
 
-CREATE = {
-    "roomId": ROOM,
-    "name": "general",
-    "requesterAccount": "alice",
-    "users": ["bob", "carol", "erin", "frank"],
-}
+CREATE = events.create(ROOM, "bob", "carol", "erin", "frank")
 BEGINNING: list[Event] = [("create", CREATE)]
-MIDDLE: list[Event] = [("member.remove", {"roomId": ROOM, "requester": "alice", "accounts": ["bob", "frank"]})]
+MIDDLE: list[Event] = [("member.remove", events.remove(ROOM, accounts=["bob", "frank"]))]
 END: list[Event] = [
-    ("member.add", {"roomId": ROOM, "requesterAccount": "alice", "users": ["dave"]}),
-    ("key.rotate", {"roomId": ROOM, "requester": "alice"}),
-    ("member.remove", {"roomId": ROOM, "requester": "alice", "account": "carol"}),
+    ("member.add", events.add(ROOM, "dave")),
+    ("key.rotate", events.rotate(ROOM)),
+    ("member.remove", events.remove(ROOM, account="carol")),
 ]
 LAST_VERSION = 3
 KEY_OF_ALICE = b"PUB chat.user.alice.event.room.key "
@@ -92,7 +88,7 @@ class Story:
         tells that they have been sent.
         """
         if unheard:
-            await self.tell([("member.add", {"roomId": ROOM, "requesterAccount": "alice", "users": ["erin"]})])
+            await self.tell([("member.add", events.add(ROOM, "erin"))])
         await (self.made.result(self.asked[-1]) if unheard else self.results())
         outbox = self.made.db.room_worker_outbox
         async with asyncio.timeout(PATIENCE), await outbox.watch() as changes:

@@ -11,6 +11,7 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from store.database import connect
 from tests.faults.machinery.wire import Swallow
+from tests.harness import events
 from tests.harness.gates import PageGate
 from tests.harness.processes import child
 from tests.harness.proxy import proxied
@@ -33,20 +34,20 @@ async def channel(made: Rig, limits: dict[str, float] | None = None, **changes: 
 
 
 async def create(made: Rig, room_id: str) -> None:
-    body = {"roomId": room_id, "name": room_id, "users": CREW, "requesterAccount": "alice"}
+    body = events.create(room_id, *CREW, name=room_id)
     assert (await made.ask("create", body))["status"] == "ok"
 
 
 def removal(account: str, room_id: str = "r1") -> tuple[str, dict[str, Any]]:
-    return "member.remove", {"roomId": room_id, "requester": "alice", "account": account}
+    return "member.remove", events.remove(room_id, account=account)
 
 
 def rotation(room_id: str = "r1") -> tuple[str, dict[str, Any]]:
-    return "key.rotate", {"roomId": room_id, "requester": "alice"}
+    return "key.rotate", events.rotate(room_id)
 
 
 def addition(account: str, room_id: str = "r1") -> tuple[str, dict[str, Any]]:
-    return "member.add", {"roomId": room_id, "requesterAccount": "alice", "users": [account]}
+    return "member.add", events.add(room_id, account)
 
 
 async def key_in_use(made: Rig, room_id: str = "r1") -> tuple[int, bytes]:

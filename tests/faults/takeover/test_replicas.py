@@ -11,13 +11,14 @@ import pytest
 
 from roomkeys.events.position import partition_of
 from tests.faults.machinery.wire import Place, Stall
+from tests.harness import events
 from tests.harness.processes import child, ends_well
 from tests.harness.proxy import proxied
 from tests.harness.site import PATIENCE, Rig
 from worker.limits import Limits
 
-CREATE = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
-REMOVE_BOB = {"roomId": "r1", "requester": "alice", "account": "bob"}
+CREATE = events.create("r1", "bob", "carol")
+REMOVE_BOB = events.remove("r1", account="bob")
 TAKEOVER_SECONDS = 10.0
 
 
@@ -140,7 +141,7 @@ async def test_partitions_that_are_interrupted_while_they_are_to_be_handed_over_
         for room_id in rooms:
             await site_rig.ask("create", {**CREATE, "roomId": room_id})
         proxy.fault = stall
-        asked = [await site_rig.publish("key.rotate", {"roomId": one, "requester": "alice"}) for one in rooms]
+        asked = [await site_rig.publish("key.rotate", events.rotate(one)) for one in rooms]
         await asyncio.wait_for(stall.held.wait(), PATIENCE)
         async with site_rig.worker():
             await until_owners(site_rig, lambda seen: shared(seen, 2), "both own half")

@@ -3,8 +3,6 @@
 Each of these is a counterexample of the protocol's model, played on real servers. (tests/verification/model)
 """
 
-from typing import Any
-
 import pytest
 
 from roomkeys.errors import TransientError, Unexpected
@@ -12,12 +10,13 @@ from roomkeys.events.position import StreamPosition
 from roomkeys.subjects import events_stream, events_subjects
 from store.database import Driver, connect, session_id
 from store.leases.lease import ensure_cursors, read_cursors, take_lease
+from tests.harness import events
 from tests.harness.gates import PageGate
 from tests.harness.site import Rig
 from worker.local.servers import MongoServer
 
 MEMBERS = [f"m{number}" for number in range(8)]
-BIG: dict[str, Any] = {"roomId": "big", "name": "Big", "users": MEMBERS, "requesterAccount": "alice"}
+BIG = events.create("big", *MEMBERS, name="Big")
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +31,7 @@ async def founded(made: Rig) -> None:
 
 
 async def remove(made: Rig, *accounts: str) -> str:
-    body = {"roomId": "big", "requester": "alice", "accounts": accounts}
+    body = events.remove("big", accounts=accounts)
     return await made.publish("member.remove", body)
 
 
@@ -49,7 +48,7 @@ async def test_who_left_in_a_slice_is_not_told_of_having_joined_by_whoever_comes
         gate = PageGate(monkeypatch, "big")
         await remove(site_rig, "m7")
         await gate.until_reached()
-        await site_rig.publish("member.add", {**BIG, "users": ["aaron"]})
+        await site_rig.publish("member.add", events.add("big", "aaron"))
         await site_rig.until(lambda: updates(site_rig, "aaron") == ["added"], "the join")
         asked = await remove(site_rig, "aaron", *MEMBERS[:6])
         await site_rig.until(lambda: updates(site_rig, "m5") == ["added", "removed"], "the last slice")
@@ -97,7 +96,7 @@ async def test_whose_removal_is_older_than_the_stream_is_told_last_that_they_cam
         await jetstream.add_stream(name=events_stream(site_rig.site), subjects=[events_subjects(site_rig.site)])
         await gate.until_reached()  # the lease is taken again: the pass starts over
         told = len(updates(site_rig, "m7"))
-        body = {"roomId": "big", "users": ["m7"], "requesterAccount": "alice"}
+        body = events.add("big", "m7")
         asked.append(await site_rig.publish("member.add", body))
         await site_rig.until(lambda: len(updates(site_rig, "m7")) > told, "the notice")
         stop.set()

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from bson import Int64
 
+from tests.harness import events
 from tests.harness.site import AT, Received, Rig
 
-ROTATE = {"roomId": "r1", "requester": "alice"}
+ROTATE = events.rotate("r1")
 EPOCH_SECONDS = range(AT // 1000, int(time.time()) + 3_600)
 Act = Callable[[Rig, str], Awaitable[dict[str, Any]]]
 
@@ -25,7 +26,7 @@ async def channel(site_rig: Rig) -> Rig:
 
 
 async def create(rig: Rig, *users: str, room_id: str = "r1") -> dict[str, Any]:
-    body = {"roomId": room_id, "name": "general", "users": list(users), "requesterAccount": "alice"}
+    body = events.create(room_id, *users)
     answer = await rig.ask("create", body)
     assert answer["status"] == "ok", answer
     return answer
@@ -38,7 +39,7 @@ async def rotate(rig: Rig, room_id: str = "r1") -> dict[str, Any]:
 
 
 async def add(rig: Rig, *users: str, room_id: str = "r1") -> dict[str, Any]:
-    answer = await rig.ask("member.add", {"roomId": room_id, "users": users, "requesterAccount": "alice"})
+    answer = await rig.ask("member.add", events.add(room_id, *users))
     assert answer["status"] == "ok", answer
     return answer
 
@@ -107,7 +108,7 @@ async def test_room_ids_and_accounts_of_any_script_are_served(channel: Rig) -> N
     await channel.users("zoë", "\u7c73\u52d2", "$sys", "a/b'c\"d\\")
     accounts = ["zoë", "\u7c73\u52d2", "$sys", "a/b'c\"d\\"]
     async with channel.worker():
-        body = {"roomId": 'räum"7\\', "name": 'say "hi"\n', "users": accounts, "requesterAccount": "alice"}
+        body = events.create('räum"7\\', *accounts, name='say "hi"\n')
         answer = await channel.ask("create", body)
     assert (answer["status"], answer["roomId"]) == ("ok", 'räum"7\\')
     for account in accounts:

@@ -26,6 +26,7 @@ from store.database import connect
 from store.leases.lease import Lease
 from store.transaction import Bulk, commit
 from store.writes.outbox import StoredEntry
+from tests.harness import events
 from tests.harness.polling import until
 from tests.harness.site import Received, Rig, rig
 from worker.local.servers import MongoServer, NatsServer
@@ -34,7 +35,7 @@ from worker.settings import WrongSetting, read_settings
 from worker.telemetry import logs, metrics
 
 SECRET = bytes(range(0xB0, 0xB0 + 32))
-ROTATE = {"roomId": "r1", "requester": "alice"}
+ROTATE = events.rotate("r1")
 
 
 @dataclass
@@ -114,9 +115,9 @@ async def fail_next(town: Rig, command: str, code: int, times: int) -> None:
 
 async def live(town: Rig, nats_server: NatsServer) -> None:
     """Live a whole life: create, add, remove, rotate, poison, a database that fails, a broker that dies."""
-    room = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
+    room = events.create("r1", "bob", "carol")
     await town.ask("create", room)
-    await town.ask("member.add", {"roomId": "r1", "requesterAccount": "alice", "orgs": ["s1"]})
+    await town.ask("member.add", events.add("r1", orgs=["s1"]))
     await town.ask("member.remove", {**ROTATE, "account": "bob"})
     await town.ask("member.remove", {**ROTATE, "account": "nobody"})
     await town.ask("key.rotate", {**ROTATE, "timestamp": "now"})
@@ -180,7 +181,7 @@ async def test_a_foreign_key_in_the_database_is_not_told_either(
     await site_rig.users("alice", "bob")
     foreign = canary()
     async with site_rig.worker():
-        room = {"roomId": "r1", "name": "general", "users": ["bob"], "requesterAccount": "alice"}
+        room = events.create("r1", "bob")
         await site_rig.ask("create", room)
         await site_rig.db.rooms.update_one({"_id": "r1"}, {"$set": {"encKey": {"priv": foreign, "ver": 9}}})
         await site_rig.ask("key.rotate", ROTATE)

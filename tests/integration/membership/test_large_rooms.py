@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
+from tests.harness import events
 from tests.harness.gates import PageGate
 from tests.harness.site import Rig
 from worker.pipeline.deliver import Publisher
 
 MEMBERS = [f"m{number}" for number in range(8)]
-BIG: dict[str, Any] = {"roomId": "big", "name": "Big", "users": MEMBERS, "requesterAccount": "alice"}
-SMALL: dict[str, Any] = {"roomId": "small", "name": "Small", "users": ["bob"], "requesterAccount": "alice"}
+BIG = events.create("big", *MEMBERS, name="Big")
+SMALL = events.create("small", "bob", name="Small")
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +28,7 @@ async def found(made: Rig) -> None:
 
 
 async def remove(made: Rig, account: str) -> str:
-    return await made.publish("member.remove", {"roomId": "big", "requester": "alice", "account": account})
+    return await made.publish("member.remove", events.remove("big", account=account))
 
 
 async def settled_versions(made: Rig) -> list[int]:
@@ -61,9 +62,9 @@ async def test_other_rooms_go_on_and_a_burst_becomes_one_follow_up_pass(
         asked = [await remove(site_rig, "m0")]
         await gate.until_reached()
         asked += [await remove(site_rig, account) for account in ("m1", "m2", "m3")]
-        joins = {"roomId": "big", "users": ["carol"], "requesterAccount": "alice"}
+        joins = events.add("big", "carol")
         asked.append(await site_rig.publish("member.add", joins))
-        assert (await site_rig.ask("key.rotate", {"roomId": "small", "requester": "bob"}))["status"] == "ok"
+        assert (await site_rig.ask("key.rotate", events.rotate("small", requester="bob")))["status"] == "ok"
         await site_rig.until(lambda: len(site_rig.keys("carol")) == 2, "the keys of somebody who joined meanwhile")
         assert {version for version, _ in site_rig.keys("carol")} == {0, 1}
         room = await site_rig.room("big")
@@ -91,7 +92,7 @@ async def test_a_pass_that_was_interrupted_is_begun_anew_by_whoever_comes_next(
         gate = PageGate(monkeypatch, "big")
         asked = [await remove(site_rig, "m7")]
         await gate.until_reached()
-        asked.append(await site_rig.publish("member.add", {**BIG, "users": ["carol"]}))
+        asked.append(await site_rig.publish("member.add", events.add("big", "carol")))
         await site_rig.until(lambda: len(site_rig.keys("carol")) == 2, "the joiner's keys")
         asked.append(await remove(site_rig, "m6"))
         await site_rig.until(lambda: site_rig.of("chat.user.m6.event.subscription.update")[1:], "the removal")
@@ -124,7 +125,7 @@ async def test_a_newcomer_hears_of_the_membership_before_a_pass_brings_the_key(
             await tell(self, owed)
 
         monkeypatch.setattr(Publisher, "publish_notices", later)
-        asked.append(await site_rig.publish("member.add", {**BIG, "users": ["m0"]}))
+        asked.append(await site_rig.publish("member.add", events.add("big", "m0")))
         await asyncio.wait_for(applied.wait(), 30)
         gate.released.set()
         await site_rig.until(lambda: 1 in dict(site_rig.keys("m7")), "the end of the pass")

@@ -1,20 +1,19 @@
 """The main job, from an event on the stream to keys at subscribers, on real servers."""
 
+from tests.harness import events
 from tests.harness.site import Rig
 
 
 async def test_a_removal_reaches_every_survivor_and_not_the_one_removed(site_rig: Rig) -> None:
     await site_rig.users("alice", "bob", "carol")
     async with site_rig.worker():
-        created = await site_rig.ask(
-            "create", {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
-        )
+        created = await site_rig.ask("create", events.create("r1", "bob", "carol"))
         assert created["status"] == "ok", created
         first = site_rig.keys("bob")
         assert [version for version, _ in first] == [0]
         assert site_rig.keys("alice") == site_rig.keys("carol") == first
 
-        removed = await site_rig.ask("member.remove", {"roomId": "r1", "requester": "alice", "account": "bob"})
+        removed = await site_rig.ask("member.remove", events.remove("r1", account="bob"))
         assert removed["status"] == "ok", removed
     assert [version for version, _ in site_rig.keys("alice")] == [0, 1]
     assert site_rig.keys("carol") == site_rig.keys("alice")

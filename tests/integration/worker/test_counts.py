@@ -13,6 +13,7 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from roomkeys.messages.frame import frame
 from store.database import connect
+from tests.harness import events
 from tests.harness.site import AT, PATIENCE, Rig
 from worker import app
 from worker.broker.connection import Broker
@@ -115,7 +116,7 @@ async def counting(
     monkeypatch.setattr(Inbox, "offer", arrives)
     monkeypatch.setattr(metrics, "step", watched)
     async with made.worker(partitions=1, key_service=False):
-        await made.publish("key.rotate", {"roomId": "first", "requester": "alice"})
+        await made.publish("key.rotate", events.rotate("first"))
         await asyncio.wait_for(held.wait(), PATIENCE)
         yield
 

@@ -8,6 +8,7 @@ from bson import ObjectId
 
 from roomkeys.decisions.decision import OutboxEntry
 from roomkeys.errors import TransientError
+from tests.harness import events
 from tests.harness.site import Rig
 from worker.pipeline.applied_batch import AppliedBatch
 from worker.pipeline.deliver import Publisher
@@ -15,10 +16,6 @@ from worker.pipeline.loop import Loop
 
 CROWD = 600
 """Two adds of so many to one room make more than one outbox entry."""
-
-
-def room(room_id: str, *users: str) -> dict[str, Any]:
-    return {"roomId": room_id, "name": room_id, "users": list(users), "requesterAccount": "alice"}
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,13 +37,13 @@ async def test_a_membership_that_another_system_wrote_stops_no_recovery(
 ) -> None:
     async with site_rig.worker(partitions=1):
         await site_rig.users("alice", "bob", "carol")
-        await site_rig.ask("create", room("r1", "bob", "carol"))
+        await site_rig.ask("create", events.create("r1", "bob", "carol"))
         theirs = await site_rig.db.subscriptions.find_one_and_delete({"roomId": "r1", "u.account": "bob"})
         await site_rig.db.subscriptions.insert_one({**theirs, **odd})
         interrupt(monkeypatch)
         asked = [
-            await site_rig.publish("member.remove", {"roomId": "r1", "requester": "alice", "account": "bob"}),
-            await site_rig.publish("create", room("r2", "carol")),
+            await site_rig.publish("member.remove", events.remove("r1", account="bob")),
+            await site_rig.publish("create", events.create("r2", "carol")),
         ]
         for one in asked:
             assert (await site_rig.result(one))["status"] == "ok"
@@ -74,8 +71,8 @@ async def test_whoever_joins_is_told_before_the_key_also_by_recovery(
     crowds = [[f"{letter}{number:04}" for number in range(CROWD)] for letter in "ab"]
     await site_rig.users("alice", *crowds[0], *crowds[1])
     async with site_rig.worker(partitions=1):
-        await site_rig.ask("create", room("r1"))
-    adds = [{"roomId": "r1", "users": crowd, "requesterAccount": "alice"} for crowd in crowds]
+        await site_rig.ask("create", events.create("r1"))
+    adds = [events.add("r1", *crowd) for crowd in crowds]
     asked = [await site_rig.publish("member.add", body) for body in adds]
     deliver, interrupted = Loop._deliver, list[int]()
 

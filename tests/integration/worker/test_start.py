@@ -4,6 +4,7 @@ import pytest
 from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig
 
 from roomkeys import subjects
+from tests.harness import events
 from tests.harness.site import Rig
 from worker.broker.bootstrap import FORMER_CONSUMER, check_streams
 from worker.broker.connection import connect
@@ -24,7 +25,7 @@ async def created(rig: Rig, **changes: str) -> set[str]:
 
 
 def body(room_id: str) -> dict[str, object]:
-    return {"roomId": room_id, "name": room_id, "users": ["bob"], "requesterAccount": "alice"}
+    return events.create(room_id, "bob", name=room_id)
 
 
 async def make_former_consumer_stop_after(rig: Rig, sequence: int) -> None:
