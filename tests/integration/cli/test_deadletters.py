@@ -1,6 +1,7 @@
 """`room-worker deadletters`: lists dead letters, shows one, and replays them."""
 
 from roomkeys import subjects
+from tests.harness import events
 from tests.harness.processes import run, variables
 from tests.harness.site import Rig
 
@@ -10,7 +11,7 @@ async def test_dead_letter_can_be_listed_shown_and_replayed(site_rig: Rig) -> No
     await site_rig.users("alice")
     assert (await run("deadletters", "list", env=env)).out == "no dead letters\n"
     async with site_rig.worker():
-        body = {"roomId": "r1", "requester": "alice", "note": "\x1b[2J"}
+        body = events.rotate("r1", note="\x1b[2J")
         first = await site_rig.ask("r1.key.rotate", body)
         assert first["reason"] == "room_not_found"
         (letter,) = (await run("deadletters", "list", "--json", env=env)).json()

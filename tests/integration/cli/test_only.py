@@ -7,13 +7,14 @@ import nats
 import pytest
 
 from roomkeys import subjects
+from tests.harness import events
 from tests.harness.key_service import Asker
 from tests.harness.processes import ended, run, running, says, variables
 from tests.harness.site import Rig
 from worker.local.ports import free_port
 from worker.settings import WrongSetting, read_settings
 
-CREATE = {"roomId": "r1", "name": "general", "users": ["bob"], "requesterAccount": "alice"}
+CREATE = events.create("r1", "bob")
 
 
 @pytest.fixture

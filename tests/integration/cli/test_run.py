@@ -8,6 +8,7 @@ import pytest
 from roomkeys import subjects
 from roomkeys.events.position import StreamPosition
 from store.leases.lease import CURSORS, ensure_cursors
+from tests.harness import events
 from tests.harness.processes import ended, run, running, says, variables
 from tests.harness.site import Rig
 from worker.app import open_database
@@ -56,7 +57,7 @@ async def test_run_without_a_database_logs_that_it_waits(site_rig: Rig) -> None:
 async def test_run_serves_until_sigterm_and_exits_with_0(site_rig: Rig) -> None:
     await site_rig.users("alice", "bob")
     async with running("run", env=variables(site_rig)) as process:
-        room = {"roomId": "r1", "name": "general", "users": ["bob"], "requesterAccount": "alice"}
+        room = events.create("r1", "bob")
         assert (await site_rig.ask("create", room))["status"] == "ok"
         stopped = await ended(process, signal.SIGTERM)
     assert stopped.code == 0
@@ -85,7 +86,7 @@ async def test_run_exits_with_2_when_an_address_is_in_use(site_rig: Rig) -> None
 async def test_run_logs_no_key_at_debug_level(site_rig: Rig) -> None:
     await site_rig.users("alice", "bob")
     async with running("run", env=variables(site_rig, LOG_LEVEL="debug")) as process:
-        room = {"roomId": "r1", "name": "general", "users": ["bob"], "requesterAccount": "alice"}
+        room = events.create("r1", "bob")
         await site_rig.ask("create", room)
         stopped = await ended(process, signal.SIGTERM)
     (sent,) = site_rig.of(subjects.room_key("bob"))

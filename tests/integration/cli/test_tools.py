@@ -9,6 +9,7 @@ import pytest
 from roomkeys import subjects
 from roomkeys.keys import RoomKey
 from roomkeys.messages.room_key import RoomKeyEvent, marshal
+from tests.harness import events
 from tests.harness.processes import child, ended, run, running, says, variables
 from tests.harness.site import Rig
 from worker.local.ports import free_port
@@ -163,14 +164,14 @@ async def test_status_shows_owners_lag_rotations_and_dead_letters(site_rig: Rig)
     never = await run("status", env=env)
     assert (never.code, "no worker has been started" in never.out) == (0, True)
     async with site_rig.worker():
-        await site_rig.ask("member.add", {"roomId": "unknown", "users": ["bob"], "requesterAccount": "alice"})
-        await site_rig.ask("create", {"roomId": "r9", "name": "x", "users": ["bob"], "requesterAccount": "alice"})
+        await site_rig.ask("member.add", events.add("unknown", "bob"))
+        await site_rig.ask("create", events.create("r9", "bob", name="x"))
         running_ = (await run("status", "--json", env=env)).json()
     assert running_["partitions"] == len(running_["cursors"]) == 8
     assert len(running_["replicas"]) == 1
     assert {cursor["owner"] for cursor in running_["cursors"]} == set(running_["replicas"])
     assert (running_["lastSequence"], running_["deadLetters"], running_["rotating"]) == (2, 1, [])
-    await site_rig.publish("key.rotate", {"roomId": "r9", "requester": "alice"})
+    await site_rig.publish("key.rotate", events.rotate("r9"))
     stopped = (await run("status", "--json", env=env)).json()
     assert {cursor["owner"] for cursor in stopped["cursors"]} == {None}
     assert max(cursor["behind"] for cursor in stopped["cursors"]) >= 1

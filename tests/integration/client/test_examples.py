@@ -8,6 +8,7 @@ import orjson
 
 from roomkeys.client.envelope import seal
 from roomkeys.keys import RoomKey
+from tests.harness import events
 from tests.harness.processes import run, running, says, variables
 from tests.harness.site import Rig
 
@@ -32,7 +33,7 @@ async def test_the_producer_creates_a_room_and_removes_a_member(site_rig: Rig) -
 
 async def test_the_subscriber_opens_messages_until_it_is_removed(site_rig: Rig) -> None:
     await site_rig.users("alice", "bob")
-    room = {"roomId": "r1", "name": "general", "users": ["bob"], "requesterAccount": "alice"}
+    room = events.create("r1", "bob")
     script = str(EXAMPLES / "subscriber.py")
     async with (
         site_rig.worker(),
@@ -43,7 +44,7 @@ async def test_the_subscriber_opens_messages_until_it_is_removed(site_rig: Rig) 
         await says(subscriber, "key 0 of room r1")
         await say(site_rig, "r1", "hello")
         assert await says(subscriber, "room r1: ") == "room r1: hello\n"
-        await site_rig.ask("member.remove", {"roomId": "r1", "requester": "alice", "account": "bob"})
+        await site_rig.ask("member.remove", events.remove("r1", account="bob"))
         await say(site_rig, "r1", "bob is gone")
         refused = await says(subscriber, "room r1: ")
         assert refused == "room r1: no key 1: this account is not a member of the room\n"
@@ -51,11 +52,11 @@ async def test_the_subscriber_opens_messages_until_it_is_removed(site_rig: Rig) 
 
 async def test_the_asker_lists_an_accounts_rooms_with_versions_and_member_counts(site_rig: Rig) -> None:
     await site_rig.users("alice", "bob", "carol")
-    room = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
+    room = events.create("r1", "bob", "carol")
     script = str(EXAMPLES / "asker.py")
     async with site_rig.worker():
         await site_rig.ask("create", room)
-        await site_rig.ask("member.remove", {"roomId": "r1", "requester": "alice", "account": "carol"})
+        await site_rig.ask("member.remove", events.remove("r1", account="carol"))
         bob, carol = [
             await run(script, account, env=variables(site_rig), program=sys.executable)
             for account in ("bob", "carol")
@@ -78,7 +79,7 @@ async def test_the_first_program_of_the_guide_prints_what_the_guide_says(site_ri
     script.write_text(program)
     env = variables(site_rig)
     async with site_rig.worker():
-        await site_rig.ask("create", {"roomId": "r1", "name": "x", "users": ["bob"], "requesterAccount": "alice"})
+        await site_rig.ask("create", events.create("r1", "bob", name="x"))
         played = await run(
             str(script), env["NATS_URL"], "bob", site_rig.site, "r1", env=env, program=sys.executable
         )

@@ -8,10 +8,11 @@ from roomkeys.client import EncryptedMessage, RoomKeys
 from roomkeys.client.envelope import seal
 from roomkeys.client.errors import NotRoomMember
 from roomkeys.keys import RoomKey
+from tests.harness import events
 from tests.harness.polling import PATIENCE, until
 from tests.harness.site import Rig
 
-ROOM = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
+ROOM = events.create("r1", "bob", "carol")
 ROTATIONS = 12
 
 
@@ -28,7 +29,7 @@ async def test_clients_connecting_during_rotations_open_every_message(site_rig: 
     async def send_and_rotate() -> None:
         for _ in range(ROTATIONS):
             messages.append(await sealed_now(site_rig))
-            await site_rig.ask("key.rotate", {"roomId": "r1", "requester": "alice"})
+            await site_rig.ask("key.rotate", events.rotate("r1"))
         messages.append(await sealed_now(site_rig))
 
     async def connect_late(after: int) -> list[bytes]:
@@ -52,7 +53,7 @@ async def test_a_removed_member_opens_earlier_messages_and_no_later_ones(site_ri
         await site_rig.ask("create", ROOM)
         async with RoomKeys(site_rig.nc, "bob", site_rig.site) as bob:
             before = await bob.seal("r1", b"before")
-            await site_rig.ask("member.remove", {"roomId": "r1", "requester": "alice", "account": "bob"})
+            await site_rig.ask("member.remove", events.remove("r1", account="bob"))
             after = await sealed_now(site_rig)
             assert await bob.open("r1", before) == b"before"
             with pytest.raises(NotRoomMember):

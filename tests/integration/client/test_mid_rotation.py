@@ -7,9 +7,10 @@ import pytest
 
 from roomkeys.client import RoomKeys
 from store.transaction import commit
+from tests.harness import events
 from tests.harness.site import PATIENCE, Rig
 
-ROOM = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
+ROOM = events.create("r1", "bob", "carol")
 
 
 async def test_client_connecting_mid_rotation_gets_the_new_key(
@@ -27,7 +28,7 @@ async def test_client_connecting_mid_rotation_gets_the_new_key(
     async with site_rig.worker():
         assert (await site_rig.ask("create", ROOM))["status"] == "ok"
         monkeypatch.setattr("store.writes.settle.commit", delayed_commit)
-        body = {"roomId": "r1", "requester": "alice", "account": "carol"}
+        body = events.remove("r1", account="carol")
         removed = await site_rig.publish("member.remove", body)
         await asyncio.wait_for(sent.wait(), PATIENCE)
         async with RoomKeys(site_rig.nc, "bob", site_rig.site) as bob:

@@ -15,6 +15,7 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from tests.harness import events
 from tests.harness.processes import running, says, variables
 from tests.harness.site import Rig, rig
 from worker.local.ports import HOST, free_port
@@ -96,7 +97,7 @@ async def node_site(
 
 async def test_the_node_client_receives_and_fetches_keys_and_opens_messages(node_site: Site) -> None:
     made = node_site.made
-    room = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
+    room = events.create("r1", "bob", "carol")
     async with made.worker():
         await made.until_owned()
         async with node_site.subscriber() as bob:
@@ -106,7 +107,7 @@ async def test_the_node_client_receives_and_fetches_keys_and_opens_messages(node
             await node_site.say("grüß dich")
             assert await says(bob, "room r1: ") == "room r1: grüß dich\n"
         first = await node_site.key()
-        await made.ask("member.remove", {"roomId": "r1", "requester": "alice", "account": "carol"})
+        await made.ask("member.remove", events.remove("r1", account="carol"))
         async with node_site.subscriber() as bob:
             assert await says(bob, " key ") == "fetched key 1 of room r1\n", (
                 "the key in use, fetched when it connects"
@@ -122,7 +123,7 @@ async def test_the_node_client_receives_and_fetches_keys_and_opens_messages(node
             for malformed in (b"", b"null", b"hello"):
                 await made.nc.publish("example.room.r1.message", malformed)
                 assert await says(bob, "room r1: ") == "room r1: not a sealed message\n"
-            await made.ask("member.remove", {"roomId": "r1", "requester": "alice", "account": "bob"})
+            await made.ask("member.remove", events.remove("r1", account="bob"))
             await node_site.say("bob is gone")
             assert await says(bob, "room r1: ") == "room r1: no key 2: not_room_member\n"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.harness import events
 from tests.harness.key_service import BATCH, Asker, Asking, room, secret, service
 from tests.harness.site import PATIENCE, Rig
 
@@ -228,10 +229,10 @@ async def test_key_service_returns_the_keys_that_the_worker_sent(site_rig: Rig) 
     await site_rig.users("alice", "bob", "carol")
     asker, sent = Asker(site_rig.nc, site_rig.site), site_rig.keys
     async with site_rig.worker():
-        create = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
+        create = events.create("r1", "bob", "carol")
         await site_rig.ask("create", create)
         assert key_in(await asker.get("bob", "r1")) == sent("bob")[0]
-        await site_rig.ask("member.remove", {"roomId": "r1", "requester": "alice", "account": "bob"})
+        await site_rig.ask("member.remove", events.remove("r1", account="bob"))
         assert [key_in(await asker.get("carol", "r1", {"version": n})) for n in (0, 1)] == sent("carol")
         assert await asker.get("bob", "r1", {"version": 0}) == NOT_MEMBER
         standing = {"member": True, "keyVersion": 1, "userCount": 2, "appCount": 0, "rotating": False}
@@ -243,9 +244,9 @@ async def test_replaced_key_is_available_until_its_grace_period_ends(site_rig: R
     await site_rig.users("alice", "bob")
     asker = Asker(site_rig.nc, site_rig.site)
     async with site_rig.worker(grace_ms=600):
-        create = {"roomId": "r1", "name": "general", "users": ["bob"], "requesterAccount": "alice"}
+        create = events.create("r1", "bob")
         await site_rig.ask("create", create)
-        await site_rig.ask("key.rotate", {"roomId": "r1", "requester": "alice"})
+        await site_rig.ask("key.rotate", events.rotate("r1"))
         async with asyncio.timeout(PATIENCE):
             while "code" not in (answer := await asker.get("bob", "r1", {"version": 0})):
                 assert answer["version"] == 0

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from store.database import Database
+from tests.harness import events
 from tests.harness.key_service import Asker
 from tests.harness.polling import until
 from tests.harness.site import Rig
@@ -76,13 +77,11 @@ async def test_removed_members_never_get_a_key_of_after_their_removal(site_rig: 
     await site_rig.users("alice", *MEMBERS)
     asker = Asker(site_rig.nc, site_rig.site)
     async with site_rig.worker():
-        create = {"roomId": "r1", "name": "general", "users": MEMBERS, "requesterAccount": "alice"}
+        create = events.create("r1", *MEMBERS)
         await site_rig.ask("create", create)
         async with asked_by_all(asker) as seen:
             for account in MEMBERS:
-                removed = await site_rig.ask(
-                    "member.remove", {"roomId": "r1", "requester": "alice", "account": account}
-                )
+                removed = await site_rig.ask("member.remove", events.remove("r1", account=account))
                 assert removed["status"] == "ok"
                 answer = await asker.get(account, "r1", {"version": 0})
                 assert answer["reason"] == "not_room_member", account
@@ -99,9 +98,9 @@ async def test_member_that_is_added_again_can_ask_again(site_rig: Rig) -> None:
     await site_rig.users("alice", "bob", "carol")
     asker = Asker(site_rig.nc, site_rig.site)
     async with site_rig.worker():
-        create = {"roomId": "r1", "name": "general", "users": ["bob", "carol"], "requesterAccount": "alice"}
+        create = events.create("r1", "bob", "carol")
         await site_rig.ask("create", create)
-        await site_rig.ask("member.remove", {"roomId": "r1", "requester": "alice", "account": "bob"})
+        await site_rig.ask("member.remove", events.remove("r1", account="bob"))
         assert (await asker.get("bob", "r1"))["reason"] == "not_room_member"
-        await site_rig.ask("member.add", {"roomId": "r1", "users": ["bob"], "requesterAccount": "alice"})
+        await site_rig.ask("member.add", events.add("r1", "bob"))
         assert (await asker.get("bob", "r1"))["version"] == 1

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from roomkeys import subjects
+from tests.harness import events
 from tests.harness.gates import crash_after_step
 from tests.harness.proxy import Proxy
 from tests.harness.site import Rig
@@ -19,10 +20,10 @@ PATIENCE = 10.0
 SHORT = 1.5
 """Seconds after which something that a correct worker never does counts as not done."""
 
-CREATE = {"roomId": "r1", "name": "general", "users": ["bob", "carol", "erin"], "requesterAccount": "alice"}
-ADD = {"roomId": "r1", "requesterAccount": "alice", "users": ["dave"]}
-REMOVE = {"roomId": "r1", "requester": "alice", "account": "bob"}
-ROTATE = {"roomId": "r1", "requester": "alice"}
+CREATE = events.create("r1", "bob", "carol", "erin")
+ADD = events.add("r1", "dave")
+REMOVE = events.remove("r1", account="bob")
+ROTATE = events.rotate("r1")
 
 
 @dataclass(frozen=True, slots=True)

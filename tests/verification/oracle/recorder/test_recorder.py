@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.harness import events
 from tests.harness.site import Rig, rig
 from tests.verification.oracle.judge import find_violations
 from tests.verification.oracle.plan import Plan, publish
@@ -14,7 +15,7 @@ from tests.verification.oracle.recording import ChangeKind, MessageKind, Recordi
 from worker.local.servers import MongoServer, NatsServer
 
 PLAN = Plan(("r0", "r1"), ("u0", "u1", "u2", "u3", "u4"))
-REMOVE = {"roomId": "r0", "requester": "u0", "account": "u1"}
+REMOVE = events.remove("r0", requester="u0", account="u1")
 
 
 async def create(made: Rig) -> None:
@@ -71,14 +72,14 @@ async def test_recording_can_begin_with_existing_rooms(site_rig: Rig) -> None:
     await PLAN.create_users(site_rig)
     async with site_rig.worker():
         await create(site_rig)
-        await site_rig.ask("member.add", {"roomId": "r0", "requesterAccount": "u0", "orgs": ["eng"]})
+        await site_rig.ask("member.add", events.add("r0", requester="u0", orgs=["eng"]))
         await site_rig.ask("member.remove", REMOVE)
-        await site_rig.ask("key.rotate", {"roomId": "r0", "requester": "nobody"})
+        await site_rig.ask("key.rotate", events.rotate("r0", requester="nobody"))
     urls = site_rig.settings.nats_url
     async with recorder(urls, site_rig.db, site_rig.site) as record, site_rig.worker():
         for room_id in PLAN.rooms:
-            await publish(site_rig, "member.remove", {"roomId": room_id, "requester": "u0", "account": "u2"})
-        await publish(site_rig, "member.remove", {"roomId": "r0", "requester": "u0", "orgId": "eng"})
+            await publish(site_rig, "member.remove", events.remove(room_id, requester="u0", account="u2"))
+        await publish(site_rig, "member.remove", events.remove("r0", requester="u0", orgId="eng"))
         recording = await record.finish()
     assert recording.applied_before == 5
     assert set(recording.rooms_before["r0"].members) == {"u0", "u1", "u2", "u3"}
