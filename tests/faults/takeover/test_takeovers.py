@@ -1,4 +1,4 @@
-"""A partition that changes hands: who had it does no harm, and who has it tells nobody old news last.
+"""Takeovers: the previous owner does no harm, and the next owner sends no outdated notice last.
 
 Each of these is a counterexample of the protocol's model, played on real servers. (tests/verification/model)
 """
@@ -39,10 +39,10 @@ def updates(made: Rig, account: str) -> list[str]:
     return [body["action"] for body in made.of(f"chat.user.{account}.event.subscription.update")]
 
 
-async def test_who_left_in_a_slice_is_not_told_of_having_joined_by_whoever_comes_next(
+async def test_next_owner_sends_no_added_notice_after_the_removal_of_a_slice(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The join waits for a pass; the slice that undoes it is paid before it."""
+    """The result of the add waits for a pass; the slice that undoes the add is finished first."""
     async with site_rig.worker(partitions=1) as stop:
         await founded(site_rig)
         gate = PageGate(monkeypatch, "big")
@@ -59,10 +59,10 @@ async def test_who_left_in_a_slice_is_not_told_of_having_joined_by_whoever_comes
     assert updates(site_rig, "aaron")[-1] == "removed", updates(site_rig, "aaron")
 
 
-async def test_a_pass_of_who_had_the_partition_brings_no_key_to_who_joined_since(
+async def test_pass_of_the_previous_owner_sends_no_key_to_a_later_joiner(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The join is the next owner's, who has not sent its notice yet."""
+    """The next owner applies the add and has not sent its notice yet."""
     async with site_rig.worker(partitions=1):
         await founded(site_rig)
         gate = PageGate(monkeypatch, "big")
@@ -79,7 +79,7 @@ async def test_a_pass_of_who_had_the_partition_brings_no_key_to_who_joined_since
     assert [version for version, _ in site_rig.keys("zed")] == []
 
 
-async def test_whose_removal_is_older_than_the_stream_is_told_last_that_they_came_back(
+async def test_member_added_after_the_stream_is_recreated_receives_added_last(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Entries of two leases wait for one pass: the second stream's sequences are lower than the first one's."""
@@ -108,7 +108,7 @@ async def test_whose_removal_is_older_than_the_stream_is_told_last_that_they_cam
     assert updates(site_rig, "m7")[-1] == "added"
 
 
-async def test_a_removal_is_no_success_before_the_key_above_a_strangers_is_in_use(
+async def test_removal_succeeds_only_with_a_key_above_that_of_another_program(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another program uses a key above the staged one; the partition changes hands under the next one's pass."""
@@ -134,7 +134,7 @@ async def test_a_removal_is_no_success_before_the_key_above_a_strangers_is_in_us
 
 
 @pytest.mark.parametrize("driver", ["motor", "pymongo"])
-async def test_who_is_not_told_that_a_lease_was_taken_gives_its_session_to_nobody(
+async def test_session_of_a_lease_with_an_unknown_write_result_is_not_reused(
     own_mongo: MongoServer, driver: Driver
 ) -> None:
     database = connect(own_mongo.uri, "chat", driver)

@@ -1,4 +1,4 @@
-"""Big rooms are drained beside the loop; everybody else goes on as usual."""
+"""A large room has its rollout beside the loop; other rooms go on as usual."""
 
 import asyncio
 from typing import Any
@@ -42,7 +42,7 @@ async def holds_the_current_key(made: Rig, *accounts: str) -> None:
         assert (room["encKey"]["ver"], room["encKey"]["priv"]) in made.keys(account, "big"), account
 
 
-async def test_every_member_of_a_big_room_is_sent_the_key_before_it_is_used(site_rig: Rig) -> None:
+async def test_every_member_of_a_large_room_is_sent_the_key_before_it_is_used(site_rig: Rig) -> None:
     async with site_rig.worker(partitions=1):
         await found(site_rig)
         await holds_the_current_key(site_rig, "alice", *MEMBERS)
@@ -84,7 +84,7 @@ async def test_other_rooms_go_on_and_a_burst_becomes_one_follow_up_pass(
     assert await site_rig.db.room_worker_outbox.count_documents({}) == 0
 
 
-async def test_a_pass_that_was_interrupted_is_begun_anew_by_whoever_comes_next(
+async def test_interrupted_pass_is_restarted_by_the_next_owner(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with site_rig.worker(partitions=1) as stop:
@@ -107,10 +107,10 @@ async def test_a_pass_that_was_interrupted_is_begun_anew_by_whoever_comes_next(
     assert {version for version, _ in site_rig.keys("m6")} <= {0, 1}
 
 
-async def test_a_newcomer_hears_of_the_membership_before_a_pass_brings_the_key(
+async def test_joiner_receives_the_notice_before_a_pass_sends_the_key(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The add is written while a pass is under way, which then reads the newcomer; the notice is held back."""
+    """The worker applies the add during a pass, which then reads the joiner; the test delays the notice."""
     async with site_rig.worker(partitions=1):
         await found(site_rig)
         gate = PageGate(monkeypatch, "big", before_page=1)
