@@ -52,7 +52,7 @@ $(VENV)/.bench: $(READY) requirements/bench.txt
 	touch $@
 
 reference: $(READY)  ## writes docs/reference from the code: settings, commands, metrics, limits
-	$(BIN)/python -m worker.cli.reference docs/reference
+	$(BIN)/python -m tests.unit.cli.reference_pages docs/reference
 
 # Every file in what `make dist` builds has the time of the last commit.
 DIST := dist

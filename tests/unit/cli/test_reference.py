@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.cli.reference_pages import PAGES, main
 from tests.unit.cli.test_commands import commands
-from worker.cli.reference import PAGES, main
 from worker.limits import Limits
 from worker.settings import Settings, read_settings
 from worker.settings.environment import variable

@@ -140,7 +140,7 @@ def _metric_rows() -> Iterator[tuple[str, ...]]:
         if isinstance(metric, Counter | Gauge | Histogram):
             (family,) = metric.describe()
             name = f"{family.name}_total" if family.type == "counter" else family.name
-            labels = ", ".join(f"`{label}`" for label in metric._labelnames)  # noqa: SLF001
+            labels = ", ".join(f"`{label}`" for label in metric._labelnames)
             yield f"`{name}`", family.type, labels or "none", family.documentation
 
 
