@@ -25,9 +25,7 @@ async def ask(nc: Client, operation: str, requester: str, event: dict[str, Any])
 
     event["timestamp"] = time.time_ns() // 1_000_000
     await nc.jetstream().publish(
-        f"chat.room.canonical.{SITE}.{operation}",
-        orjson.dumps(event),
-        headers={"X-Request-ID": request_id},
+        f"chat.room.canonical.{SITE}.{operation}", orjson.dumps(event), headers={"X-Request-ID": request_id}
     )
 
     message = await results.next_msg(timeout=10)

@@ -71,9 +71,7 @@ def invalid_account(text: str) -> Rejection:
 
 ROOM_NOT_FOUND: Final = ErrorInfo(NOT_FOUND, "room_not_found", "the room does not exist")
 ROOM_EXISTS: Final = ErrorInfo(CONFLICT, "room_exists", "a room of another type or site has this id")
-USER_NOT_FOUND: Final = ErrorInfo(
-    NOT_FOUND, "user_not_found", "the requester or an account of the event is unknown"
-)
+USER_NOT_FOUND: Final = ErrorInfo(NOT_FOUND, "user_not_found", "the requester or an account of the event is unknown")
 BOT_NOT_AVAILABLE: Final = ErrorInfo(NOT_FOUND, "bot_not_available", "the bot does not exist")
 SELF_DM: Final = ErrorInfo(BAD_REQUEST, "self_dm", "a dm needs another account")
 NON_CHANNEL_OPERATION: Final = ErrorInfo(

@@ -53,9 +53,7 @@ class Database:
             session = self.client.start_session(causal_consistency=True)
             return await session if self.driver == "motor" else session
 
-    async def aggregate(
-        self, collection: str, pipeline: Sequence[Document], session: Any = None
-    ) -> list[Document]:
+    async def aggregate(self, collection: str, pipeline: Sequence[Document], session: Any = None) -> list[Document]:
         """Run a pipeline and return all its results."""
         options = {"session": session, "batchSize": EVERYTHING}
         with translated():

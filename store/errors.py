@@ -53,12 +53,7 @@ _PASSING_CODES: Final = frozenset(
         14031,  # OutOfDiskSpace
     }
 )
-_PASSING_TYPES: Final = (
-    ConnectionFailure,
-    errors.ExecutionTimeout,
-    errors.WTimeoutError,
-    errors.WaitQueueTimeoutError,
-)
+_PASSING_TYPES: Final = (ConnectionFailure, errors.ExecutionTimeout, errors.WTimeoutError, errors.WaitQueueTimeoutError)
 _PASSING_LABELS: Final = ("TransientTransactionError", "UnknownTransactionCommitResult", "RetryableWriteError")
 
 

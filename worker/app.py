@@ -131,9 +131,7 @@ def open_database(settings: Settings) -> Database:
         ) from None
 
 
-async def _prepare(
-    settings: Settings, database: Database, broker: Broker, stop: asyncio.Event, health: Health
-) -> None:
+async def _prepare(settings: Settings, database: Database, broker: Broker, stop: asyncio.Event, health: Health) -> None:
     async def streams() -> None:
         if settings.bootstrap_streams:
             await bootstrap_streams(broker, settings.site_id)

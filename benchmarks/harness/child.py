@@ -61,9 +61,7 @@ class Child:
 @asynccontextmanager
 async def child(name: str, command: Sequence[str], environment: Mapping[str, str]) -> AsyncIterator[Child]:
     """Start a child process, and terminate it at the end of the block."""
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=PIPE, stdout=PIPE, env={**os.environ, **environment}
-    )
+    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, env={**os.environ, **environment})
     try:
         yield Child(process, name)
     finally:

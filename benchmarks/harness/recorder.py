@@ -122,11 +122,7 @@ class Recorder:
 
     def answer_waiting(self) -> None:
         """Answer the waiting request if everything that it names has arrived."""
-        if (
-            self.waiting
-            and self.keys.count >= self.waiting["keys"]
-            and self.results.count >= self.waiting["results"]
-        ):
+        if self.waiting and self.keys.count >= self.waiting["keys"] and self.results.count >= self.waiting["results"]:
             last_key, last_result = self.keys.at(self.waiting["keys"]), self.results.at(self.waiting["results"])
             self.waiting = None
             say({"key_ns": last_key, "result_ns": last_result, "cpu": cpu_seconds()})

@@ -55,9 +55,7 @@ class Recording:
         """
         found = await self.recorder.ask(do="reach", without=without)
         reached = found["reached"] if once else found["messages"]
-        if (reached, found["results"], found["excluded"]) != (keys, results, 0) or found["keys"] != found[
-            "versions"
-        ]:
+        if (reached, found["results"], found["excluded"]) != (keys, results, 0) or found["keys"] != found["versions"]:
             raise NotReached(f"expected {keys} keys and {results} results, found {found}")
         self.expected += keys
         self.reached += reached

@@ -19,9 +19,7 @@ async def rooms(db: Any, site: str, prefix: str, count: int, members: int, *, ap
     key = {"priv": bytes(32), "ver": 0}
     ids = [f"{prefix}{number}" for number in range(count)]
     await db.rooms.insert_many([{"_id": room_id, **facts, "appCount": 0, "encKey": key} for room_id in ids])
-    await _write(
-        db, "subscriptions", count * members, _membership(site, prefix, members, 0, apart=apart), new=True
-    )
+    await _write(db, "subscriptions", count * members, _membership(site, prefix, members, 0, apart=apart), new=True)
     return ids
 
 

@@ -68,9 +68,7 @@ class Site:
     async def publish_all(self, suffix: str, bodies: list[dict[str, Any]]) -> None:
         """Publish a backlog at once; return when the stream has stored it."""
         before = await self._stored()
-        await asyncio.to_thread(
-            _write_windows, self.nats_url, [_framed(self.name, suffix, body) for body in bodies]
-        )
+        await asyncio.to_thread(_write_windows, self.nats_url, [_framed(self.name, suffix, body) for body in bodies])
         await _until(self._stored, before + len(bodies))
 
     async def _stored(self) -> int:

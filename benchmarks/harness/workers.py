@@ -47,9 +47,7 @@ class Worker:
             families = text_string_to_metric_families(await response.text())
         samples = [sample for family in families for sample in family.samples]
         return {
-            sample.labels["step"]: sample.value
-            for sample in samples
-            if sample.name == "room_worker_step_seconds_sum"
+            sample.labels["step"]: sample.value for sample in samples if sample.name == "room_worker_step_seconds_sum"
         }
 
 

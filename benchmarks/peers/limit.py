@@ -54,9 +54,7 @@ async def peer() -> AsyncIterator[dict[str, Any]]:
         shares = [framed(recipients[at::_CONNECTIONS], request) for at in range(_CONNECTIONS)]
 
         async def written() -> int:
-            await asyncio.gather(
-                *(asyncio.to_thread(write, *one) for one in zip(connections, shares, strict=True))
-            )
+            await asyncio.gather(*(asyncio.to_thread(write, *one) for one in zip(connections, shares, strict=True)))
             return int(request["members"])
 
         return written

@@ -38,7 +38,5 @@ def _go() -> str:
         return "not on this machine; the Go rows are left out"
     modules = (Path(__file__).parents[1] / "go" / "go.mod").read_text().splitlines()
     direct = [line.split() for line in modules if line.startswith("\t") and "indirect" not in line]
-    drivers = ", ".join(
-        f"{name.rpartition('/')[2] if 'nats' in name else 'mongo-driver'} {at}" for name, at in direct
-    )
+    drivers = ", ".join(f"{name.rpartition('/')[2] if 'nats' in name else 'mongo-driver'} {at}" for name, at in direct)
     return f"{version_line.stdout.split()[2].removeprefix('go')}; {drivers}"

@@ -27,18 +27,12 @@ def draw(samples: Samples, folder: Path) -> None:
     _bars(
         samples,
         folder / "sending.svg",
-        {
-            "taken": "recipients per second, no subscriber",
-            "received": "recipients per second, one subscriber",
-        },
+        {"taken": "recipients per second, no subscriber", "received": "recipients per second, one subscriber"},
     )
     _bars(
         samples,
         folder / "working.svg",
-        {
-            "read": "accounts per second from the database",
-            "backlog": "removals per second, rooms of ten",
-        },
+        {"read": "accounts per second from the database", "backlog": "removals per second, rooms of ten"},
     )
     _latencies(samples, folder / "latency.svg")
     _growth(samples, folder / "growth.svg")

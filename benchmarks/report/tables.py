@@ -104,9 +104,7 @@ def growth(samples: Samples) -> str:
             rate, cpu = samples.spread(measure, "ours", size), samples.spread(f"{measure} CPU", "ours", size)
             if rate is not None and cpu is not None:
                 spread = f"{number(rate.low)} to {number(rate.high)}"
-                rows.append(
-                    [f"{size:,}", number(1e6 / rate.median), number(rate.median), spread, number(cpu.median)]
-                )
+                rows.append([f"{size:,}", number(1e6 / rate.median), number(rate.median), spread, number(cpu.median)])
         parts.append(table((head, "µs each", "per second", "spread", "CPU, µs each"), rows))
     return "### Cost as rooms and backlogs grow\n\n" + "\n\n".join(parts)
 
@@ -119,9 +117,7 @@ def busy(samples: Samples) -> str:
             program = measure.removeprefix("backlog CPU of ").replace("python", "recorder")
             cores = [samples.spread(measure, peer) for peer in ("ours", "Go")]
             rows.append([program, *(number(value.median) if value else NO_VALUE for value in cores)])
-    steps = [
-        [step, number(found.median)] for step in samples.peers("step") if (found := samples.spread("step", step))
-    ]
+    steps = [[step, number(found.median)] for step in samples.peers("step") if (found := samples.spread("step", step))]
     return (
         "### While the backlog is processed\n\nCores in use, by program:\n\n"
         + table(("", "ours", "Go"), rows)

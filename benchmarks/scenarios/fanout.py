@@ -115,13 +115,7 @@ async def peak(bench: Bench, samples: Samples, rooms: dict[int, list[str]]) -> N
 
 
 async def _taken(
-    bench: Bench,
-    samples: Samples,
-    name: str,
-    process: Child,
-    step: str,
-    room_id: str,
-    measure: str = "taken",
+    bench: Bench, samples: Samples, name: str, process: Child, step: str, room_id: str, measure: str = "taken"
 ) -> None:
     """Let a peer send without a subscriber, and require that the broker has received every message."""
     messages = SIZES.large_room

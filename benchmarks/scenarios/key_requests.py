@@ -96,9 +96,7 @@ async def synced(requester: Requester, rooms: list[str]) -> int:
     return requests
 
 
-async def cost(
-    requester: Requester, way: Callable[[Requester, list[str]], Awaitable[int]], rooms: list[str]
-) -> str:
+async def cost(requester: Requester, way: Callable[[Requester, list[str]], Awaitable[int]], rooms: list[str]) -> str:
     """Return the cost of one way of asking, as a row."""
     before, since = await requester.queries(), time.perf_counter()
     requests = await way(requester, rooms)

@@ -86,9 +86,7 @@ async def _in_a_room(bench: Bench, samples: Samples, peer: str) -> None:
     """Remove some members from a larger room, one after the other, and put them back."""
     count, site = SIZES.removals_in_room, bench.site(peer)
     room_id = f"{ROOM}0"
-    latencies = [
-        await _removed(bench, site, room_id, number, SIZES.room - number) for number in range(1, count + 1)
-    ]
+    latencies = [await _removed(bench, site, room_id, number, SIZES.room - number) for number in range(1, count + 1)]
     samples.add("room", NAMES[peer], *latencies)
     await site.put_back(ROOM, 1, 1, count)
 

@@ -144,15 +144,11 @@ class RoomKeys:
         sealed = read_envelope(envelope)
         return unseal(await self.key(room_id, sealed.version, deadline=deadline), sealed)
 
-    async def seal(
-        self, room_id: str, plaintext: bytes, *, deadline: float = DEADLINE_SECONDS
-    ) -> EncryptedMessage:
+    async def seal(self, room_id: str, plaintext: bytes, *, deadline: float = DEADLINE_SECONDS) -> EncryptedMessage:
         """Seal a message with the room's newest key that is known to be in use. Raises `KeyMissing` as `open`."""
         return seal(await self.key(room_id, deadline=deadline), plaintext)
 
-    async def key(
-        self, room_id: str, version: int | None = None, *, deadline: float = DEADLINE_SECONDS
-    ) -> RoomKey:
+    async def key(self, room_id: str, version: int | None = None, *, deadline: float = DEADLINE_SECONDS) -> RoomKey:
         """Return a version of a room's key, or the one in use. Raises `KeyMissing` as `open`."""
         known = self._ring.key(room_id, version)
         if known is not None:

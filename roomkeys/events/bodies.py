@@ -21,9 +21,7 @@ def _null_is_empty(value: object) -> object:
 
 Text = Annotated[str, StringConstraints(max_length=MAX_NAME)]
 OrgId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME)]
-Timestamp = Annotated[
-    int, BeforeValidator(lambda value: 0 if value is None else value), Field(ge=0, le=MAX_TIMESTAMP)
-]
+Timestamp = Annotated[int, BeforeValidator(lambda value: 0 if value is None else value), Field(ge=0, le=MAX_TIMESTAMP)]
 Texts = Annotated[list[str], BeforeValidator(_null_is_empty)]
 OrgIds = Annotated[list[OrgId], BeforeValidator(_null_is_empty)]
 

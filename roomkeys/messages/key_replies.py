@@ -9,15 +9,7 @@ import orjson
 from roomkeys.errors import ErrorInfo, Rejection
 from roomkeys.keys import RoomKey
 from roomkeys.membership import RoomView, RoomViews
-from roomkeys.messages.key_requests import (
-    FIELDS,
-    KEY_NOT_AVAILABLE,
-    NOT_ROOM_MEMBER,
-    Batch,
-    Item,
-    Sync,
-    cursor_after,
-)
+from roomkeys.messages.key_requests import FIELDS, KEY_NOT_AVAILABLE, NOT_ROOM_MEMBER, Batch, Item, Sync, cursor_after
 
 
 def key_of(item: Item, views: RoomViews) -> RoomKey:

@@ -26,9 +26,7 @@ KEY_NOT_AVAILABLE: Final = ErrorInfo(
 INVALID_CURSOR: Final = ErrorInfo(BAD_REQUEST, "invalid_cursor", "the cursor was not issued to this account")
 INVALID_ACCOUNT: Final = ErrorInfo(BAD_REQUEST, "invalid_account", "the account is not a token")
 RATE_LIMITED: Final = ErrorInfo(errors.TOO_MANY_REQUESTS, "rate_limited", "the account exceeds its rate limit")
-DATABASE_UNAVAILABLE: Final = ErrorInfo(
-    UNAVAILABLE, "database_unavailable", "the database does not answer; try again"
-)
+DATABASE_UNAVAILABLE: Final = ErrorInfo(UNAVAILABLE, "database_unavailable", "the database does not answer; try again")
 OVERLOADED: Final = ErrorInfo(UNAVAILABLE, "overloaded", "too many requests are waiting; try again")
 REQUEST_FAILED: Final = ErrorInfo(errors.INTERNAL, "internal", "the request could not be answered")
 

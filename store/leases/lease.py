@@ -163,9 +163,7 @@ def fence(lease: Lease, before: StreamPosition | None = None, after: StreamPosit
     return Bulk(CURSORS, [UpdateOne(*_fencing(lease, before, after))], unmatched=LeaseLost())
 
 
-def _fencing(
-    lease: Lease, before: StreamPosition | None, after: StreamPosition | None
-) -> tuple[Document, Document]:
+def _fencing(lease: Lease, before: StreamPosition | None, after: StreamPosition | None) -> tuple[Document, Document]:
     expected = lease.fence
     if before is not None:
         number = None if before.slice is None else before.slice.number

@@ -177,9 +177,7 @@ async def test_the_site_comes_up_shares_its_work_and_outlives_a_replica(engine: 
         killed = both[0]
         workers[killed.rpartition("-")[0]].kill()
         since = time.monotonic()
-        await owners(
-            made, lambda seen: killed not in seen, 2 * TAKEOVER_SECONDS, "the killed one's partitions move"
-        )
+        await owners(made, lambda seen: killed not in seen, 2 * TAKEOVER_SECONDS, "the killed one's partitions move")
         took = time.monotonic() - since
         assert took < TAKEOVER_SECONDS, f"took {took:.1f} s"
         await create_rooms(made, "after-")

@@ -121,13 +121,7 @@ async def get(container: DockerContainer, port: int, path: str) -> tuple[int, st
 def test_what_runs_has_no_privilege_and_nothing_of_the_build(engine: Any, image: Any) -> None:
     code, text = run_once(engine, image.id, "-c", LOOK_INSIDE, entrypoint=["python"])
     assert code == 0, text
-    assert orjson.loads(text) == {
-        "user": [10001, 10001],
-        "packages": [],
-        "programs": [],
-        "tests": [],
-        "writable": [],
-    }
+    assert orjson.loads(text) == {"user": [10001, 10001], "packages": [], "programs": [], "tests": [], "writable": []}
 
 
 def test_it_adds_little_to_its_base(engine: Any, image: Any) -> None:
@@ -163,9 +157,7 @@ async def test_a_removal_reaches_the_survivors_and_not_the_one_removed(
         assert there.keys("bob") == first == there.keys("carol")[:1]
 
 
-async def test_it_says_how_it_is_on_its_ports_and_to_the_engine(
-    image: Any, networked: Servers, there: Rig
-) -> None:
+async def test_it_says_how_it_is_on_its_ports_and_to_the_engine(image: Any, networked: Servers, there: Rig) -> None:
     async with worker(image, networked, there) as container:
         assert await get(container, 8081, "/healthz") == (200, '{"status": "ok"}')
         assert await get(container, 8081, "/readyz") == (200, '{"status": "ready"}')

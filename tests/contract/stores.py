@@ -85,9 +85,7 @@ class Store:
             {"_id": new_id(), "roomId": room_id, "u": {"_id": f"u-{account}", "account": account, "isBot": False}}
             for account in accounts
         ]
-        await self.database["subscriptions"].insert_many(
-            [{**document, "roles": ["member"]} for document in documents]
-        )
+        await self.database["subscriptions"].insert_many([{**document, "roles": ["member"]} for document in documents])
 
     async def everything(self) -> dict[str, Any]:
         """Return all documents of all collections."""
@@ -177,9 +175,7 @@ async def apply_batch(
     assert decision.taken == len(events), f"{decision.taken} of {len(events)} taken"
     last = events[-1].origin
     after = StreamPosition(last.sequence, last.time_ns, before.created_ns)
-    staged = {
-        change.room.id: RoomKey.generate(change.stage) for change in decision.changes if change.stage is not None
-    }
+    staged = {change.room.id: RoomKey.generate(change.stage) for change in decision.changes if change.stage is not None}
     entries = outbox.stored_entries(lease, decision.entries, events[0].origin.sequence, before)
     await apply(
         store.database,

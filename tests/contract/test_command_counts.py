@@ -61,9 +61,7 @@ async def test_number_of_commands_of_a_mixed_batch_does_not_depend_on_its_size(s
                 remove(sequence := sequence + 1, room_id, "bob"),
                 add(sequence := sequence + 1, room_id, "sam", orgs=["s1"]),
                 remove(sequence := sequence + 1, f"o{room_id}", "bob"),
-                event(
-                    sequence := sequence + 1, "member.remove", roomId=f"o{room_id}", requester="alice", orgId="s1"
-                ),
+                event(sequence := sequence + 1, "member.remove", roomId=f"o{room_id}", requester="alice", orgId="s1"),
                 create(sequence := sequence + 1, f"d{room_id}", "bob", name=""),
                 create(sequence := sequence + 1, f"c{room_id}", "bob", orgs=["s1"]),
                 rotate(sequence := sequence + 1, room_id),

@@ -210,9 +210,7 @@ async def test_keys_of_the_previous_system_are_available_until_ours_settles(stor
     now, before = key(7), key(6)
     previous = {"prevVer": 6, "prevPriv": before["priv"], "prevExpiresAt": datetime.fromtimestamp(AT / 1000, UTC)}
     staged = {"high": 8, "staged": key(8)}
-    await rooms(
-        store, {"_id": "r1", "encKey": now | previous}, {"_id": "r2", "encKey": now, "keyRotation": staged}
-    )
+    await rooms(store, {"_id": "r1", "encKey": now | previous}, {"_id": "r2", "encKey": now, "keyRotation": staged})
     view = await view_of(store, at=AT - 1)
     assert (view.key(None), view.key(6)) == (RoomKey(7, now["priv"]), RoomKey(6, before["priv"]))
     assert (await view_of(store, at=AT)).key(6) is None, "its grace period is over"
@@ -235,9 +233,7 @@ async def test_malformed_room_has_no_key_and_does_not_affect_others(store: Store
     ids = [f"g{number}" for number in range(len(GARBAGE))]
     spoiled = [{"_id": room_id, **garbage} for room_id, garbage in zip(ids, GARBAGE, strict=True)]
     await rooms(store, *spoiled, {"_id": "r1", "encKey": healthy})
-    (found,) = await read_room_views(
-        store.database, [RoomsQuery("alice", (*ids, "r1"), frozenset({1}))], AT, PATIENT
-    )
+    (found,) = await read_room_views(store.database, [RoomsQuery("alice", (*ids, "r1"), frozenset({1}))], AT, PATIENT)
     assert [found[room_id] for room_id in ids] == [RoomView()] * len(GARBAGE)
     assert found["r1"].current == RoomKey(1, healthy["priv"])
 

@@ -12,9 +12,7 @@ from tests.contract.stores import Store
 Pages = list[dict[str, list[Any]]]
 
 
-async def all_pages(
-    store: Store, rooms: list[str], page: int, lease: Lease | None = None, first: int = 2_048
-) -> Pages:
+async def all_pages(store: Store, rooms: list[str], page: int, lease: Lease | None = None, first: int = 2_048) -> Pages:
     lease = lease or (await store.lease())[0]
     return [found async for found in members.pages(store.database, lease, rooms, first=first, most=page)]
 
@@ -114,6 +112,4 @@ async def test_still_members_returns_the_remaining_accounts_by_room(store: Store
     await store.members("r2", "alice")
     asked = {"r1": ["bob", "carol", "alice"], "r2": ["bob"], "r3": ["alice"], "r4": []}
     found = await members.still_members(store.database, asked, None)
-    assert {room_id: sorted(accounts) for room_id, accounts in found.items() if accounts} == {
-        "r1": ["alice", "bob"]
-    }
+    assert {room_id: sorted(accounts) for room_id, accounts in found.items() if accounts} == {"r1": ["alice", "bob"]}

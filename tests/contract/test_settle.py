@@ -50,9 +50,7 @@ async def test_settling_twice_changes_nothing_the_second_time(store: Store) -> N
     assert await room(store) == before
 
 
-async def test_foreign_key_written_after_the_check_is_a_conflict(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_foreign_key_written_after_the_check_is_a_conflict(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     lease, position = await created(store, "bob")
     applied = await apply_batch(store, lease, position, [rotate(2, "r1")])
     unchanged = settle._is_unchanged
@@ -79,9 +77,7 @@ async def test_foreign_key_written_before_the_check_stays_fetchable(store: Store
         await settle_batch(store, lease, applied)
     assert (await room(store))["encKey"] == theirs
     rooms = await load_rooms(store.database, ["r1"], lease.session)
-    await settle.settle(
-        store.database, lease, {"r1": rooms["r1"].keys}, {}, finished_ids=(), now_ms=AT, grace_ms=DAY
-    )
+    await settle.settle(store.database, lease, {"r1": rooms["r1"].keys}, {}, finished_ids=(), now_ms=AT, grace_ms=DAY)
     found = await room(store)
     assert (found["encKey"]["ver"], found["encKey"]["prevVer"]) == (2, 1)
     assert {key["ver"]: key["priv"] for key in found["keyRotation"]["past"]}[1] == bytes(32)

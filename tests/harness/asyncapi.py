@@ -106,10 +106,7 @@ def place(sent: Sent) -> tuple[list[Place], list[str]]:
 def faults(message: str, sent: Sent) -> Iterator[str]:
     """Yield what is wrong with what was sent, if it is to be this message."""
     node = document()["components"]["messages"][message]
-    for part, value, kind in (
-        ("payload", sent.document, InOrder),
-        ("headers", dict(sent.headers), Draft7Validator),
-    ):
+    for part, value, kind in (("payload", sent.document, InOrder), ("headers", dict(sent.headers), Draft7Validator)):
         if part in node:
             schema = {"$ref": f"{BASE}#/components/messages/{message}/{part}"}
             for error in kind(schema, registry=_registry()).iter_errors(value):

@@ -44,9 +44,7 @@ class PageGate:
         """Wait until a pass over the gate's room has ended, complete or not."""
         await asyncio.wait_for(self.ended.wait(), PATIENCE)
 
-    async def _pages(
-        self, database: Any, lease: Any, room_ids: Collection[str], **options: Any
-    ) -> AsyncIterator[Any]:
+    async def _pages(self, database: Any, lease: Any, room_ids: Collection[str], **options: Any) -> AsyncIterator[Any]:
         pages = self._read(database, lease, room_ids, **options)
         gated = self._room_id is None or self._room_id in room_ids
         try:

@@ -58,9 +58,7 @@ def data_in(root: Path | None, *folders: Path) -> Iterator[None]:
 def _has_space() -> bool:
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     return (
-        TMPFS.is_dir()
-        and os.access(TMPFS, os.W_OK)
-        and shutil.disk_usage(TMPFS).free >= processes * BYTES_PER_PROCESS
+        TMPFS.is_dir() and os.access(TMPFS, os.W_OK) and shutil.disk_usage(TMPFS).free >= processes * BYTES_PER_PROCESS
     )
 
 

@@ -8,9 +8,7 @@ STEP = 1_000
 async def room(db: Any, site: str, room_id: str, members: int, first: int = 0) -> None:
     """Create a channel with the members m{first}, m{first + 1}, … and a version 0 from another program."""
     facts = {"_id": room_id, "name": room_id, "type": "channel", "siteId": site, "lastMsgId": ""}
-    await db.rooms.insert_one(
-        {**facts, "userCount": members, "appCount": 0, "encKey": {"priv": bytes(32), "ver": 0}}
-    )
+    await db.rooms.insert_one({**facts, "userCount": members, "appCount": 0, "encKey": {"priv": bytes(32), "ver": 0}})
     account = {"$concat": ["m", "$n"]}
     membership = {
         "_id": {"$concat": [room_id, "-", "$n"]},

@@ -69,9 +69,7 @@ def rotations(count: int) -> list[bytes]:
 
 
 @pytest.mark.timeout(900)
-async def test_backlog_is_processed_with_flat_memory(
-    own_nats: NatsServer, own_mongo: MongoServer, site: str
-) -> None:
+async def test_backlog_is_processed_with_flat_memory(own_nats: NatsServer, own_mongo: MongoServer, site: str) -> None:
     async with rig(own_nats.url, own_mongo.uri, "chat", site, hears=RESULTS) as made:
         await create_rooms(made)
         ids = await publish(made, "key.rotate", rotations(BACKLOG))

@@ -57,9 +57,7 @@ async def test_burst_in_large_room_takes_one_more_pass_and_does_not_delay_small_
             everybody - 3,
             [False] * 3,
         )
-        assert all(
-            keys.holds("large", version, number) for version in (1, 3) for number in range(MEMBERS, everybody)
-        )
+        assert all(keys.holds("large", version, number) for version in (1, 3) for number in range(MEMBERS, everybody))
         assert {len(bodies) for bodies in keys.keys.values()} == {1}, "one key per version"
         for number in range(SMALL_ROOMS):
             assert keys.reached(f"small{number}", 1) == SMALL

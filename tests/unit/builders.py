@@ -32,9 +32,7 @@ BODIES: dict[str, dict[str, object]] = {
 """A valid body of each operation, by the suffix of its subject."""
 
 
-def incoming(
-    suffix: str, body: bytes = b"{}", *, sequence: int = 1, request_id: str | None = None
-) -> StreamMessage:
+def incoming(suffix: str, body: bytes = b"{}", *, sequence: int = 1, request_id: str | None = None) -> StreamMessage:
     subject = f"chat.room.canonical.{SITE}.{suffix}"
     return StreamMessage(sequence, STREAM_MS * 1_000_000 + 999_999, subject, body, request_id)
 

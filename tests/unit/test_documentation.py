@@ -36,13 +36,7 @@ _TARGET: Final = re.compile(r"(?:^ *|`)(?:[A-Z_]+=\S+ )*make ([a-z][\w-]*)", re.
 def tracked() -> frozenset[str]:
     """Return the tracked files and their folders."""
     try:
-        listed = subprocess.run(
-            ["git", "ls-files", "-z"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
     except (FileNotFoundError, subprocess.CalledProcessError):
         pytest.skip("needs git and a checkout")
     files = [name for name in listed.stdout.split("\0") if name]
@@ -69,9 +63,7 @@ def comments(path: Path) -> str:
     texts = [
         node.value.value
         for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
     ]
     block: list[str] = []
     for line in source.splitlines():
@@ -151,10 +143,7 @@ def test_paths_in_texts_are_tracked() -> None:
 def test_file_names_in_texts_are_tracked() -> None:
     names = {Path(name).name for name in tracked()}
     wrong = [
-        f"{named(path)}: {name}"
-        for path, text in texts()
-        for name in _FILE_NAME.findall(text)
-        if name not in names
+        f"{named(path)}: {name}" for path, text in texts() for name in _FILE_NAME.findall(text) if name not in names
     ]
     assert not wrong, "\n".join(wrong)
 
@@ -243,8 +232,7 @@ def test_paths_are_found_in_prose_and_code(text: str, found: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"),
-    [("section", "11"), ("rule", "z"), ("invariant", "11"), ("item", "35"), ("", "The ark")],
+    ("kind", "name"), [("section", "11"), ("rule", "z"), ("invariant", "11"), ("item", "35"), ("", "The ark")]
 )
 def test_sections_that_do_not_exist_are_not_found(kind: str, name: str) -> None:
     page = {"section": "contract.md", "item": "pitfalls.md"}.get(kind, "design.md")

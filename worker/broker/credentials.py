@@ -23,9 +23,7 @@ def credentials(settings: Settings) -> dict[str, Any]:
         _require(_looks_like_credentials(settings.nats_creds_file), "NATS_CREDS_FILE", "a credentials file of nsc")
         options["user_credentials"] = str(settings.nats_creds_file)
     if settings.nats_nkey_seed_file is not None:
-        _require(
-            _holds_a_seed(settings.nats_nkey_seed_file), "NATS_NKEY_SEED_FILE", "a file with a user's nkey seed"
-        )
+        _require(_holds_a_seed(settings.nats_nkey_seed_file), "NATS_NKEY_SEED_FILE", "a file with a user's nkey seed")
         options["nkeys_seed"] = str(settings.nats_nkey_seed_file)
     if settings.nats_user is not None and settings.nats_password is not None:
         options |= {"user": settings.nats_user, "password": settings.nats_password.get_secret_value()}
@@ -44,9 +42,7 @@ def _tls(settings: Settings) -> ssl.SSLContext:
             # With no password at all, OpenSSL would ask for one on the terminal.
             context.load_cert_chain(settings.nats_tls_cert, settings.nats_tls_key, password="")
     except (ssl.SSLError, OSError):
-        raise WrongSetting(
-            "NATS_TLS_CERT and NATS_TLS_KEY must be a certificate and its key in PEM form"
-        ) from None
+        raise WrongSetting("NATS_TLS_CERT and NATS_TLS_KEY must be a certificate and its key in PEM form") from None
     return context
 
 

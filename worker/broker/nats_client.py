@@ -81,8 +81,7 @@ class SteadyClient(Client):
             await self.write(f"PUB {inbox} 0\r\n\r\n".encode())
             await self.publish(inbox)
             first, second = [
-                await self._count_at_pong(lambda: subscription.pending_msgs + len(denials), answer_s)
-                for _ in range(2)
+                await self._count_at_pong(lambda: subscription.pending_msgs + len(denials), answer_s) for _ in range(2)
             ]
         finally:
             self._is_expected = lambda _: False

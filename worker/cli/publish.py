@@ -33,9 +33,7 @@ class _Checked(click.ParamType[str]):
 
 
 TOKEN: Final = _Checked("token", is_token, TOKEN_TEXT)
-ACCOUNT: Final = _Checked(
-    "account", is_account, f"an account: {TOKEN_TEXT}, or a bot's account such as helper.bot"
-)
+ACCOUNT: Final = _Checked("account", is_account, f"an account: {TOKEN_TEXT}, or a bot's account such as helper.bot")
 REQUEST_ID: Final = _Checked("uuid", is_request_id, "a hyphenated UUID")
 
 _USERS: Final = click.option("--user", "users", type=ACCOUNT, multiple=True, help="An account. Can be repeated.")
@@ -63,18 +61,12 @@ def _event_options(command: _C) -> _C:
     return command
 
 
-@publish.command(
-    epilog=example("room-worker publish create --room r1 --name general --user bob --requester alice")
-)
+@publish.command(epilog=example("room-worker publish create --room r1 --name general --user bob --requester alice"))
 @_event_options
-@click.option(
-    "--name", default="", help="Name of the room. Without a name, a room with one user and no org is a dm."
-)
+@click.option("--name", default="", help="Name of the room. Without a name, a room with one user and no org is a dm.")
 @_USERS
 @_ORGS
-def create(
-    room_id: str, requester: str, name: str, users: Sequence[str], orgs: Sequence[str], **options: Any
-) -> None:
+def create(room_id: str, requester: str, name: str, users: Sequence[str], orgs: Sequence[str], **options: Any) -> None:
     """Create a room with its first members."""
     _send(producer.create(room_id, requester, name=name, users=users, orgs=orgs), **options)
 

@@ -22,13 +22,9 @@ searches take much of the time in which a backlog is processed.
 
 
 @click.command(
-    epilog=example(
-        "SITE_ID=berlin NATS_URL=nats://nats:4222 MONGO_URI=mongodb://mongo/?replicaSet=rs0 room-worker run"
-    )
+    epilog=example("SITE_ID=berlin NATS_URL=nats://nats:4222 MONGO_URI=mongodb://mongo/?replicaSet=rs0 room-worker run")
 )
-@click.option(
-    "--only", type=click.Choice(get_args(Role)), help="Run only the event worker or only the key service."
-)
+@click.option("--only", type=click.Choice(get_args(Role)), help="Run only the event worker or only the key service.")
 @until_stopped
 async def run(stop: asyncio.Event, only: Role | None) -> None:
     """Run the service: the event worker and the key service.

@@ -46,20 +46,13 @@ class Identity:
 
     def answer(self, verb: ServiceVerb) -> bytes:
         """Return the document for a verb, as JSON."""
-        named: dict[str, Any] = {
-            "id": self.id,
-            "name": NAME,
-            "version": self.version,
-            "metadata": {"site": self.site},
-        }
+        named: dict[str, Any] = {"id": self.id, "name": NAME, "version": self.version, "metadata": {"site": self.site}}
         document: micro.ServicePing | micro.ServiceInfo | micro.ServiceStats
         match verb:
             case ServiceVerb.PING:
                 document = micro.ServicePing(**named)
             case ServiceVerb.INFO:
-                endpoints = [
-                    micro.EndpointInfo(item.name, item.subject, item.queue_group) for item in self.endpoints
-                ]
+                endpoints = [micro.EndpointInfo(item.name, item.subject, item.queue_group) for item in self.endpoints]
                 document = micro.ServiceInfo(**named, description=DESCRIPTION, endpoints=endpoints)
             case ServiceVerb.STATS:
                 document = micro.ServiceStats(**named, started=self.started, endpoints=list(self.endpoints))

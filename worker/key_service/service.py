@@ -81,9 +81,7 @@ class KeyService:
             rooms, memberships, limits.rooms_per_listing, lambda: broker.max_payload, clock
         )
         site, queue = self.settings.site_id, self.settings.key_service_queue
-        self._stats = {
-            item.name: EndpointStats(item.name, item.subject(site), queue, 0, 0, 0, 0) for item in ENDPOINTS
-        }
+        self._stats = {item.name: EndpointStats(item.name, item.subject(site), queue, 0, 0, 0, 0) for item in ENDPOINTS}
         self._identity = Identity(site, version("room-worker"), list(self._stats.values()))
 
     async def start(self) -> None:

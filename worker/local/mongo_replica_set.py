@@ -20,11 +20,7 @@ _POLL_SECONDS: Final = 0.2
 _ALREADY_INITIALIZED: Final = 23
 
 # A streaming monitor opens a second connection, whose socket PyMongo 4.20 leaks if the client is closed just then.
-BRIEF: dict[str, Any] = {
-    "directConnection": True,
-    "serverMonitoringMode": "poll",
-    "serverSelectionTimeoutMS": 1000,
-}
+BRIEF: dict[str, Any] = {"directConnection": True, "serverMonitoringMode": "poll", "serverSelectionTimeoutMS": 1000}
 """Options for a client that is closed soon."""
 
 

@@ -51,9 +51,7 @@ class FanoutPlan:
         return {room_id: key for room_id, key in keys if key is not None}
 
 
-def plan_fanout(
-    rooms: Mapping[str, Room], in_rollout: Container[str], limits: Limits, *, settles: bool
-) -> FanoutPlan:
+def plan_fanout(rooms: Mapping[str, Room], in_rollout: Container[str], limits: Limits, *, settles: bool) -> FanoutPlan:
     """Plan the fan-out of the staged keys, small rooms first; leave out rooms `in_rollout`.
 
     Without `settles` every room is planned as large: no room settles between the slices of an event.
@@ -88,9 +86,7 @@ def rooms_after(decision: Decision, snapshot: Snapshot, staged: Mapping[str, Roo
 def remaining_members(decision: Decision, snapshot: Snapshot) -> dict[str, Sequence[object]]:
     """Return the members of the rooms whose key the batch stages, where the snapshot has everybody."""
     return {
-        change.room.id: _remaining(
-            change, snapshot.everybody[change.room.id], snapshot.members.get(change.room.id, {})
-        )
+        change.room.id: _remaining(change, snapshot.everybody[change.room.id], snapshot.members.get(change.room.id, {}))
         for change in decision.changes
         if change.stage is not None and change.room.id in snapshot.everybody
     }

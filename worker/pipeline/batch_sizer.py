@@ -31,9 +31,7 @@ class BatchSizer:
     def should_dead_letter(self) -> bool:
         """Tell whether the first event has failed alone, often and long enough, for an unknown cause."""
         waited = time.monotonic() - self._alone_since
-        return (
-            self._failed_alone >= self._limits.failures_before_dead_letter and waited >= self._limits.dead_letter_s
-        )
+        return self._failed_alone >= self._limits.failures_before_dead_letter and waited >= self._limits.dead_letter_s
 
     def on_conflict(self) -> float:
         """Note a write conflict; return for how many seconds to stay out of the other writer's way."""

@@ -52,9 +52,7 @@ class Publisher:
     async def publish_notices(self, entries: Sequence[OutboxEntry]) -> None:
         """Publish the notices, then the dead letters, in stream order."""
         await self._publish(notice for outcome in in_stream_order(entries) for notice in notices(outcome))
-        await self._publish_dead_letters(
-            outcome for entry in entries for outcome in entry.outcomes if outcome.letter
-        )
+        await self._publish_dead_letters(outcome for entry in entries for outcome in entry.outcomes if outcome.letter)
 
     async def send_key_to_joiners(
         self, keys: Mapping[str, RoomKey], joiners: Mapping[str, Sequence[str]], now_ms: int

@@ -23,13 +23,7 @@ class Inbox:
     """
 
     def __init__(
-        self,
-        partition: int,
-        position: StreamPosition,
-        limits: Limits,
-        *,
-        wakeup: asyncio.Event,
-        space: asyncio.Event,
+        self, partition: int, position: StreamPosition, limits: Limits, *, wakeup: asyncio.Event, space: asyncio.Event
     ) -> None:
         self.partition = partition
         self.position = position

@@ -76,9 +76,7 @@ class Loop:
             rooms |= applied.rooms
         if entries:
             log.info(
-                "finishing the previous owner's batches",
-                partition=self.state.lease.partition,
-                entries=len(entries),
+                "finishing the previous owner's batches", partition=self.state.lease.partition, entries=len(entries)
             )
             await self._finish(AppliedBatch(entries, rooms))
             await self.delete_finished()
@@ -153,20 +151,14 @@ class Loop:
             async with self.broker.barrier():
                 await self.publisher.publish_notices(applied.contents)
                 await self.publisher.send_key_to_joiners(applied.current_keys(joiners), joiners, at_ms)
-                await self.publisher.send_key_to_joiners(
-                    self.state.large_rooms.staged_keys(joiners), joiners, at_ms
-                )
-                await self.publisher.fan_out_keys(
-                    plan.inline_keys, applied.remaining_members, self.state.lease, at_ms
-                )
+                await self.publisher.send_key_to_joiners(self.state.large_rooms.staged_keys(joiners), joiners, at_ms)
+                await self.publisher.fan_out_keys(plan.inline_keys, applied.remaining_members, self.state.lease, at_ms)
         self.state.large_rooms.joiners_notified()
 
     async def _settle(self, records: Mapping[str, KeyRecord]) -> None:
         """Make staged keys current; a room that rotated again meanwhile begins a rollout of its next key."""
         versions = {room_id: record.next_to_stage for room_id, record in records.items()}
-        following = {
-            room_id: RoomKey.generate(version) for room_id, version in versions.items() if version is not None
-        }
+        following = {room_id: RoomKey.generate(version) for room_id, version in versions.items() if version is not None}
         with metrics.step("settle"):
             await self._settle_despite_conflicts(records, following)
         metrics.ROTATIONS.inc(len(records))

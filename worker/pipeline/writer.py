@@ -135,11 +135,7 @@ class Writer:
         return await self._apply([slice_.event], decided.decision, snapshot, decided.next)
 
     async def _apply(
-        self,
-        events: Sequence[AnyEvent],
-        decision: Decision,
-        snapshot: Snapshot,
-        progress: SliceProgress | None = None,
+        self, events: Sequence[AnyEvent], decision: Decision, snapshot: Snapshot, progress: SliceProgress | None = None
     ) -> AppliedBatch:
         """Write the decision of events, or of a slice that leaves its event at `progress`, and advance.
 

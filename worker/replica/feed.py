@@ -37,9 +37,7 @@ class Feed:
     `position` is the last message that the feed has read, None before the first partition joins.
     """
 
-    def __init__(
-        self, broker: Broker, stream: str, partitions: int, tasks: asyncio.TaskGroup, limits: Limits
-    ) -> None:
+    def __init__(self, broker: Broker, stream: str, partitions: int, tasks: asyncio.TaskGroup, limits: Limits) -> None:
         self._broker = broker
         self._tasks = tasks
         self._stream = stream

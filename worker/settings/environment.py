@@ -19,9 +19,7 @@ class WrongSetting(Exception):
 class Settings(BaseSettings):
     """Every setting, under the name of its variable in lower case. Durations are milliseconds."""
 
-    model_config = SettingsConfigDict(
-        env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
-    )
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True)
 
     nats_url: values.Servers = Field(["nats://localhost:4222"], description="NATS servers, comma-separated.")
     nats_creds_file: values.SecretFile = Field(None, description="NATS credentials file: a user JWT and its seed.")
@@ -29,8 +27,7 @@ class Settings(BaseSettings):
     nats_user: str | None = Field(None, description="NATS user; needs `NATS_PASSWORD`.")
     nats_password: SecretStr | None = Field(None, description="Password of `NATS_USER`.")
     nats_tls_ca: values.ReadableFile = Field(
-        None,
-        description="Certificates (PEM) of the authorities that the NATS server's certificate is checked with.",
+        None, description="Certificates (PEM) of the authorities that the NATS server's certificate is checked with."
     )
     nats_tls_cert: values.ReadableFile = Field(
         None, description="Client certificate (PEM) for NATS; needs `NATS_TLS_KEY`."
@@ -61,9 +58,7 @@ class Settings(BaseSettings):
         "`room-worker` if there is one, otherwise at the first message. `new`: after the last message. A number: "
         "at that stream sequence.",
     )
-    key_fanout_workers: values.UpTo1024 = Field(
-        32, description="Maximum number of fan-out chunks in flight at once."
-    )
+    key_fanout_workers: values.UpTo1024 = Field(32, description="Maximum number of fan-out chunks in flight at once.")
     max_batch_events: values.UpTo10000 = Field(256, description="Maximum number of events in one batch.")
     grace_ms: values.Duration = Field(
         86_400_000,

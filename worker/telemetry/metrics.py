@@ -48,9 +48,7 @@ STREAM_FAULTS: Final = _counter(
     "room_worker_stream_faults",
     "Times the events stream was found re-created or truncated, or had deleted events before they were read.",
 )
-BROKER_ERRORS: Final = _counter(
-    "room_worker_broker_errors", "Errors of the connection to NATS, by kind.", ["kind"]
-)
+BROKER_ERRORS: Final = _counter("room_worker_broker_errors", "Errors of the connection to NATS, by kind.", ["kind"])
 DISCONNECTS: Final = _counter("room_worker_disconnects", "Times the connection to NATS was lost.")
 PARTITIONS: Final = _gauge("room_worker_partitions", "Partitions that this replica owns.")
 LAG: Final = _gauge("room_worker_waiting_events", "Events read and not yet applied, by partition.", ["partition"])

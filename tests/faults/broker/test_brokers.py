@@ -39,9 +39,7 @@ MORE = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("place", "end"), [*MOMENTS, *(pytest.param(*one, marks=pytest.mark.soak) for one in MORE)]
-)
+@pytest.mark.parametrize(("place", "end"), [*MOMENTS, *(pytest.param(*one, marks=pytest.mark.soak) for one in MORE)])
 async def test_a_broker_that_is_away_for_a_moment_at_a_step_loses_nothing(
     own_nats: NatsServer, mongo_uri: str, database: str, site: str, place: str, end: str
 ) -> None:
@@ -81,9 +79,7 @@ async def test_a_broker_that_is_killed_within_a_moment_of_work_replays_nothing_i
         await told.end(unheard=True)
 
 
-async def test_a_broker_that_takes_nothing_any_more_is_waited_for_and_the_crowd_served_after(
-    site_rig: Rig,
-) -> None:
+async def test_a_broker_that_takes_nothing_any_more_is_waited_for_and_the_crowd_served_after(site_rig: Rig) -> None:
     """The client's buffer fills up, the worker sees that, and does not fill it without bound."""
     site_rig.limit(confirm_s=0.5, write_buffer_bytes=512 * 1024)
     stall = Stall(Place(KEY_OF_ALICE))

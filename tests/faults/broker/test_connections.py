@@ -81,11 +81,7 @@ async def test_a_broker_connection_that_stalls_is_waited_for(site_rig: Rig, *, f
     """Longer than a barrier has patience, and then what was held comes through after all."""
     site_rig.limit(confirm_s=0.5)
     stall = Stall(Place(KEY_OF_ALICE if from_client else b"PONG\r\n", from_client=from_client))
-    async with (
-        story(site_rig) as told,
-        proxied(site_rig.settings.nats_url[0]) as proxy,
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with story(site_rig) as told, proxied(site_rig.settings.nats_url[0]) as proxy, asyncio.TaskGroup() as tasks:
         telling = tasks.create_task(told_through(told, proxy, stall))
         await asyncio.wait_for(stall.held.wait(), PATIENCE)
         await told.until_taken(2)

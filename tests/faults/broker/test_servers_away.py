@@ -123,9 +123,7 @@ async def test_a_database_that_refuses_reads_for_a_while_costs_no_event(
         async with made.worker():
             await made.ask("create", CREATE)
             refusal = {"failCommands": ["find"], "errorCode": code, "appName": "room-worker"}
-            await made.db.client.admin.command(
-                "configureFailPoint", "failCommand", mode={"times": 6}, data=refusal
-            )
+            await made.db.client.admin.command("configureFailPoint", "failCommand", mode={"times": 6}, data=refusal)
             removed = await made.ask("member.remove", REMOVE_BOB)
         assert removed["status"] == "ok"
         assert made.of(subjects.dead_letter_subject(site)) == []

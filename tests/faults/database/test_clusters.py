@@ -28,9 +28,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")  # that of the servers, w
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def three_mongos(
-    tmp_path_factory: pytest.TempPathFactory, memory_root: Path | None
-) -> AsyncIterator[MongoSet]:
+async def three_mongos(tmp_path_factory: pytest.TempPathFactory, memory_root: Path | None) -> AsyncIterator[MongoSet]:
     folder = tmp_path_factory.mktemp("mongos")
     with data_in(memory_root, *(folder / name for name in MONGO_NAMES)):
         async with mongo_set(folder) as made:
@@ -38,9 +36,7 @@ async def three_mongos(
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def three_nats(
-    tmp_path_factory: pytest.TempPathFactory, memory_root: Path | None
-) -> AsyncIterator[NatsCluster]:
+async def three_nats(tmp_path_factory: pytest.TempPathFactory, memory_root: Path | None) -> AsyncIterator[NatsCluster]:
     folder = tmp_path_factory.mktemp("nats")
     with data_in(memory_root, *(folder / name for name in NATS_NAMES)):
         async with nats_cluster(folder) as made:
@@ -63,9 +59,7 @@ async def test_a_primary_that_steps_down_at_work_loses_nothing(
             await ends_well(worker)
 
 
-async def test_a_primary_that_is_killed_at_work_loses_nothing(
-    nats_url: str, three_mongos: MongoSet, site: str
-) -> None:
+async def test_a_primary_that_is_killed_at_work_loses_nothing(nats_url: str, three_mongos: MongoSet, site: str) -> None:
     async with rig(nats_url, three_mongos.uri, f"test_{site}", site) as made, story(made) as told:
         async with made.worker(partitions=1):
             await told.begin()
@@ -87,10 +81,7 @@ async def test_a_server_of_the_broker_that_is_killed_at_work_loses_nothing(
 ) -> None:
     """The recorder keeps to the first server, and the worker to the others, of which one dies."""
     first, *others = three_nats.servers.values()
-    async with (
-        rig(first.url, mongo_uri, database, site, replicas=MEMBERS) as made,
-        story(made, in_order=False) as told,
-    ):
+    async with rig(first.url, mongo_uri, database, site, replicas=MEMBERS) as made, story(made, in_order=False) as told:
         async with made.worker(partitions=1):
             await told.begin()
         urls = ",".join(server.url for server in others)

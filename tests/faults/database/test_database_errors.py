@@ -27,14 +27,8 @@ AT_COMMITS: dict[str, tuple[int, dict[str, Any]]] = {
     "the connection is closed again": (5, {"closeConnection": True}),
 }
 AROUND: dict[str, tuple[int, dict[str, Any]]] = {
-    "the former session is not killed": (
-        5,
-        {"failCommands": ["commitTransaction", "killSessions"], "errorCode": 50},
-    ),
-    "the lease is not taken": (
-        6,
-        {"failCommands": ["commitTransaction", "findAndModify"], "closeConnection": True},
-    ),
+    "the former session is not killed": (5, {"failCommands": ["commitTransaction", "killSessions"], "errorCode": 50}),
+    "the lease is not taken": (6, {"failCommands": ["commitTransaction", "findAndModify"], "closeConnection": True}),
     "an abort is not taken": (4, {"failCommands": ["delete", "abortTransaction"], "closeConnection": True}),
     "recipients are not read": (3, {"failCommands": ["aggregate"], "errorCode": 175}),
     "recipients are not read, for an unknown cause": (3, {"failCommands": ["aggregate"], "errorCode": 2}),

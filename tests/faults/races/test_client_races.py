@@ -61,9 +61,7 @@ def sync(versions: Sequence[int]) -> list[HeldKey]:
     """Decode a page of `keys.sync` from when the rooms had these versions."""
     states = {room_id: state(room_id, version) for room_id, version in zip(ROOMS, versions, strict=True)}
     return list(
-        protocol.decode_sync_reply(
-            key_replies.encode_sync_reply([Item(one) for one in ROOMS], states, 5, None)
-        ).keys
+        protocol.decode_sync_reply(key_replies.encode_sync_reply([Item(one) for one in ROOMS], states, 5, None)).keys
     )
 
 

@@ -86,11 +86,7 @@ async def test_b_a_version_has_one_key_over_all_payloads_and_the_store(site_rig:
             assert rotations == ["ok"] * 5
     room = await site_rig.room("r1")
     stored = [(past["ver"], past["priv"]) for past in room["keyRotation"]["past"]]
-    for version, key in [
-        *stored,
-        await key_in_use(site_rig),
-        *(key for one in CREW for key in site_rig.keys(one)),
-    ]:
+    for version, key in [*stored, await key_in_use(site_rig), *(key for one in CREW for key in site_rig.keys(one))]:
         keys[version].add(key)
     assert {version: len(of_version) for version, of_version in keys.items() if len(of_version) > 1} == {}
     assert max(keys) == 15
@@ -179,9 +175,7 @@ async def test_g_members_and_keys_are_read_from_the_primary_as_the_majority_has_
     monkeypatch.setattr(app, "connect", lambda *args, **kwargs: connect(*args, **kwargs, listeners=[reads]))
     uri = site_rig.settings.mongo_uri.get_secret_value()
     joint = "&" if "?" in uri else "?"
-    lax = type(site_rig.settings.mongo_uri)(
-        f"{uri}{joint}readPreference=secondaryPreferred&readConcernLevel=local"
-    )
+    lax = type(site_rig.settings.mongo_uri)(f"{uri}{joint}readPreference=secondaryPreferred&readConcernLevel=local")
     async with channel(site_rig, mongo_uri=lax):
         await site_rig.ask(*removal("bob"))
     about = {"subscriptions", "rooms"}

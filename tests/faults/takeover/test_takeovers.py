@@ -142,9 +142,7 @@ async def test_session_of_a_lease_with_an_unknown_write_result_is_not_reused(
     (seen,) = await read_cursors(database, "s")
     late = {"code": 64, "errmsg": "waiting for replication timed out"}
     hindrance = {"failCommands": ["findAndModify"], "writeConcernError": late}
-    await database.client.admin.command(
-        {"configureFailPoint": "failCommand", "mode": {"times": 1}, "data": hindrance}
-    )
+    await database.client.admin.command({"configureFailPoint": "failCommand", "mode": {"times": 1}, "data": hindrance})
     with pytest.raises((TransientError, Unexpected)):
         await take_lease(database, seen, "me")
     await database["later"].insert_one({})  # once the majority has this, it has that too

@@ -26,10 +26,7 @@ async def test_dead_letter_can_be_listed_shown_and_replayed(site_rig: Rig) -> No
         assert replayed.code == 0
         assert replayed.out.startswith("dead letter 1: replayed as event 2 on chat.room.canonical.")
         await site_rig.until(lambda: len(site_rig.of(subjects.dead_letter_subject(site_rig.site))) == 2)
-        assert [item["sequence"] for item in (await run("deadletters", "list", "--json", env=env)).json()] == [
-            2,
-            1,
-        ]
+        assert [item["sequence"] for item in (await run("deadletters", "list", "--json", env=env)).json()] == [2, 1]
         every = (await run("deadletters", "replay", "--all", "--json", env=env)).json()
     assert [(item["sequence"], item["newSequence"]) for item in every] == [(1, 3), (2, 4)]
     results = [item for item in site_rig.received if item.subject.startswith("chat.user.alice.response.")]

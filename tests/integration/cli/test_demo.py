@@ -30,22 +30,14 @@ async def test_demo_passes_and_prints_its_story_without_a_terminal(tmp_path: Pat
 
 
 async def test_demo_ignores_settings_of_the_environment(tmp_path: Path) -> None:
-    wrong = {
-        "SITE_ID": "a.b",
-        "PARTITIONS": "0",
-        "ROOM_KEY_GRACE_PERIOD": "x",
-        "NATS_URL": "x",
-        "NATS_USER": "joe",
-    }
+    wrong = {"SITE_ID": "a.b", "PARTITIONS": "0", "ROOM_KEY_GRACE_PERIOD": "x", "NATS_URL": "x", "NATS_USER": "joe"}
     played = await run("demo", env={"TMPDIR": str(tmp_path), **wrong})
     assert played.code == 0, played.err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", ["Starting", "The servers are up", "alice creates"])
-async def test_demo_leaves_nothing_behind_when_interrupted(
-    tmp_path: Path, moment: str, number: signal.Signals
-) -> None:
+async def test_demo_leaves_nothing_behind_when_interrupted(tmp_path: Path, moment: str, number: signal.Signals) -> None:
     async with running("demo", env={"TMPDIR": str(tmp_path)}) as process:
         await says(process, moment)
         stopped = await ended(process, number)

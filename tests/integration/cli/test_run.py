@@ -20,9 +20,7 @@ async def test_run_names_each_wrong_setting_before_it_connects() -> None:
     stopped = await run("run", env=wrong)
     assert stopped.code == 2
     lines = stopped.err.splitlines()
-    assert sorted(line.split(" must be ")[0] for line in lines) == [
-        f"room-worker: {name}" for name in sorted(wrong)
-    ]
+    assert sorted(line.split(" must be ")[0] for line in lines) == [f"room-worker: {name}" for name in sorted(wrong)]
     assert stopped.out == ""
 
 

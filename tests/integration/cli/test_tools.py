@@ -137,13 +137,7 @@ async def test_contradictory_arguments_are_refused_before_connecting(arguments: 
 
 @pytest.mark.parametrize(
     "arguments",
-    [
-        ("publish", "rotate", *ROOM),
-        ("tail", "bob"),
-        ("status",),
-        ("deadletters", "list"),
-        ("deadletters", "show", "1"),
-    ],
+    [("publish", "rotate", *ROOM), ("tail", "bob"), ("status",), ("deadletters", "list"), ("deadletters", "show", "1")],
 )
 async def test_server_that_is_down_is_reported_in_one_line_without_passwords(arguments: tuple[str, ...]) -> None:
     port = free_port()

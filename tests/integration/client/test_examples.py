@@ -35,10 +35,7 @@ async def test_the_subscriber_opens_messages_until_it_is_removed(site_rig: Rig) 
     await site_rig.users("alice", "bob")
     room = events.create("r1", "bob")
     script = str(EXAMPLES / "subscriber.py")
-    async with (
-        site_rig.worker(),
-        running(script, "bob", env=variables(site_rig), program=sys.executable) as subscriber,
-    ):
+    async with site_rig.worker(), running(script, "bob", env=variables(site_rig), program=sys.executable) as subscriber:
         await says(subscriber, "listening as bob")
         await site_rig.ask("create", room)
         await says(subscriber, "key 0 of room r1")
@@ -58,8 +55,7 @@ async def test_the_asker_lists_an_accounts_rooms_with_versions_and_member_counts
         await site_rig.ask("create", room)
         await site_rig.ask("member.remove", events.remove("r1", account="carol"))
         bob, carol = [
-            await run(script, account, env=variables(site_rig), program=sys.executable)
-            for account in ("bob", "carol")
+            await run(script, account, env=variables(site_rig), program=sys.executable) for account in ("bob", "carol")
         ]
     assert bob.out.splitlines() == ["bob has 1 rooms with a key", "room r1: key 1, 2 people"], bob.err
     assert carol.out.splitlines() == ["carol has 0 rooms with a key"], carol.err
@@ -80,7 +76,5 @@ async def test_the_first_program_of_the_guide_prints_what_the_guide_says(site_ri
     env = variables(site_rig)
     async with site_rig.worker():
         await site_rig.ask("create", events.create("r1", "bob", name="x"))
-        played = await run(
-            str(script), env["NATS_URL"], "bob", site_rig.site, "r1", env=env, program=sys.executable
-        )
+        played = await run(str(script), env["NATS_URL"], "bob", site_rig.site, "r1", env=env, program=sys.executable)
     assert (played.out, played.code) == (printed, 0), played.err

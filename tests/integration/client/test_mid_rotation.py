@@ -13,9 +13,7 @@ from tests.harness.site import PATIENCE, Rig
 ROOM = events.create("r1", "bob", "carol")
 
 
-async def test_client_connecting_mid_rotation_gets_the_new_key(
-    site_rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_client_connecting_mid_rotation_gets_the_new_key(site_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Replies contain the old key until the room settles, and the new key is not sent a second time."""
     sent, may_settle = asyncio.Event(), asyncio.Event()
 

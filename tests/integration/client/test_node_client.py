@@ -109,9 +109,7 @@ async def test_the_node_client_receives_and_fetches_keys_and_opens_messages(node
         first = await node_site.key()
         await made.ask("member.remove", events.remove("r1", account="carol"))
         async with node_site.subscriber() as bob:
-            assert await says(bob, " key ") == "fetched key 1 of room r1\n", (
-                "the key in use, fetched when it connects"
-            )
+            assert await says(bob, " key ") == "fetched key 1 of room r1\n", "the key in use, fetched when it connects"
             await says(bob, "up to date as bob")
             await node_site.say("carol is gone")
             assert await says(bob, "room r1: ") == "room r1: carol is gone\n"

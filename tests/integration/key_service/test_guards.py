@@ -61,9 +61,7 @@ async def test_requests_with_forbidden_reply_addresses_are_ignored_at_no_cost(as
             await asking.client.publish(subject, b"", reply=reply)
     await asking.get("bob", "nowhere")  # the reply comes after all requests above were taken
     assert count_of("key-get", "unanswered") == before + len(FORBIDDEN_REPLIES)
-    assert asking.commands.take() == Counter({"find rooms": 1, "find subscriptions": 1}), (
-        "of the last request only"
-    )
+    assert asking.commands.take() == Counter({"find rooms": 1, "find subscriptions": 1}), "of the last request only"
     await asking.client.flush()
     answers = [item for item in received if b"room-keys" in item.data or b"privateKey" in item.data]
     assert [item.subject for item in answers] == []

@@ -49,10 +49,9 @@ async def test_member_gets_a_replaced_key_only_within_its_grace_period(asking: A
     assert [key_in(await asking.get("bob", "r1", {"version": version})) for version in (5, 6)] == [key(5), key(6)]
     for version in (4, 3, 8, 2**53 - 1):
         answer = await asking.get("bob", "r1", {"version": version})
-        assert (list(answer), refusal(answer)) == (
-            ["error", "code", "reason"],
-            ("not_found", "key_not_available"),
-        ), version
+        assert (list(answer), refusal(answer)) == (["error", "code", "reason"], ("not_found", "key_not_available")), (
+            version
+        )
 
 
 async def test_non_member_cannot_learn_whether_a_room_exists(asking: Asking) -> None:
@@ -144,10 +143,7 @@ async def test_empty_and_too_large_batches_are_refused(asking: Asking) -> None:
     bodies: list[object] = [b"", [], {}, {"requests": []}, {"requests": [{"roomId": "r1"}] * 101}]
     for body in bodies:
         answer = await asking.batch("bob", body)
-        assert (list(answer), refusal(answer)) == (
-            ["error", "code", "reason"],
-            ("bad_request", "invalid_request"),
-        )
+        assert (list(answer), refusal(answer)) == (["error", "code", "reason"], ("bad_request", "invalid_request"))
 
 
 async def test_request_for_100_rooms_costs_as_many_commands_as_for_one(asking: Asking) -> None:
@@ -191,10 +187,7 @@ async def test_sync_of_more_than_500_rooms_comes_in_pages(asking: Asking) -> Non
     assert (caught_up["results"], "cursor" in caught_up) == ([], False)
     for wrong in ("garbage", pages[0]["cursor"][:-4], 7):
         assert refusal(await asking.sync("dave", {"cursor": wrong})) == ("bad_request", "invalid_cursor")
-    assert refusal(await asking.sync("alice", {"cursor": pages[0]["cursor"]})) == (
-        "bad_request",
-        "invalid_cursor",
-    )
+    assert refusal(await asking.sync("alice", {"cursor": pages[0]["cursor"]})) == ("bad_request", "invalid_cursor")
     assert refusal(await asking.sync("dave", {"have": []})) == ("bad_request", "invalid_request")
 
 

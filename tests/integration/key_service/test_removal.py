@@ -52,9 +52,7 @@ async def ask_on(asker: Asker, account: str, seen: dict[int, str], stop: asyncio
     """Ask for every key, through every endpoint, until `stop`."""
     while not stop.is_set():
         for answer in await asyncio.gather(
-            asker.get(account, "r1"),
-            asker.batch(account, EVERYTHING),
-            asker.sync(account, b""),
+            asker.get(account, "r1"), asker.batch(account, EVERYTHING), asker.sync(account, b"")
         ):
             seen.update(keys(answer))
 

@@ -121,14 +121,10 @@ async def poison(made: Rig) -> None:
     await made.publish("create", b"not JSON")
     subject = f"chat.room.canonical.{made.site}.key.rotate"
     quiet = orjson.dumps({**at, "roomId": "nowhere", "timestamp": AT})
-    await made.nc.jetstream().publish(
-        subject, quiet, headers={"X-Request-ID": "none", "Nats-Msg-Id": str(uuid4())}
-    )
+    await made.nc.jetstream().publish(subject, quiet, headers={"X-Request-ID": "none", "Nats-Msg-Id": str(uuid4())})
     await made.ask("key.rotate", at)
     letters = f"chat.room.deadletter.{made.site}"
-    await made.until(
-        lambda: sum(item.subject == letters for item in made.received) == len(wrong) + 2, "dead letters"
-    )
+    await made.until(lambda: sum(item.subject == letters for item in made.received) == len(wrong) + 2, "dead letters")
 
 
 async def questions(asker: Asker) -> None:
@@ -148,9 +144,7 @@ async def questions(asker: Asker) -> None:
     await asker.status("alice", {"roomIds": [5]})
 
 
-async def test_every_message_of_a_run_has_one_place_in_the_document_and_every_place_its_message(
-    site_rig: Rig,
-) -> None:
+async def test_every_message_of_a_run_has_one_place_in_the_document_and_every_place_its_message(site_rig: Rig) -> None:
     wire = await run(site_rig)
     refused, met = wire.refused(), set[Place]()
     for item in wire.sent():

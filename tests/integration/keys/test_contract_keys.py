@@ -180,9 +180,7 @@ async def test_a_foreign_key_that_is_no_key_still_shows_a_version_that_was_used(
             await channel.db.rooms.update_one({"_id": name}, {"$set": {"encKey": foreign}})
             await rotate(channel, name)
             seen[name], _ = await in_use(channel, name)
-    assert {name: version for name, version in seen.items() if version <= 50} == {}, (
-        "the rooms have seen version 50"
-    )
+    assert {name: version for name, version in seen.items() if version <= 50} == {}, "the rooms have seen version 50"
 
 
 @pytest.mark.parametrize("act", [rotate, add_dave])

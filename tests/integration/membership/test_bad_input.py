@@ -20,23 +20,7 @@ NO_USER = ("not_found", "user_not_found")
 NO_ROOM = ("not_found", "room_not_found")
 NO_CHANNEL = ("bad_request", "non_channel_operation")
 FORGED = "a\r\nPUB chat.user.eve.event.room.key 2\r\nhi"
-NO_TOKENS = [
-    "",
-    " ",
-    "a b",
-    "x.y",
-    "*",
-    ">",
-    "a*",
-    "a>",
-    "a\tb",
-    "a\n",
-    "\x00",
-    "\x7f",
-    "\u00a0",
-    "\u2028",
-    FORGED,
-]
+NO_TOKENS = ["", " ", "a b", "x.y", "*", ">", "a*", "a>", "a\tb", "a\n", "\x00", "\x7f", "\u00a0", "\u2028", FORGED]
 MEBIBYTE = 1_048_576
 ROTATE = {"roomId": "r1", "requester": "alice"}
 
@@ -290,10 +274,7 @@ async def test_what_is_no_token_is_a_dead_letter_and_reaches_no_subject(town: Ri
         *(Case("create", {**add, "roomId": "r2", "name": "x", "users": [account]}, TOKEN) for account in accounts),
         *(Case("member.remove", {**ROTATE, "account": account}, TOKEN) for account in accounts[1:]),
         *(Case("member.remove", {**ROTATE, "accounts": [account]}, TOKEN) for account in accounts),
-        *(
-            Case("key.rotate", {"roomId": "r1", "requester": account}, TOKEN, answered=False)
-            for account in accounts
-        ),
+        *(Case("key.rotate", {"roomId": "r1", "requester": account}, TOKEN, answered=False) for account in accounts),
     )
     users = {item.subject.split(".")[2] for item in town.received if item.subject.startswith("chat.user.")}
     assert users == {"alice", "bob"}, "a subject was forged"

@@ -146,13 +146,7 @@ async def test_a_create_tells_each_member_then_sends_version_0_and_answers_last(
         )
     assert same(
         result,
-        {
-            "requestId": answer["requestId"],
-            "operation": "room.create",
-            "status": "ok",
-            "roomId": "r1",
-            "timestamp": 0,
-        },
+        {"requestId": answer["requestId"], "operation": "room.create", "status": "ok", "roomId": "r1", "timestamp": 0},
     )
 
 
@@ -163,11 +157,7 @@ async def test_an_add_tells_the_joiner_then_the_room_then_sends_the_key_and_answ
         since = len(channel.received)
         answer = await add(channel, "dave", "bob", timestamp=LATER)
         joiner, room, sent, result = channel.received[since:]
-    assert [joiner.subject, room.subject, sent.subject] == [
-        update("dave"),
-        "chat.room.r1.event.member",
-        key("dave"),
-    ]
+    assert [joiner.subject, room.subject, sent.subject] == [update("dave"), "chat.room.r1.event.member", key("dave")]
     dave = (await channel.members("r1"))["dave"]
     assert dave["joinedAt"] == LATER_DATE
     assert "historySharedSince" not in dave
@@ -244,8 +234,7 @@ async def test_a_removal_tells_who_left_and_the_room_before_the_new_key(channel:
         },
     )
     assert same(
-        room,
-        {"type": "member_removed", "roomId": "r1", "accounts": ["bob"], "siteId": channel.site, "timestamp": 0},
+        room, {"type": "member_removed", "roomId": "r1", "accounts": ["bob"], "siteId": channel.site, "timestamp": 0}
     )
     assert {item.subject for item in keys} == {key("alice"), key("carol")}, subjects(channel, since)
     assert answer["operation"] == "room.member.remove"
@@ -347,11 +336,7 @@ async def test_a_recreate_writes_who_is_missing_and_sends_the_current_key_to_tho
     assert (room["userCount"], room["createdAt"]) == (4, AT_DATE)
     assert room["encKey"]["ver"] == 1, "a re-create rotates nothing"
     sent = subjects(channel, since)
-    assert {subject for subject in sent if subject.endswith(".room.key")} == {
-        key("alice"),
-        key("bob"),
-        key("carol"),
-    }
+    assert {subject for subject in sent if subject.endswith(".room.key")} == {key("alice"), key("bob"), key("carol")}
     assert {subject for subject in sent if subject.endswith(".update")} == {update("bob"), update("carol")}
     assert "chat.room.r1.event.member" not in sent, "a create does not tell the room"
     assert sent.index(update("bob")) < sent.index(key("bob"))

@@ -197,9 +197,7 @@ async def test_a_dm_that_exists_is_opened_again_without_a_word(site_rig: Rig) ->
         since = len(site_rig.received)
         answer = await open_with(site_rig, "alice", requester="bob")
     assert answer["status"] == "ok", answer
-    assert [item.subject for item in site_rig.received[since:]] == [
-        f"chat.user.bob.response.{answer['requestId']}"
-    ]
+    assert [item.subject for item in site_rig.received[since:]] == [f"chat.user.bob.response.{answer['requestId']}"]
     assert (await site_rig.room("d1"), await site_rig.members("d1")) == before
 
 

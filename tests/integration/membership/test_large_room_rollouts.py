@@ -53,9 +53,7 @@ async def test_pass_that_ends_while_another_room_settles_is_seen_at_once(
         assert (await site_rig.result(asked[1], 20))["status"] == "ok"
 
 
-async def test_stream_recreated_during_a_pass_loses_no_result(
-    site_rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_stream_recreated_during_a_pass_loses_no_result(site_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     async with site_rig.worker(partitions=1):
         await site_rig.users("alice", *MEMBERS)
         await site_rig.ask("create", events.create("big", *MEMBERS))
@@ -112,9 +110,7 @@ async def test_key_set_by_another_program_is_followed_by_a_higher_one(
         assert (await site_rig.room("big"))["encKey"]["ver"] > 50
 
 
-async def test_room_recreated_during_a_pass_uses_no_unsent_key(
-    site_rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_room_recreated_during_a_pass_uses_no_unsent_key(site_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     async with site_rig.worker(partitions=1):
         await site_rig.users("alice", *MEMBERS)
         await site_rig.ask("create", events.create("big", *MEMBERS))

@@ -68,11 +68,7 @@ async def test_other_rooms_go_on_and_a_burst_becomes_one_follow_up_pass(
         await site_rig.until(lambda: len(site_rig.keys("carol")) == 2, "the keys of somebody who joined meanwhile")
         assert {version for version, _ in site_rig.keys("carol")} == {0, 1}
         room = await site_rig.room("big")
-        assert (room["encKey"]["ver"], room["keyRotation"]["high"], room["keyRotation"]["staged"]["ver"]) == (
-            0,
-            4,
-            1,
-        )
+        assert (room["encKey"]["ver"], room["keyRotation"]["high"], room["keyRotation"]["staged"]["ver"]) == (0, 4, 1)
         assert not [item for item in site_rig.received if item.subject.split(".")[-1] in asked], "too early"
         gate.released.set()
         assert [(await site_rig.result(request_id))["status"] for request_id in asked] == ["ok"] * 5
@@ -84,9 +80,7 @@ async def test_other_rooms_go_on_and_a_burst_becomes_one_follow_up_pass(
     assert await site_rig.db.room_worker_outbox.count_documents({}) == 0
 
 
-async def test_interrupted_pass_is_restarted_by_the_next_owner(
-    site_rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_interrupted_pass_is_restarted_by_the_next_owner(site_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     async with site_rig.worker(partitions=1) as stop:
         await found(site_rig)
         gate = PageGate(monkeypatch, "big")

@@ -11,9 +11,7 @@ MEMBERS = [f"m{number}" for number in range(8)]
 
 
 @pytest.mark.parametrize("who", [{}, {"account": None}])
-async def test_membership_without_account_ends_no_pass_over_a_large_room(
-    site_rig: Rig, who: dict[str, Any]
-) -> None:
+async def test_membership_without_account_ends_no_pass_over_a_large_room(site_rig: Rig, who: dict[str, Any]) -> None:
     site_rig.limit(large_room_members=4, page_accounts=3, window_accounts=2)
     async with site_rig.worker(partitions=1):
         await site_rig.users("alice", *MEMBERS)

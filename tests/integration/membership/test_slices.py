@@ -31,11 +31,7 @@ async def is_consistent(made: Rig, version: int, *members: str) -> None:
     """Check the room's members, counts and key, that all of them hold it, and that nothing is left over."""
     room = await made.room("r1")
     assert set(await made.members("r1")) == set(members)
-    assert (room["userCount"], room["encKey"]["ver"], room["keyRotation"]["high"]) == (
-        len(members),
-        version,
-        version,
-    )
+    assert (room["userCount"], room["encKey"]["ver"], room["keyRotation"]["high"]) == (len(members), version, version)
     for account in members:
         assert (version, room["encKey"]["priv"]) in made.keys(account), account
     (cursor,) = await made.db.room_worker_cursors.find().to_list(None)

@@ -81,9 +81,7 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
 
 
 @asynccontextmanager
-async def counting(
-    made: Rig, counts: Counts, monkeypatch: pytest.MonkeyPatch, waiting: int
-) -> AsyncIterator[None]:
+async def counting(made: Rig, counts: Counts, monkeypatch: pytest.MonkeyPatch, waiting: int) -> AsyncIterator[None]:
     """Run a worker that is held in its first batch until as many events wait, which become its second batch."""
     there, held = asyncio.Event(), asyncio.Event()
     confirm, offer, step = Broker._round_trip, Inbox.offer, metrics.step

@@ -50,9 +50,7 @@ async def test_a_membership_that_another_system_wrote_stops_no_recovery(
         assert set(await site_rig.members("r1")) == {"alice", "carol"}
 
 
-async def test_an_apps_name_that_is_no_text_stops_no_recovery(
-    site_rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_apps_name_that_is_no_text_stops_no_recovery(site_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     async with site_rig.worker(partitions=1):
         await site_rig.users("alice", "helper.bot")
         await site_rig.db.apps.insert_one({"assistant": {"name": "helper.bot"}, "name": 42})

@@ -25,13 +25,7 @@ _NATS_PLACES = [
     (b"PONG\r\n", False),
     (b"X-Request-ID", False),
 ]
-_MONGO_PLACES = [
-    (b"", True),
-    (b"", False),
-    (b"commitTransaction", True),
-    (b"keyRotation", True),
-    (b"aggregate", True),
-]
+_MONGO_PLACES = [(b"", True), (b"", False), (b"commitTransaction", True), (b"keyRotation", True), (b"aggregate", True)]
 
 
 async def killed(chaos: Siege, _servers: Servers) -> bool:
@@ -195,10 +189,6 @@ FAULTS: dict[str, dict[str, Fault]] = {
         "stream's leader killed": leader_killed,
         "worker's own NATS server killed": own_server_killed,
     },
-    MONGO_OF_THREE: {
-        **_EVERYWHERE,
-        "primary stepped down": stepped_down,
-        "primary killed": primary_killed,
-    },
+    MONGO_OF_THREE: {**_EVERYWHERE, "primary stepped down": stepped_down, "primary killed": primary_killed},
 }
 """The faults of each shape: single servers, three NATS servers, three MongoDB servers."""

@@ -54,12 +54,7 @@ def table(totals: Totals) -> str:
         f"MongoDB {mongo}. **{judged}: {totals.violations} violations.** {shapes}. In {totals.small} of them the "
         "limits are small: a room of five is large, and an event of four accounts is applied in slices."
     )
-    lines = [
-        fill(text, 120),
-        "",
-        "| fault | times injected | rounds with it that passed |",
-        "|---|---:|---:|",
-    ]
+    lines = [fill(text, 120), "", "| fault | times injected | rounds with it that passed |", "|---|---:|---:|"]
     lines += [
         f"| {name} | {count} | {totals.passed[name]} |" for name, count in sorted(totals.injected.items()) if count
     ]

@@ -16,8 +16,7 @@ def correct() -> Readings:
     """Return the readings of a correct run, by account."""
     return {
         account: [
-            Reading(has_key=True, text=message.text) if account in message.members else NO_KEY
-            for message in EXPECTED
+            Reading(has_key=True, text=message.text) if account in message.members else NO_KEY for message in EXPECTED
         ]
         for account in accounts_in(STORY)
     }
@@ -49,9 +48,7 @@ def test_removed_account_that_is_added_again_must_read() -> None:
 def test_member_that_could_not_read_is_a_difference(account: str) -> None:
     readings = correct()
     readings[account][LAST] = NO_KEY
-    assert differences(EXPECTED, readings) == [
-        f"message 4: the member {account} should read it, but has no key for it"
-    ]
+    assert differences(EXPECTED, readings) == [f"message 4: the member {account} should read it, but has no key for it"]
 
 
 def test_member_with_a_wrong_key_is_a_difference() -> None:
@@ -63,9 +60,7 @@ def test_member_with_a_wrong_key_is_a_difference() -> None:
 def test_member_that_read_a_different_text_is_a_difference() -> None:
     readings = correct()
     readings["carol"][LAST] = Reading(has_key=True, text="something else")
-    assert differences(EXPECTED, readings) == [
-        "message 4: the member carol should read it, but read a different text"
-    ]
+    assert differences(EXPECTED, readings) == ["message 4: the member carol should read it, but read a different text"]
 
 
 def test_removed_account_that_could_read_is_a_difference() -> None:

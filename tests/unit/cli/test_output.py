@@ -23,8 +23,4 @@ def test_output_without_a_terminal_has_no_colours_is_not_cut_and_shows_markup(
     show(("[bold]" + "x" * 300, "red"), " :smile:")
     show_table(["one", "two"], [["a", "[i]" + "y" * 300]])
     out = capsys.readouterr().out
-    assert out.splitlines() == [
-        "[bold]" + "x" * 300 + " :smile:",
-        "one  two" + " " * 300,
-        "a    [i]" + "y" * 300,
-    ]
+    assert out.splitlines() == ["[bold]" + "x" * 300 + " :smile:", "one  two" + " " * 300, "a    [i]" + "y" * 300]

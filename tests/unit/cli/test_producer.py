@@ -23,12 +23,7 @@ def test_worker_reads_every_event_that_the_producer_builds() -> None:
     org_removed = event(producer.remove("r1", "alice", org="eng"))
     rotated = event(producer.rotate("r1", "alice", reason="leaked"))
     assert isinstance(created, Create)
-    assert (created.kind, created.name, created.accounts, created.orgs) == (
-        "channel",
-        "general",
-        ("bob",),
-        ("eng",),
-    )
+    assert (created.kind, created.name, created.accounts, created.orgs) == ("channel", "general", ("bob",), ("eng",))
     assert isinstance(added, Add)
     assert (added.accounts, added.share_history) == (("dave",), False)
     assert isinstance(removed, Remove)

@@ -18,9 +18,7 @@ def contents(ring: KeyRing) -> tuple[dict[str, list[int]], dict[str, int]]:
     return {room_id: ring.versions(room_id) for room_id in ("r1", "r2")}, ring.in_use()
 
 
-OFFERED = st.lists(
-    st.builds(key, st.integers(0, 9), st.sampled_from(["r1", "r2"]), in_use=st.booleans()), max_size=25
-)
+OFFERED = st.lists(st.builds(key, st.integers(0, 9), st.sampled_from(["r1", "r2"]), in_use=st.booleans()), max_size=25)
 
 
 @given(OFFERED, st.data())

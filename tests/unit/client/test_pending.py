@@ -98,9 +98,7 @@ async def test_each_item_of_a_request_has_its_own_outcome() -> None:
     refused = NotRoomMember("r1", 3, retryable=False)
     service = Service({Item("r1", 3): [refused]})
     async with pending_keys(service) as pending:
-        outcomes = await asyncio.gather(
-            *(pending.get(item, DEADLINE) for item in items(3)), return_exceptions=True
-        )
+        outcomes = await asyncio.gather(*(pending.get(item, DEADLINE) for item in items(3)), return_exceptions=True)
     assert [outcomes[0], type(outcomes[1]), outcomes[2]] == [KEY, NotRoomMember, KEY]
     assert len(service.requests) == 1
 
@@ -109,9 +107,7 @@ async def test_a_failed_request_fails_only_its_own_items() -> None:
     refused = {item: [NotRoomMember(item.room_id, 3, retryable=False)] for item in items(4)[2:]}
     service = Service(refused)
     async with pending_keys(service, max_items=2) as pending:
-        outcomes = await asyncio.gather(
-            *(pending.get(item, DEADLINE) for item in items(5)), return_exceptions=True
-        )
+        outcomes = await asyncio.gather(*(pending.get(item, DEADLINE) for item in items(5)), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [RoomKey, RoomKey, NotRoomMember, NotRoomMember, RoomKey]
 
 
@@ -160,9 +156,7 @@ async def test_a_key_that_arrives_during_a_pause_is_not_requested_again() -> Non
 
 
 @pytest.mark.parametrize(("errors", "expected"), [([], KeyTimeout), ([KeyNotAvailable("r1", 3)], KeyNotAvailable)])
-async def test_the_last_error_is_raised_at_the_deadline(
-    errors: list[KeyMissing], expected: type[KeyMissing]
-) -> None:
+async def test_the_last_error_is_raised_at_the_deadline(errors: list[KeyMissing], expected: type[KeyMissing]) -> None:
     service = Service({ITEM: errors})
     if not errors:
         service.answers.clear()
@@ -177,9 +171,7 @@ async def test_each_caller_raises_its_own_copy_of_an_error() -> None:
     original = NotRoomMember("r1", 3, retryable=False)
     service = Service({ITEM: [original]})
     async with pending_keys(service) as pending:
-        first, second = await asyncio.gather(
-            *(pending.get(ITEM, DEADLINE) for _ in range(2)), return_exceptions=True
-        )
+        first, second = await asyncio.gather(*(pending.get(ITEM, DEADLINE) for _ in range(2)), return_exceptions=True)
     assert isinstance(first, NotRoomMember)
     assert isinstance(second, NotRoomMember)
     assert len({id(first), id(second), id(original)}) == 3

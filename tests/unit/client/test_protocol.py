@@ -86,14 +86,7 @@ def test_arbitrary_bytes_yield_no_key_and_raise_nothing(data: bytes) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [
-        {"roomId": ""},
-        {"roomId": 1},
-        {"version": -1},
-        {"version": True},
-        {"privateKey": "AAAA"},
-        {"privateKey": "!"},
-    ],
+    [{"roomId": ""}, {"roomId": 1}, {"version": -1}, {"version": True}, {"privateKey": "AAAA"}, {"privateKey": "!"}],
 )
 def test_a_key_message_with_an_invalid_field_is_ignored(change: dict[str, Any]) -> None:
     document = orjson.loads(marshal(RoomKeyEvent("r1", TWO), 5))

@@ -34,11 +34,7 @@ def test_create_makes_the_requester_owner_and_everyone_else_member() -> None:
 
 
 def test_create_puts_the_requester_first_even_when_named_last() -> None:
-    assert joined(decided(snapshot(PEOPLE), create(users=["carol", "bob", "alice"]))) == [
-        "alice",
-        "carol",
-        "bob",
-    ]
+    assert joined(decided(snapshot(PEOPLE), create(users=["carol", "bob", "alice"]))) == ["alice", "carol", "bob"]
 
 
 def test_create_writes_the_room_with_key_version_0_and_counts() -> None:
@@ -75,11 +71,7 @@ def test_add_writes_members_and_notifies_the_room() -> None:
     outcome = only_outcome(decision)
     assert joined(decision) == ["bob", "carol"]
     assert outcome.notice is not None
-    assert (outcome.notice.type, outcome.notice.room_name, outcome.notice.joined_ms) == (
-        "member_added",
-        "Team",
-        AT,
-    )
+    assert (outcome.notice.type, outcome.notice.room_name, outcome.notice.joined_ms) == ("member_added", "Team", AT)
 
 
 def test_add_with_history_none_says_since_when() -> None:

@@ -48,10 +48,7 @@ def test_kind_of_a_new_room_follows_from_the_fields(fields: dict[str, object], k
 def test_dm_has_two_members_without_roles() -> None:
     memberships = dm("alice", "bob")
     assert [membership.roles for membership in memberships.values()] == [None, None]
-    assert {account: membership.name for account, membership in memberships.items()} == {
-        "alice": "bob",
-        "bob": "alice",
-    }
+    assert {account: membership.name for account, membership in memberships.items()} == {"alice": "bob", "bob": "alice"}
 
 
 def test_dm_has_no_key() -> None:
@@ -75,9 +72,7 @@ def test_dm_has_no_stored_name() -> None:
     assert only_change(decided(snapshot(PEOPLE), create(users=["bob"]))).room.name == ""
 
 
-@pytest.mark.parametrize(
-    ("requester", "title"), [("alice", "Alice Chen 陳愛麗"), ("bob", "Bob"), ("carol", "carol")]
-)
+@pytest.mark.parametrize(("requester", "title"), [("alice", "Alice Chen 陳愛麗"), ("bob", "Bob"), ("carol", "carol")])
 def test_dm_is_titled_with_the_other_persons_names(requester: str, title: str) -> None:
     other = "bob" if requester != "bob" else "carol"
     assert dm(requester, other)[other].title == title

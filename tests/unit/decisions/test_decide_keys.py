@@ -81,9 +81,7 @@ def test_room_that_lost_its_key_stays_unchanged_if_nobody_joins() -> None:
 
 
 def test_repeated_create_of_a_room_that_lost_its_key_stages_a_new_one() -> None:
-    decision = decided(
-        snapshot(PEOPLE, room(keys=LOST), ["alice", "bob", "carol"]), create(users=["bob", "carol"])
-    )
+    decision = decided(snapshot(PEOPLE, room(keys=LOST), ["alice", "bob", "carol"]), create(users=["bob", "carol"]))
     assert only_change(decision).stage == 8
 
 

@@ -63,11 +63,7 @@ def test_second_org_backfills_nothing() -> None:
 
 def test_two_first_orgs_in_one_event_backfill_only_existing_members() -> None:
     before = snapshot(PEOPLE, room(), ["alice"])
-    assert reasons(decided(before, add(orgs=["eng", "hr"]))) == {
-        ("org", "eng"),
-        ("org", "hr"),
-        ("individual", "alice"),
-    }
+    assert reasons(decided(before, add(orgs=["eng", "hr"]))) == {("org", "eng"), ("org", "hr"), ("individual", "alice")}
 
 
 def test_org_whose_users_are_all_members_sends_a_notice_without_accounts() -> None:
@@ -120,9 +116,7 @@ def test_removal_of_a_member_whom_no_org_covers_ends_membership_and_reason() -> 
 
 
 def test_one_removal_can_end_one_membership_and_keep_another() -> None:
-    before = snapshot(
-        PEOPLE, room("channel", "eng"), ["alice", "bob", "dave"], individuals=["alice", "bob", "dave"]
-    )
+    before = snapshot(PEOPLE, room("channel", "eng"), ["alice", "bob", "dave"], individuals=["alice", "bob", "dave"])
     decision = decided(before, remove("bob", "dave"))
     assert only_outcome(decision).removed == (member("dave"),)
     assert set(only_change(decision).removed_reasons) == {("individual", "u-bob"), ("individual", "u-dave")}
@@ -190,9 +184,7 @@ def test_owner_who_is_a_member_only_through_the_org_leaves_with_it() -> None:
 
 
 def test_owner_demoted_and_removed_in_one_batch_is_only_removed() -> None:
-    before = snapshot(
-        PEOPLE, room("channel", "eng", "hr"), ["alice"], owners=["bob"], individuals=["alice", "bob"]
-    )
+    before = snapshot(PEOPLE, room("channel", "eng", "hr"), ["alice"], owners=["bob"], individuals=["alice", "bob"])
     written = only_change(decided(before, remove("bob"), remove(**leave_org())))
     assert (written.left, written.demoted) == (("s-bob",), ())
 

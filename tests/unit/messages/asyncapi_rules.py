@@ -10,14 +10,8 @@ from jsonschema.exceptions import SchemaError
 from tests.harness.asyncapi import Node, resolve
 
 FIELDS: dict[str, tuple[set[str], set[str]]] = {
-    "document": (
-        {"asyncapi", "info"},
-        {"id", "servers", "defaultContentType", "channels", "operations", "components"},
-    ),
-    "info": (
-        {"title", "version"},
-        {"description", "termsOfService", "contact", "license", "tags", "externalDocs"},
-    ),
+    "document": ({"asyncapi", "info"}, {"id", "servers", "defaultContentType", "channels", "operations", "components"}),
+    "info": ({"title", "version"}, {"description", "termsOfService", "contact", "license", "tags", "externalDocs"}),
     "server": (
         {"host", "protocol"},
         {"protocolVersion", "pathname", "description", "title", "summary", "variables", "security", "tags"}

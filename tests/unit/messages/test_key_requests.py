@@ -83,9 +83,7 @@ def test_unknown_fields_of_a_batch_are_refused(fields: Any) -> None:
 def test_batch_and_status_have_1_to_100_items(items: Any) -> None:
     assert reason(key_requests.decode_batch_request, orjson.dumps({"requests": items})) == "invalid_request"
     assert reason(key_requests.decode_status_request, orjson.dumps({"roomIds": items})) == "invalid_request"
-    assert (
-        len(key_requests.decode_batch_request(orjson.dumps({"requests": [{"roomId": "r1"}] * 100})).items) == 100
-    )
+    assert len(key_requests.decode_batch_request(orjson.dumps({"requests": [{"roomId": "r1"}] * 100})).items) == 100
 
 
 @pytest.mark.parametrize("body", WRONG_BODIES)
@@ -100,11 +98,7 @@ def test_status_names_each_room_once_in_order() -> None:
 
 
 def test_status_accepts_texts_that_cannot_be_room_ids() -> None:
-    assert key_requests.decode_status_request(orjson.dumps({"roomIds": ["r1", "", "x" * 256]})) == (
-        "r1",
-        "",
-        "x" * 256,
-    )
+    assert key_requests.decode_status_request(orjson.dumps({"roomIds": ["r1", "", "x" * 256]})) == ("r1", "", "x" * 256)
 
 
 @pytest.mark.parametrize("room_ids", [[7], [None], ["r1", {}]])

@@ -13,8 +13,7 @@ from roomkeys.messages.room_key import RoomKeyEvent, Sender, marshal
 AT = 1_747_000_000_000
 EVENT = RoomKeyEvent("r1", RoomKey(3, bytes(range(32))))
 BYTES = (
-    b'{"roomId":"r1","version":3,'
-    b'"privateKey":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=","timestamp":1747000000000}'
+    b'{"roomId":"r1","version":3,"privateKey":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=","timestamp":1747000000000}'
 )
 
 

@@ -40,9 +40,7 @@ def test_membership_without_an_account_is_ignored(who: Any) -> None:
 def test_own_key_is_current_only_while_it_is_in_use() -> None:
     ours = {"ver": 3, "priv": SECRET}
     rotation = {"high": 3, "settled": 3, "current": ours}
-    assert documents.key_record({"_id": "r1", "encKey": ours, "keyRotation": rotation}).current == RoomKey(
-        3, SECRET
-    )
+    assert documents.key_record({"_id": "r1", "encKey": ours, "keyRotation": rotation}).current == RoomKey(3, SECRET)
     lost = documents.key_record({"_id": "r1", "keyRotation": rotation})
     assert (lost.current, lost.replaced, lost.highest_seen) == (None, (RoomKey(3, SECRET),), 3)
 

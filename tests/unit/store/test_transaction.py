@@ -68,9 +68,7 @@ async def cancel_repeatedly(task: asyncio.Task[Any], session: BlockedSession) ->
 
 async def test_transaction_has_ended_when_its_cancelled_task_ends() -> None:
     session = BlockedSession()
-    await cancel_repeatedly(
-        asyncio.create_task(commit(Database(None, session, "motor"), session, [BULK])), session
-    )
+    await cancel_repeatedly(asyncio.create_task(commit(Database(None, session, "motor"), session, [BULK])), session)
     assert session.log == ["start", "write", "commit"]
 
 
@@ -79,9 +77,7 @@ async def test_error_of_a_cancelled_transaction_is_not_logged() -> None:
     contexts: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: contexts.append(context))
     session = BlockedSession(BulkWriteError({"writeErrors": [{"code": 11000, "op": {"encKey": SECRET}}]}))
-    await cancel_repeatedly(
-        asyncio.create_task(commit(Database(None, session, "motor"), session, [BULK])), session
-    )
+    await cancel_repeatedly(asyncio.create_task(commit(Database(None, session, "motor"), session, [BULK])), session)
     assert session.log == ["start", "write", "abort"]
     session.error = None
     gc.collect()

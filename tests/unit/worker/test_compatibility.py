@@ -67,9 +67,7 @@ def test_every_missing_name_is_reported_before_a_client_is_made(monkeypatch: pyt
     monkeypatch.delattr(Client, "_process_headers")
     monkeypatch.delattr(Client, "_process_err")
     monkeypatch.delattr(parser, "MSG_RE")
-    with pytest.raises(
-        IncompatibleClient, match=r"_process_err\(self, err_msg\), async _process_headers\(.*, MSG_RE$"
-    ):
+    with pytest.raises(IncompatibleClient, match=r"_process_err\(self, err_msg\), async _process_headers\(.*, MSG_RE$"):
         SteadyClient()
 
 

@@ -58,9 +58,7 @@ async def test_one_fanout_serialises_once_and_frames_one_payload_object(monkeypa
         payloads.append(payload)
         return frame(accounts, payload)
 
-    async def pages(
-        _database: object, _lease: object, room_ids: Iterable[str], **_sizes: int
-    ) -> AsyncIterator[Any]:
+    async def pages(_database: object, _lease: object, room_ids: Iterable[str], **_sizes: int) -> AsyncIterator[Any]:
         assert list(room_ids) == ["r1"]
         yield page
 

@@ -19,9 +19,7 @@ FORGED = "x 0\r\n\r\nPUB chat.user.mallory.event.room.key"
         ("chat.room.r1.event.member", {"X-Request-ID": "one\r\nX-Other: two"}, True),
     ],
 )
-async def test_what_would_forge_a_line_is_left_out(
-    subject: str, headers: dict[str, str], *, left_out: bool
-) -> None:
+async def test_what_would_forge_a_line_is_left_out(subject: str, headers: dict[str, str], *, left_out: bool) -> None:
     assert Broker(SteadyClient(), 10.0).rejects(subject, b"{}", headers) is left_out
 
 

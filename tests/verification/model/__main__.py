@@ -57,9 +57,7 @@ def _options() -> Namespace:
     parser = ArgumentParser(prog="python -m tests.verification.model", description=__doc__)
     option = parser.add_argument
     option("--events", type=int, default=2, help="events of each history (default: 2)")
-    option(
-        "--takeovers", type=int, default=1, help="how often the lease is taken from a living owner (default: 1)"
-    )
+    option("--takeovers", type=int, default=1, help="how often the lease is taken from a living owner (default: 1)")
     option("--disconnects", type=int, default=1, help="how often a connection breaks (default: 1)")
     option("--conflicts", type=int, default=1, help="how often a transaction meets a conflict (default: 1)")
     option("--size", type=Size, choices=list(Size), default=Size.LARGE, help="size of the room (default: large)")

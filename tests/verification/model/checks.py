@@ -95,9 +95,7 @@ def receive_result(model: Model, database: Database, received: Received, event: 
         if membership == event and not _has(received, account, room.settled):
             raise Violation(Invariant.REACH, f"the result of event {event} goes out although {name} has no key")
         if membership == event and received.join_notices[account] < event:
-            raise Violation(
-                Invariant.ORDER_ONCE, f"the result of event {event} goes out before the notice to {name}"
-            )
+            raise Violation(Invariant.ORDER_ONCE, f"the result of event {event} goes out before the notice to {name}")
     return received._replace(results=received.results | 1 << event)
 
 

@@ -45,9 +45,7 @@ class Turn(NamedTuple):
         workers = (*self.state.workers[: self.at], worker, *self.state.workers[self.at + 1 :])
         return Move(worker.epoch or self.worker.epoch, text, self.state._replace(workers=workers, **changes))
 
-    def barrier(
-        self, text: str, messages: Sequence[Message], confirmed: Worker, unconfirmed: Worker
-    ) -> Iterator[Move]:
+    def barrier(self, text: str, messages: Sequence[Message], confirmed: Worker, unconfirmed: Worker) -> Iterator[Move]:
         """Publish messages and confirm them: the broker takes all of them, or the connection breaks on the way."""
         state, received = self.state, self.state.received
         for count, message in enumerate(messages):
@@ -84,7 +82,5 @@ def is_harmless(model: Model, worker: Worker) -> bool:
     return rollout is None or (rollout.phase != Phase.SEND_PAGE and rollout.page is None)
 
 
-_FENCED_STEPS = frozenset(
-    {Step.READ_SURVIVORS, Step.SETTLE, Step.BATCH, Step.APPLY, Step.COMMITTED, Step.UNCONFIRMED}
-)
+_FENCED_STEPS = frozenset({Step.READ_SURVIVORS, Step.SETTLE, Step.BATCH, Step.APPLY, Step.COMMITTED, Step.UNCONFIRMED})
 """Steps that a worker without the lease cannot take, or that end in a crash."""

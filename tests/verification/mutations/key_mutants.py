@@ -70,9 +70,7 @@ def one_timestamp_per_page(_hand: Any) -> Callable[..., Any]:
     async def sent(self: Any, keys: Any, _known: Any, lease: Any, now_ms: int) -> None:
         async for page in members.pages(self.database, lease, keys, first=2, most=2):
             for room_id, accounts in page.items():
-                await self.send_key_to_joiners(
-                    {room_id: keys[room_id]}, {room_id: accounts}, now_ms + next(number)
-                )
+                await self.send_key_to_joiners({room_id: keys[room_id]}, {room_id: accounts}, now_ms + next(number))
 
     return sent
 

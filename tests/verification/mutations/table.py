@@ -30,10 +30,7 @@ MUTATIONS = (
         hold_before_use.members_have_the_key_before_use,
     ),
     Mutation(
-        "the fence is only read",
-        ordering_mutants.fence_is_only_read(),
-        scenarios.zombie,
-        keys.one_key_per_version,
+        "the fence is only read", ordering_mutants.fence_is_only_read(), scenarios.zombie, keys.one_key_per_version
     ),
     Mutation(
         "survivors are read before apply",

@@ -22,9 +22,7 @@ ONLY_BY_EXAMPLE = {
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
-async def test_check_finds_broken_worker(
-    site_rig: Rig, monkeypatch: pytest.MonkeyPatch, mutation: Mutation
-) -> None:
+async def test_check_finds_broken_worker(site_rig: Rig, monkeypatch: pytest.MonkeyPatch, mutation: Mutation) -> None:
     recording = await play(site_rig, monkeypatch, mutation.scenario, mutation.breaks, mutation.found_by)
     violations = find_violations(recording)
     assert mutation.found_by.__name__ in {one.check for one in violations}, violations
@@ -42,8 +40,7 @@ def test_every_checked_invariant_has_a_mutation() -> None:
 
 
 @pytest.mark.parametrize(
-    "place",
-    ["worker.pipeline.loop:Loop.no_such", "worker.pipeline.loop:no_such", "worker.pipeline.loop:Gone.settle"],
+    "place", ["worker.pipeline.loop:Loop.no_such", "worker.pipeline.loop:no_such", "worker.pipeline.loop:Gone.settle"]
 )
 def test_mutation_of_a_missing_function_is_an_error(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     with pytest.raises(AttributeError):

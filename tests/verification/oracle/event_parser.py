@@ -55,9 +55,7 @@ class ParsedEvent:
 
 def is_token(value: object) -> bool:
     """Return True if a value can be one token of a subject."""
-    return (
-        isinstance(value, str) and 0 < len(value.encode(errors="replace")) <= 255 and not _NO_TOKEN.search(value)
-    )
+    return isinstance(value, str) and 0 < len(value.encode(errors="replace")) <= 255 and not _NO_TOKEN.search(value)
 
 
 def is_recipient(account: str) -> bool:

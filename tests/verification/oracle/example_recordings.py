@@ -52,13 +52,7 @@ class Run:
     def send_key(self, room: str, version: int, *accounts: str, **changed: Any) -> None:
         """Send a key to accounts."""
         secret = changed.pop("secret", key(room, version))
-        body = {
-            "roomId": room,
-            "version": version,
-            "privateKey": b64encode(secret).decode(),
-            "timestamp": 5,
-            **changed,
-        }
+        body = {"roomId": room, "version": version, "privateKey": b64encode(secret).decode(), "timestamp": 5, **changed}
         for account in accounts:
             self.receive(subjects.room_key(account), body)
 
@@ -73,11 +67,7 @@ class Run:
 
     def respond(self, request_id: str, operation: str, room: str | None, *error: str, **changed: Any) -> None:
         """Send alice the result of her request."""
-        body: dict[str, Any] = {
-            "requestId": request_id,
-            "operation": operation,
-            "status": "error" if error else "ok",
-        }
+        body: dict[str, Any] = {"requestId": request_id, "operation": operation, "status": "error" if error else "ok"}
         body |= {"roomId": room} if room else {}
         body |= dict(zip(("code", "reason"), error, strict=False)) | changed
         self.receive(subjects.response("alice", request_id), body, request_id)
@@ -97,9 +87,7 @@ class Run:
 
     def apply(self, room: str, version: int | None, joined: str = "", left: str = "") -> None:
         """Commit a batch: accounts join and leave, and a version is staged."""
-        keys = (
-            [(ChangeKind.HIGH, room, version), (ChangeKind.STAGED, room, version)] if version is not None else []
-        )
+        keys = [(ChangeKind.HIGH, room, version), (ChangeKind.STAGED, room, version)] if version is not None else []
         joins = [(ChangeKind.JOINED, room, account) for account in joined.split()]
         self.commit(*keys, *((ChangeKind.LEFT, room, account) for account in left.split()), *joins)
 

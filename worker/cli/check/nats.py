@@ -53,9 +53,7 @@ async def _jetstream(broker: Broker) -> CheckResult:
         return failed("jetstream", "not enabled: start nats-server with -js")
     except APIError as error:
         if error.err_code in _JETSTREAM_DISABLED:
-            return failed(
-                "jetstream", "not enabled for this account: enable it in the configuration of the server"
-            )
+            return failed("jetstream", "not enabled for this account: enable it in the configuration of the server")
         return failed("jetstream", f"denied: {error.description}")
     return passed("jetstream", f"enabled, {account.streams} streams")
 

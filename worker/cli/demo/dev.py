@@ -27,9 +27,7 @@ _SUGGESTIONS: Final = (
 )
 
 
-@click.command(
-    epilog=example("room-worker dev", "room-worker dev --nats-port 4222 --mongo-port 27017 --folder data")
-)
+@click.command(epilog=example("room-worker dev", "room-worker dev --nats-port 4222 --mongo-port 27017 --folder data"))
 @click.option("--nats-port", type=_PORT, default=0, help="Port of NATS.  [default: a free port]")
 @click.option("--mongo-port", type=_PORT, default=0, help="Port of MongoDB.  [default: a free port]")
 @click.option("--http-port", type=_PORT, default=0, help="Port of health and metrics.  [default: a free port]")

@@ -54,12 +54,7 @@ def create(
 
 
 def add(
-    room_id: str,
-    requester: str,
-    *,
-    users: Sequence[str] = (),
-    orgs: Sequence[str] = (),
-    history: str | None = None,
+    room_id: str, requester: str, *, users: Sequence[str] = (), orgs: Sequence[str] = (), history: str | None = None
 ) -> Request:
     """Return the request for more members; with `history` "none" they cannot read earlier messages."""
     body: dict[str, Any] = {"roomId": room_id, "users": list(users), "orgs": list(orgs), "channels": []}

@@ -29,9 +29,7 @@ def leaks_in_files(recording: Recording, paths: Iterable[Path]) -> list[Violatio
         with path.open("rb") as lines:
             numbers = [number for number, _ in search.found_in_lines(lines)]
         found += [
-            Violation(
-                Invariant.NO_KEY_LEAKS, leaks_in_files.__name__, f"{path.name}, line {number}, contains a key"
-            )
+            Violation(Invariant.NO_KEY_LEAKS, leaks_in_files.__name__, f"{path.name}, line {number}, contains a key")
             for number in numbers
         ]
     return found

@@ -68,7 +68,5 @@ def one_payload_reaches_all(analysis: Analysis) -> Iterator[str]:
         stayed = set(filter(analysis.must_get_keys, stayed))
         passes = analysis.passes.get((room_id, settled.version), [])
         if passes and not any(stayed <= reached for reached in passes):
-            text = (
-                f"{room_id}: none of the {len(passes)} payloads of version {settled.version} went to all members"
-            )
+            text = f"{room_id}: none of the {len(passes)} payloads of version {settled.version} went to all members"
             yield f"{text} that stayed"

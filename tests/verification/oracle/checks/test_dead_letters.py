@@ -29,9 +29,7 @@ def with_another_body(run: Run) -> None:
     run.recording.dead_letters[0] = replace(run.recording.dead_letters[0], body=b"{}")
 
 
-@pytest.mark.parametrize(
-    "change", [missing, twice, of_an_event_that_succeeded, with_another_reason, with_another_body]
-)
+@pytest.mark.parametrize("change", [missing, twice, of_an_event_that_succeeded, with_another_reason, with_another_body])
 def test_finds_dead_letter_that_differs_from_the_events(change: Callable[[Run], None]) -> None:
     run = correct_run()
     change(run)

@@ -146,8 +146,7 @@ def test_finds_results_in_reverse_order() -> None:
     results = [one for one in run.recording.messages if one.kind is MessageKind.RESULT]
     arrivals = {results[0].request_id: results[1].arrival, results[1].request_id: results[0].arrival}
     messages = [
-        replace(one, arrival=arrivals[one.request_id]) if one in results[:2] else one
-        for one in run.recording.messages
+        replace(one, arrival=arrivals[one.request_id]) if one in results[:2] else one for one in run.recording.messages
     ]
     run.recording.messages = sorted(messages, key=lambda one: one.arrival)
     assert "messages_are_in_stream_order" in failed_checks(run)

@@ -29,12 +29,7 @@ def is_in_stream(subject: str) -> bool:
 
 
 def record(
-    recording: Recording,
-    listener: int,
-    subject: str,
-    data: bytes,
-    headers: Mapping[str, str] | None,
-    at_ms: int,
+    recording: Recording, listener: int, subject: str, data: bytes, headers: Mapping[str, str] | None, at_ms: int
 ) -> Message | None:
     """Add a message to a recording; return it if it is no key and its kind is recorded."""
     kind, to = classify(subject)

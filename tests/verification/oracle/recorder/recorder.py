@@ -90,9 +90,7 @@ class Recorder:
                     await asyncio.sleep(0.05)
         except TimeoutError:
             missing, left = self.missing_results(), await self._unfinished()
-            text = (
-                f"{len(missing)} results are missing, such as {missing[:3]}; {left} keys or entries are unfinished"
-            )
+            text = f"{len(missing)} results are missing, such as {missing[:3]}; {left} keys or entries are unfinished"
             raise AssertionError(f"not idle: {text}") from None
 
     async def _unfinished(self) -> int:

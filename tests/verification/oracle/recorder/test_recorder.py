@@ -90,10 +90,7 @@ async def test_recording_can_begin_with_existing_rooms(site_rig: Rig) -> None:
 async def test_recording_can_leave_out_notices(site_rig: Rig) -> None:
     await PLAN.create_users(site_rig)
     kinds = {MessageKind.KEY, MessageKind.RESULT}
-    async with (
-        recorder(site_rig.settings.nats_url, site_rig.db, site_rig.site, kinds) as record,
-        site_rig.worker(),
-    ):
+    async with recorder(site_rig.settings.nats_url, site_rig.db, site_rig.site, kinds) as record, site_rig.worker():
         await create(site_rig)
         recording = await record.finish()
     assert {message.kind for message in recording.messages} == {MessageKind.RESULT}
