@@ -4,72 +4,61 @@ Labels name operations and causes, never rooms or accounts. Names and labels are
 docs/reference/metrics.md is generated from this file.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 REGISTRY: Final = CollectorRegistry()
-_counter: Final = partial(Counter, registry=REGISTRY)
-_gauge: Final = partial(Gauge, registry=REGISTRY)
-_histogram: Final = partial(Histogram, registry=REGISTRY)
+_counter: Final = partial(Counter, namespace="room_worker", registry=REGISTRY)
+_gauge: Final = partial(Gauge, namespace="room_worker", registry=REGISTRY)
+_histogram: Final = partial(Histogram, namespace="room_worker", registry=REGISTRY)
 
-EVENTS: Final = _counter(
-    "room_worker_events", "Finished events, by operation and status: ok or error.", ["operation", "status"]
-)
-SKIPPED: Final = _counter("room_worker_skipped", "Stream messages skipped because they belong to other services.")
+EVENTS: Final = _counter("events", "Finished events, by operation and status: ok or error.", ["operation", "status"])
+SKIPPED: Final = _counter("skipped", "Stream messages skipped because they belong to other services.")
 DEAD_LETTERS: Final = _counter(
-    "room_worker_dead_letters", "Events that can never succeed, published as dead letters, by reason.", ["reason"]
+    "dead_letters", "Events that can never succeed, published as dead letters, by reason.", ["reason"]
 )
-ROTATIONS: Final = _counter("room_worker_rotations", "Room keys that became current.")
-RECIPIENTS: Final = _counter("room_worker_recipients", "Room keys published: one per key and recipient.")
+ROTATIONS: Final = _counter("rotations", "Room keys that became current.")
+RECIPIENTS: Final = _counter("recipients", "Room keys published: one per key and recipient.")
 REFUSED: Final = _counter(
-    "room_worker_refused_recipients",
+    "refused_recipients",
     "Recipients skipped because their account is not a valid token, and messages dropped because their subject or"
     " headers would forge a protocol line.",
 )
-OVERSIZED: Final = _counter(
-    "room_worker_oversized", "Messages dropped because they exceed the server's maximum payload."
-)
-BATCHES: Final = _histogram(
-    "room_worker_batch_events", "Events per batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-)
+OVERSIZED: Final = _counter("oversized", "Messages dropped because they exceed the server's maximum payload.")
+BATCHES: Final = _histogram("batch_events", "Events per batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512))
 STEPS: Final = _histogram(
-    "room_worker_step_seconds",
-    "Duration of a step of the loop: read, apply, deliver, settle, announce or tidy.",
-    ["step"],
+    "step_seconds", "Duration of a step of the loop: read, apply, deliver, settle, announce or tidy.", ["step"]
 )
 RETRIES: Final = _counter(
-    "room_worker_retries", "Attempts repeated, by cause: conflict, unexpected, unconfirmed or pass.", ["cause"]
+    "retries", "Attempts repeated, by cause: conflict, unexpected, unconfirmed or pass.", ["cause"]
 )
 STREAM_FAULTS: Final = _counter(
-    "room_worker_stream_faults",
+    "stream_faults",
     "Times the events stream was found re-created or truncated, or had deleted events before they were read.",
 )
-BROKER_ERRORS: Final = _counter("room_worker_broker_errors", "Errors of the connection to NATS, by kind.", ["kind"])
-DISCONNECTS: Final = _counter("room_worker_disconnects", "Times the connection to NATS was lost.")
-PARTITIONS: Final = _gauge("room_worker_partitions", "Partitions that this replica owns.")
-LAG: Final = _gauge("room_worker_waiting_events", "Events read and not yet applied, by partition.", ["partition"])
+BROKER_ERRORS: Final = _counter("broker_errors", "Errors of the connection to NATS, by kind.", ["kind"])
+DISCONNECTS: Final = _counter("disconnects", "Times the connection to NATS was lost.")
+PARTITIONS: Final = _gauge("partitions", "Partitions that this replica owns.")
+LAG: Final = _gauge("waiting_events", "Events read and not yet applied, by partition.", ["partition"])
 REQUESTS: Final = _counter(
-    "room_worker_requests",
+    "requests",
     "Requests to the key service, by endpoint and outcome: ok, an error code, or unanswered when the reply address"
     " is not allowed.",
     ["endpoint", "outcome"],
 )
 REQUEST_SECONDS: Final = _histogram(
-    "room_worker_request_seconds", "Time from a request to the key service to its reply.", ["endpoint"]
+    "request_seconds", "Time from a request to the key service to its reply.", ["endpoint"]
 )
 LOOKUPS: Final = _histogram(
-    "room_worker_lookup_requests",
+    "lookup_requests",
     "Requests to the key service answered by one read of the database.",
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096),
 )
 
 
-@contextmanager
-def step(name: str) -> Iterator[None]:
+def step(name: str) -> AbstractContextManager[object]:
     """Measure a step of the loop: read, apply, deliver, settle, announce, or tidy (finished outbox entries)."""
-    with STEPS.labels(name).time():
-        yield
+    return STEPS.labels(name).time()
