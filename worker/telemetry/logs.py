@@ -50,7 +50,7 @@ def logger(component: str) -> Any:
 
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Mask what could be key material."""
-    return {name: _masked_field(name, value) for name, value in event.items()}
+    return {name: _masked(value, name) for name, value in event.items()}
 
 
 def where(error: BaseException) -> str:
@@ -77,16 +77,14 @@ def _in_reading_order(_logger: object, _method: str, event: MutableMapping[str, 
     return {**first, **event}
 
 
-def _masked_field(name: object, value: Any) -> Any:
-    return MASK if str(name).lower() in _SECRET_FIELDS else _masked(value)
-
-
-def _masked(value: Any) -> Any:
+def _masked(value: Any, name: object = "") -> Any:
+    if str(name).lower() in _SECRET_FIELDS:
+        return MASK
     match value:
         case bytes() | bytearray() | memoryview():
             return f"<{len(value)} bytes>"
         case dict():
-            return {name: _masked_field(name, item) for name, item in value.items()}
+            return {name: _masked(item, name) for name, item in value.items()}
         case list() | tuple() | set() | frozenset():
             return [_masked(item) for item in value]
         case _:
