@@ -86,13 +86,6 @@ def _duration(value: object) -> object:
     return duration
 
 
-def _start(value: object) -> object:
-    text = str(value)
-    if text not in {"auto", "new"} and not (text.isdecimal() and int(text) >= 1):
-        raise ValueError
-    return text
-
-
 def _address(value: object) -> object:
     host, colon, port = str(value).rpartition(":")
     if not colon or not port.isdecimal() or int(port) > _HIGHEST_PORT:
@@ -117,7 +110,9 @@ ReplyPrefixes = Annotated[list[str], NoDecode, BeforeValidator(_reply_prefixes),
 MongoUri = Annotated[SecretStr, BeforeValidator(_mongo_uri), _MONGO_URI]
 DatabaseName = Annotated[str, Field(pattern=r'^[^/\\. "$*<>:|?]{1,63}$'), _DATABASE_NAME]
 Driver = Annotated[Literal["motor", "pymongo"], MustBe("motor or pymongo")]
-Start = Annotated[str, BeforeValidator(_start), MustBe("auto, new, or a stream sequence such as 1")]
+Start = Annotated[
+    str, Field(pattern=r"^(auto|new|0*[1-9][0-9]*)$"), MustBe("auto, new, or a stream sequence such as 1")
+]
 Duration = Annotated[int, BeforeValidator(_duration), MustBe("a duration such as 24h, 90m or 30s, at most 3650d")]
 Address = Annotated[str, BeforeValidator(_address), MustBe("an address such as :8081 or 127.0.0.1:8081")]
 ReadableFile = Annotated[FilePath | None, MustBe(_FILE_TEXT)]
