@@ -13,7 +13,7 @@ import shutil
 import sys
 from abc import ABC, abstractmethod
 from asyncio.subprocess import DEVNULL, STDOUT, Process
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
@@ -73,7 +73,7 @@ class _Server(ABC):
         Raises `ServerUnavailable` when the program is missing, the port is in use, the process exits, or the
         server cannot be used after 30 s.
         """
-        if self._running() is not None:
+        if self._running():
             return
         try:
             self._process = await self._spawn()
@@ -84,22 +84,20 @@ class _Server(ABC):
 
     async def stop(self) -> None:
         """Stop the server with SIGTERM, or kill it after 5 s. Do nothing if it is not running."""
-        if (process := self._running()) is None:
-            return
         try:
-            with contextlib.suppress(ProcessLookupError, TimeoutError):
-                process.terminate()
-                await asyncio.wait_for(process.wait(), STOP_SECONDS)
+            if process := self._running():
+                with contextlib.suppress(ProcessLookupError, TimeoutError):
+                    process.terminate()
+                    await asyncio.wait_for(process.wait(), STOP_SECONDS)
         finally:
             await self.kill()
 
     async def kill(self) -> None:
         """Kill the server with SIGKILL. Do nothing if it is not running."""
-        if (process := self._running()) is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        if process := self._running():
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
 
     @property
     def _log(self) -> Path:
@@ -132,9 +130,8 @@ class _Server(ABC):
                     if await self._answers():
                         return
                     await asyncio.sleep(POLL_SECONDS)
-        what = f"exited with {process.returncode} while starting"
-        if process.returncode is None:
-            what = f"did not answer within {START_SECONDS:g} s"
+        late, exited = f"did not answer within {START_SECONDS:g} s", f"exited with {process.returncode} while starting"
+        what = late if process.returncode is None else exited
         lines = self._log.read_text(errors="replace").splitlines()
         relevant = [line for line in lines if not any(mark in line for mark in ROUTINE)]
         report = [f"{self.program} {what}; see {self._log}", *(relevant or lines)[-LOG_LINES:]]
@@ -187,8 +184,7 @@ class MongoServer(_Server):
         size = ["--replSet", REPLICA_SET, "--wiredTigerCacheSizeGB", "0.25"]
         # A primary that stops waits 15 s for another member to take over; here there is none.
         quick = ["--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0"]
-        tests = ["--setParameter", "enableTestCommands=1"] if self.test_commands else []
-        return [*where, *size, *quick, *tests]
+        return [*where, *size, *quick, "--setParameter", f"enableTestCommands={self.test_commands:d}"]
 
     async def _answers(self) -> bool:
         return await mongo_answers(HOST, self.port, member=f"{HOST}:{self.port}")
@@ -196,16 +192,9 @@ class MongoServer(_Server):
 
 @contextlib.asynccontextmanager
 async def local_servers(folder: Path) -> AsyncIterator[tuple[NatsServer, MongoServer]]:
-    """Run both servers below `folder`, on free ports, for the length of the block.
-
-    Raises `ServerUnavailable` when one of them cannot be started; then the other is stopped.
-    """
-    nats, mongo = NatsServer(folder / "nats"), MongoServer(folder / "mongo")
-    try:
-        await _both(nats.start(), mongo.start())
+    """Run both servers below `folder`, on free ports, for the length of the block; `ServerUnavailable` as `start`."""
+    async with NatsServer(folder / "nats") as nats, MongoServer(folder / "mongo") as mongo:
         yield nats, mongo
-    finally:
-        await _both(nats.stop(), mongo.stop())
 
 
 async def nats_answers(host: str, port: int) -> bool:
@@ -217,15 +206,6 @@ async def nats_answers(host: str, port: int) -> bool:
         return kind == b"INFO" and json.loads(about).get("jetstream", False) is True
     except (OSError, ValueError):
         return False
-
-
-async def _both(one: Coroutine[None, None, None], other: Coroutine[None, None, None]) -> None:
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(one)
-            group.create_task(other)
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
 
 
 def _find(program: str, wheel: str) -> str:
