@@ -89,8 +89,8 @@ class KeyRecord:
             return self
         foreign = tuple(key for key in self.replaced if self.superseded and key.version > staged.version)
         current, in_use = (None, self.in_use) if self.superseded else (staged, staged.version)
-        settled = replace(self, settled=staged.version, current=current, staged=None, in_use=in_use)
-        settled = replace(settled, replaced=(staged, *foreign))
+        replaced = (staged, *foreign)
+        settled = replace(self, settled=staged.version, current=current, staged=None, replaced=replaced, in_use=in_use)
         return settled if next_key is None else settled.with_staged(next_key)
 
 
