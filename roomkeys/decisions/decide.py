@@ -4,13 +4,13 @@ Events take effect one after another on drafts of their rooms. So a batch has ex
 would have one at a time, wherever the stream is cut into batches. (docs/design.md, The loop)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from roomkeys.decisions.chunks import CHUNK_BYTES, in_chunks
 from roomkeys.decisions.decision import DeadLetter, Decision, OutboxEntry, Outcome
 from roomkeys.decisions.draft import Draft
-from roomkeys.decisions.rules import RuleContext, take_effect
+from roomkeys.decisions.rules import NewId, RuleContext, take_effect
 from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.errors import ErrorInfo, Rejection
 from roomkeys.events.event import Add, AnyEvent, Create, Remove
@@ -20,18 +20,11 @@ MAX_ACCOUNTS: Final = 5_000
 
 
 def decide(
-    events: Sequence[AnyEvent],
-    snapshot: Snapshot,
-    *,
-    site: str,
-    now_ms: int,
-    new_id: Callable[[], str],
-    most_accounts: int = MAX_ACCOUNTS,
+    events: Sequence[AnyEvent], snapshot: Snapshot, *, site: str, now_ms: int, new_id: NewId, most: int = MAX_ACCOUNTS
 ) -> Decision:
-    """Decide a prefix of the events: at least the first one, and no more than touch `most_accounts`.
+    """Decide a prefix of the events: at least the first one, and no more than touch `most`.
 
-    `snapshot` has what the database holds about all the events. `now_ms` (epoch milliseconds) stamps the outcomes,
-    and `new_id` makes document ids.
+    `snapshot` has what the database holds about all the events. `now_ms` (epoch milliseconds) stamps the outcomes.
     """
     context = RuleContext(snapshot, site, new_id)
     drafts: dict[str | None, Draft] = {}
@@ -39,7 +32,7 @@ def decide(
     touched = taken = 0
     for event in events:
         touched += touches(event, snapshot)
-        if taken and touched > most_accounts:
+        if taken and touched > most:
             break
         taken += 1
         draft = drafts.get(event.room_id) or open_draft(event.room_id, snapshot)

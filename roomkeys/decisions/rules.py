@@ -14,6 +14,9 @@ from roomkeys.events.event import Add, AnyEvent, Create, InvalidEvent, Remove, R
 from roomkeys.membership import MEMBER_ROLES, OWNER_ROLES, Kind, Member, Membership, Room, User
 from roomkeys.tokens import is_bot
 
+NewId = Callable[[], str]
+"""Makes the id of a new document."""
+
 
 @dataclass(frozen=True, slots=True)
 class Effect:
@@ -47,11 +50,11 @@ class SliceContext:
 
 @dataclass(frozen=True, slots=True)
 class RuleContext:
-    """What every rule decides with: the snapshot, the site, a source of document ids, and the slice."""
+    """What every rule decides with."""
 
     snapshot: Snapshot
     site: str
-    new_id: Callable[[], str]
+    new_id: NewId
     slice: SliceContext = SliceContext()
 
     def require_known(self, accounts: Iterable[str], draft: Draft) -> None:

@@ -5,14 +5,14 @@ slice: the reasons of the event's orgs, so that every slice before it is an ordi
 the new key, so that the version rises once. (docs/design.md, rule e)
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from roomkeys.decisions.chunks import in_chunks
 from roomkeys.decisions.decide import open_draft, outcome_of, reject
 from roomkeys.decisions.decision import ORG, Decision, OutboxEntry, Outcome, RoomChange
 from roomkeys.decisions.draft import Draft
-from roomkeys.decisions.rules import RuleContext, SliceContext
+from roomkeys.decisions.rules import NewId, RuleContext, SliceContext
 from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.errors import ErrorInfo
 from roomkeys.events.event import Add, Create, Remove
@@ -41,17 +41,6 @@ class EventSlice:
     is_last: bool = True
     all_users_known: bool = True
 
-    @property
-    def narrowed_event(self) -> Sliceable:
-        """Return the event as far as it names accounts of this slice."""
-        return among(self.event, self.accounts)
-
-    @property
-    def context(self) -> SliceContext:
-        """Return what the rules need to know of the slice."""
-        progress = self.progress
-        return SliceContext(progress.number > 0, self.is_last, progress.notice_sent, self.all_users_known)
-
 
 @dataclass(frozen=True, slots=True)
 class SliceDecision:
@@ -62,13 +51,7 @@ class SliceDecision:
 
 
 def decide_slice(
-    slice_: EventSlice,
-    snapshot: Snapshot,
-    *,
-    site: str,
-    now_ms: int,
-    new_id: Callable[[], str],
-    error: ErrorInfo | None = None,
+    slice_: EventSlice, snapshot: Snapshot, *, site: str, now_ms: int, new_id: NewId, error: ErrorInfo | None = None
 ) -> SliceDecision:
     """Decide what the event does to the accounts of one slice.
 
@@ -76,12 +59,13 @@ def decide_slice(
     last slice. Members whom an earlier slice removed still lose the room's key.
     """
     event, progress = slice_.event, slice_.progress
-    context = RuleContext(_snapshot_of(slice_, snapshot), site, new_id, slice_.context)
+    slice_context = SliceContext(progress.number > 0, slice_.is_last, progress.notice_sent, slice_.all_users_known)
+    context = RuleContext(_snapshot_of(slice_, snapshot), site, new_id, slice_context)
     draft = open_draft(event.room_id, context.snapshot)
     if progress.room_created:
         draft.resume_creation()
     given_up = None if error is None else reject(event, error, site=site, now_ms=now_ms)
-    outcome = given_up or outcome_of(slice_.narrowed_event, draft, context, now_ms)
+    outcome = given_up or outcome_of(among(event, slice_.accounts), draft, context, now_ms)
     final = slice_.is_last or outcome.error is not None
     if final and progress.rotates and not draft.rotates:
         draft.rotate(event.stored_at_ms)

@@ -123,7 +123,7 @@ def decided(before: Snapshot, *batch: AnyEvent, most_accounts: int = 5_000) -> D
     def new_id() -> str:
         return f"new-{next(numbers)}"
 
-    return decide(batch, before, site=SITE, now_ms=NOW, new_id=new_id, most_accounts=most_accounts)
+    return decide(batch, before, site=SITE, now_ms=NOW, new_id=new_id, most=most_accounts)
 
 
 def only_outcome(decision: Decision) -> Outcome:

@@ -61,7 +61,7 @@ class Writer:
             self.state.begin_slices(events[0])
             return None
         most = self.limits.batch_accounts
-        decision = decide(readable, snapshot, site=site, now_ms=now_ms, new_id=new_id, most_accounts=most)
+        decision = decide(readable, snapshot, site=site, now_ms=now_ms, new_id=new_id, most=most)
         return await self._apply(readable[: decision.taken], decision, snapshot)
 
     async def apply_slice(self, event: Sliceable, *, give_up: bool) -> AppliedBatch:

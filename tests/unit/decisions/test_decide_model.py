@@ -58,7 +58,7 @@ def play(world: World, stream: list[Step], most_accounts: int) -> Iterator[Outco
                 site=SITE,
                 now_ms=NOW,
                 new_id=lambda: f"new-{next(numbers)}",
-                most_accounts=most_accounts,
+                most=most_accounts,
             )
             assert 1 <= decision.taken <= len(rest)
             world.apply(decision)

@@ -37,7 +37,7 @@ def test_survivors_are_the_members_after_the_batch(
             }
             snapshot = replace(world.snapshot(rest), everybody=everybody)
             new_id = lambda: f"new-{next(numbers)}"  # noqa: E731 - one more number each time
-            decision = decide(rest, snapshot, site=SITE, now_ms=NOW, new_id=new_id, most_accounts=most)
+            decision = decide(rest, snapshot, site=SITE, now_ms=NOW, new_id=new_id, most=most)
             world.apply(decision)
             for room_id, accounts in remaining_members(decision, snapshot).items():
                 assert sorted(map(str, accounts)) == sorted(world.rooms[room_id].accounts())
