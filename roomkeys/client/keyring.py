@@ -49,12 +49,10 @@ class Verdict(Enum):
     """The ring adds it."""
     NOW_IN_USE = auto()
     """The ring adds no key, but learns that the room's highest key is in use."""
-    KNOWN = auto()
-    """The ring has it."""
     CONFLICTING = auto()
     """The ring refuses it: it has other bytes for this version."""
-    TOO_OLD = auto()
-    """The ring does not keep it: the room has as many higher versions as it may have."""
+    NO_CHANGE = auto()
+    """The ring has it, or does not keep it: the room has as many higher versions as it may have."""
 
 
 class KeyRing:
@@ -98,7 +96,7 @@ class KeyRing:
             return Verdict.NEW
         if offered.in_use and offered.room_id not in self._announced:
             return Verdict.NOW_IN_USE
-        return Verdict.TOO_OLD if same is None else Verdict.KNOWN
+        return Verdict.NO_CHANGE
 
     def add(self, offered: HeldKey) -> Verdict:
         """Add a key, and return what was done with it."""

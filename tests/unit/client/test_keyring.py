@@ -64,7 +64,7 @@ def test_no_key_is_in_use_before_one_is_announced() -> None:
     ring.add(key(5, in_use=False))
     assert (ring.key("r1"), ring.in_use(), ring.versions("r1")) == (None, {}, [3, 5])
     assert ring.add(key(5)) is Verdict.NOW_IN_USE
-    assert ring.add(key(5)) is Verdict.KNOWN
+    assert ring.add(key(5)) is Verdict.NO_CHANGE
     assert (ring.key("r1"), ring.in_use()) == (key(5).key, {"r1": 5})
 
 
@@ -81,7 +81,7 @@ def test_a_room_keeps_only_its_highest_versions() -> None:
     ring = KeyRing(versions=2)
     for version in (1, 2, 3):
         ring.add(key(version))
-    assert ring.add(key(1)) is Verdict.TOO_OLD
+    assert ring.add(key(1)) is Verdict.NO_CHANGE
     assert (ring.versions("r1"), len(ring)) == ([2, 3], 2)
 
 
