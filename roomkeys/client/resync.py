@@ -17,21 +17,15 @@ class Resync:
 
     def __init__(self) -> None:
         self._requested = asyncio.Event()
-        self._attempted = asyncio.Event()
-        self._complete = asyncio.Event()
+        self.attempted = asyncio.Event()
+        """Set once the first pass has ended, whether it succeeded or not."""
+        self.complete = asyncio.Event()
+        """Set while the last pass has succeeded and no further one was requested."""
 
     def request(self) -> None:
         """Request a pass that begins after this call."""
         self._requested.set()
-        self._complete.clear()
-
-    async def wait_attempted(self) -> None:
-        """Wait until the first pass has ended, whether it succeeded or not."""
-        await self._attempted.wait()
-
-    async def wait_complete(self) -> None:
-        """Wait until a pass has succeeded and no further one was requested."""
-        await self._complete.wait()
+        self.complete.clear()
 
     async def serve(self, run: Pass) -> None:
         """Run passes until cancelled."""
@@ -42,6 +36,6 @@ class Resync:
             requested = self._requested.is_set()
             self._requested.clear()
             pause = await run(requested)
-            self._attempted.set()
+            self.attempted.set()
             if pause is None and not self._requested.is_set():
-                self._complete.set()
+                self.complete.set()

@@ -13,7 +13,7 @@ This is the only file of the library that talks to NATS.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -119,15 +119,22 @@ class RoomKeys:
         self._subscription = await self._nc.subscribe(subjects.room_key(self.account), cb=self._on_message)
         self._running = asyncio.create_task(self._run())
         try:
-            await self._wait_unless_closed(self._resync.wait_attempted())
+            await self._wait_unless_closed(self._resync.attempted)
         except asyncio.CancelledError:
-            await self._leave()
+            await self.__aexit__()
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Unsubscribe and stop everything except the connection."""
-        await self._leave()
+        if self._subscription is not None:
+            with suppress(nats.errors.Error, OSError):
+                await self._subscription.unsubscribe()
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait({self._running})
+            if not self._running.cancelled():
+                self._running.result()
 
     async def open(
         self,
@@ -176,25 +183,15 @@ class RoomKeys:
         self._check_reconnects()
         if not self._nc.is_connected:
             self._resync.request()  # keys are missed now, and the reconnect that shows it is still to come
-        await self._wait_unless_closed(self._resync.wait_complete())
+        await self._wait_unless_closed(self._resync.complete)
 
-    async def _wait_unless_closed(self, waiting: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(waiting)
+    async def _wait_unless_closed(self, event: asyncio.Event) -> None:
+        task = asyncio.create_task(event.wait())
         try:
-            awaited = {task} if self._running is None else {task, self._running}
+            awaited: set[asyncio.Task[Any]] = {task} if self._running is None else {task, self._running}
             await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
         finally:
             task.cancel()
-
-    async def _leave(self) -> None:
-        if self._subscription is not None:
-            with suppress(nats.errors.Error, OSError):
-                await self._subscription.unsubscribe()
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.wait({self._running})
-            if not self._running.cancelled():
-                self._running.result()
 
     async def _run(self) -> None:
         """Run the client's tasks until the connection is closed for good."""

@@ -49,7 +49,7 @@ async def test_requests_during_a_pass_cause_one_more_pass_after_it() -> None:
         passes.results.put_nowait(None)
         await until(lambda: passes.begun == 2)
         passes.results.put_nowait(None)
-        await asyncio.wait_for(resync.wait_complete(), TIMEOUT)
+        await asyncio.wait_for(resync.complete.wait(), TIMEOUT)
     assert (passes.begun, passes.most_at_once) == (2, 1)
 
 
@@ -59,9 +59,9 @@ async def test_resync_is_complete_only_after_the_last_requested_pass() -> None:
         resync.request()
         await until(lambda: passes.begun == 1)
         resync.request()
-        complete = asyncio.ensure_future(resync.wait_complete())
+        complete = asyncio.ensure_future(resync.complete.wait())
         passes.results.put_nowait(None)
-        await asyncio.wait_for(resync.wait_attempted(), TIMEOUT)
+        await asyncio.wait_for(resync.attempted.wait(), TIMEOUT)
         await until(lambda: passes.begun == 2)
         assert not complete.done()
         passes.results.put_nowait(None)
@@ -75,7 +75,7 @@ async def test_a_failed_pass_is_repeated_after_its_pause() -> None:
         passes.results.put_nowait(0.001)
         await until(lambda: passes.begun == 2)
         passes.results.put_nowait(None)
-        await asyncio.wait_for(resync.wait_complete(), TIMEOUT)
+        await asyncio.wait_for(resync.complete.wait(), TIMEOUT)
     assert passes.requested == [True, False]
 
 
@@ -84,9 +84,9 @@ async def test_a_request_ends_the_pause_after_a_failed_pass() -> None:
     async with serving(passes) as resync:
         resync.request()
         passes.results.put_nowait(3600)
-        await asyncio.wait_for(resync.wait_attempted(), TIMEOUT)
+        await asyncio.wait_for(resync.attempted.wait(), TIMEOUT)
         resync.request()
         await until(lambda: passes.begun == 2)
         passes.results.put_nowait(None)
-        await asyncio.wait_for(resync.wait_complete(), TIMEOUT)
+        await asyncio.wait_for(resync.complete.wait(), TIMEOUT)
     assert passes.requested == [True, True]
