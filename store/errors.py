@@ -17,41 +17,21 @@ from roomkeys.errors import TransientError, Unexpected, WriteConflict
 _WRITE_CONFLICT: Final = 112
 # Server errors that pass when an operator acts, an election ends or a disk catches up. They cost no event.
 _PASSING_CODES: Final = frozenset(
-    {
-        6,  # HostUnreachable
-        7,  # HostNotFound
-        13,  # Unauthorized
-        18,  # AuthenticationFailed
-        24,  # LockTimeout
-        43,  # CursorNotFound
-        50,  # MaxTimeMSExpired
-        64,  # WriteConcernFailed
-        89,  # NetworkTimeout
-        91,  # ShutdownInProgress
-        133,  # FailedToSatisfyReadPreference
-        134,  # ReadConcernMajorityNotAvailableYet
-        136,  # CappedPositionLost
-        175,  # QueryPlanKilled
-        189,  # PrimarySteppedDown
+    (
+        *(6, 7, 89, 9001),  # HostUnreachable, HostNotFound, NetworkTimeout, SocketException
+        *(13, 18),  # Unauthorized, AuthenticationFailed
         211,  # KeyNotFound: after an election, until keys are signed again
-        202,  # NetworkInterfaceExceededTimeLimit
-        225,  # TransactionTooOld
-        237,  # CursorKilled
-        246,  # SnapshotUnavailable
-        251,  # NoSuchTransaction
-        262,  # ExceededTimeLimit
-        290,  # TransactionExceededLifetimeLimitSeconds
-        365,  # TemporarilyUnavailable
-        462,  # IngressRequestRateLimitExceeded
-        9001,  # SocketException
-        10107,  # NotWritablePrimary
-        11600,  # InterruptedAtShutdown
-        11601,  # Interrupted
+        *(189, 10107),  # PrimarySteppedDown, NotWritablePrimary
+        *(13435, 13436),  # NotPrimaryNoSecondaryOk, NotPrimaryOrSecondary
+        *(64, 133, 134),  # WriteConcernFailed, FailedToSatisfyReadPreference, ReadConcernMajorityNotAvailableYet
+        *(91, 11600, 11601),  # ShutdownInProgress, InterruptedAtShutdown, Interrupted
         11602,  # InterruptedDueToReplStateChange
-        13435,  # NotPrimaryNoSecondaryOk
-        13436,  # NotPrimaryOrSecondary
-        14031,  # OutOfDiskSpace
-    }
+        *(24, 50, 202, 262),  # LockTimeout, MaxTimeMSExpired, NetworkInterfaceExceededTimeLimit, ExceededTimeLimit
+        *(43, 136, 175, 237),  # CursorNotFound, CappedPositionLost, QueryPlanKilled, CursorKilled
+        *(225, 246, 251),  # TransactionTooOld, SnapshotUnavailable, NoSuchTransaction
+        290,  # TransactionExceededLifetimeLimitSeconds
+        *(365, 462, 14031),  # TemporarilyUnavailable, IngressRequestRateLimitExceeded, OutOfDiskSpace
+    )
 )
 _PASSING_TYPES: Final = (ConnectionFailure, errors.ExecutionTimeout, errors.WTimeoutError, errors.WaitQueueTimeoutError)
 _PASSING_LABELS: Final = ("TransientTransactionError", "UnknownTransactionCommitResult", "RetryableWriteError")
