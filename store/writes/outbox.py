@@ -17,7 +17,7 @@ from roomkeys.decisions.decision import OutboxEntry
 from roomkeys.events.event import StreamMessage
 from roomkeys.events.position import StreamPosition
 from store.database import Database, Document
-from store.leases.lease import Lease, cursor_id, fence
+from store.leases.lease import Lease, fence
 from store.transaction import Bulk, commit
 
 OUTBOX: Final = "room_worker_outbox"
@@ -43,7 +43,7 @@ def stored_entries(
     stream may have been created again. That is why the epoch comes first.
     """
     number = 0 if before.slice is None else before.slice.number
-    prefix = f"{_prefix(lease)}{lease.epoch:010d}.{first_sequence:020d}.{number:06d}."
+    prefix = f"{lease.id}.{lease.epoch:010d}.{first_sequence:020d}.{number:06d}."
     return [StoredEntry(f"{prefix}{index:06d}", entry) for index, entry in enumerate(entries)]
 
 
@@ -54,7 +54,7 @@ def entry_document(entry: StoredEntry) -> Document:
 
 def kept_event_id(lease: Lease) -> str:
     """Return the `_id` under which the partition keeps the event that it applies in slices."""
-    return f"{_prefix(lease)}event"
+    return f"{lease.id}.event"
 
 
 def kept_event_document(lease: Lease, event: StreamMessage) -> Document:
@@ -70,9 +70,8 @@ async def kept_event(database: Database, lease: Lease) -> StreamMessage | None:
 
 async def unfinished(database: Database, lease: Lease, page: int) -> AsyncIterator[list[StoredEntry]]:
     """Yield the partition's entries in order of their ids, up to `page` at a time, never of two leases at once."""
-    prefix = _prefix(lease)
     # Digits sort before letters, so the kept event comes after all entries.
-    after, end = prefix, kept_event_id(lease)
+    after, end = f"{lease.id}.", kept_event_id(lease)
     while True:
         query = {"_id": {"$gt": after, "$lt": end}}
         found = await database.find(OUTBOX, query, {"owed": 1}, lease.session, sort="_id", limit=page)
@@ -105,7 +104,3 @@ async def unfinished_rooms(database: Database, site: str) -> list[str]:
     query = {"_id": {"$gte": f"{site}.", "$lt": f"{site}/"}, "owed.room_id": {"$type": "string"}}
     found = await database.find(OUTBOX, query, {"owed.room_id": 1})
     return sorted({item["owed"]["room_id"] for item in found})
-
-
-def _prefix(lease: Lease) -> str:
-    return f"{cursor_id(lease.site, lease.partition)}."
