@@ -33,6 +33,10 @@ class Bulk:
     writes: Sequence[Write] = field(repr=False)
     unmatched: Exception | None = None
 
+    def send(self, db: Any, session: Any) -> Any:
+        """Return the result or, from an asynchronous driver, an awaitable of it."""
+        return db[self.collection].bulk_write(self.writes, ordered=False, session=session)
+
     def check(self, written: BulkWriteResult) -> None:
         """Raise `unmatched` if an update found no document."""
         if self.unmatched is not None and written.matched_count != len(self.writes):
@@ -51,6 +55,11 @@ class Look:
     query: Document
     fields: Document
     check: Callable[[Sequence[Document]], None]
+
+    def send(self, db: Any, session: Any) -> Any:
+        """Return the documents or, from an asynchronous driver, an awaitable of them."""
+        cursor = db[self.collection].find(self.query, self.fields, session=session, batch_size=EVERYTHING)
+        return cursor.to_list(None)
 
 
 Step = Bulk | Look
@@ -74,12 +83,7 @@ async def _awaited(database: Database, session: Any, steps: Sequence[Step]) -> N
     await session.start_transaction(**IN_TRANSACTIONS)
     try:
         for step in steps:
-            collection = database[step.collection]
-            if isinstance(step, Look):
-                cursor = collection.find(step.query, step.fields, session=session, batch_size=EVERYTHING)
-                step.check(await cursor.to_list(None))
-            else:
-                step.check(await collection.bulk_write(step.writes, ordered=False, session=session))
+            step.check(await step.send(database.db, session))
     except BaseException:
         await session.abort_transaction()
         raise
@@ -97,12 +101,7 @@ def _write(db: Any, session: Any, steps: Sequence[Step]) -> None:
     session.start_transaction(**IN_TRANSACTIONS)
     try:
         for step in steps:
-            collection = db[step.collection]
-            if isinstance(step, Look):
-                cursor = collection.find(step.query, step.fields, session=session, batch_size=EVERYTHING)
-                step.check(cursor.to_list(None))
-            else:
-                step.check(collection.bulk_write(step.writes, ordered=False, session=session))
+            step.check(step.send(db, session))
     except BaseException:
         session.abort_transaction()
         raise
