@@ -1,8 +1,7 @@
 """What a batch of events needs to know, before anything is read."""
 
-from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from roomkeys.events.event import Add, AnyEvent, Create, InvalidEvent, Remove, Rotate
 from roomkeys.membership import Kind
@@ -18,33 +17,30 @@ class Needs:
     - `rotating`: the rooms that may rotate.
     """
 
-    accounts: dict[str, set[str]]
-    orgs: dict[str, set[str]]
-    joining_orgs: frozenset[str]
-    leaving_orgs: frozenset[str]
-    bots: frozenset[str]
-    rotating: frozenset[str]
+    accounts: dict[str, set[str]] = field(default_factory=dict)
+    orgs: dict[str, set[str]] = field(default_factory=dict)
+    joining_orgs: set[str] = field(default_factory=set)
+    leaving_orgs: set[str] = field(default_factory=set)
+    bots: set[str] = field(default_factory=set)
+    rotating: set[str] = field(default_factory=set)
 
 
 def needs_of(events: Iterable[AnyEvent]) -> Needs:
     """Return what these events need to know; invalid events need nothing."""
-    accounts: defaultdict[str, set[str]] = defaultdict(set)
-    orgs: defaultdict[str, set[str]] = defaultdict(set)
-    joining, leaving, bots, rotating = set[str](), set[str](), set[str](), set[str]()
+    needs = Needs()
     for event in events:
         if isinstance(event, InvalidEvent):
             continue
-        accounts[event.room_id] |= {event.requester, *event.accounts}
-        if isinstance(event, Create | Add):
-            orgs[event.room_id] |= set(event.orgs)
-            joining |= {event.room_id} if event.orgs else set()
+        named = needs.accounts.setdefault(event.room_id, set())
+        named.update((event.requester, *event.accounts))
+        if isinstance(event, Create | Add) and event.orgs:
+            needs.orgs.setdefault(event.room_id, set()).update(event.orgs)
+            needs.joining_orgs.add(event.room_id)
         elif isinstance(event, Remove) and event.org:
-            orgs[event.room_id].add(event.org)
-            leaving.add(event.room_id)
+            needs.orgs.setdefault(event.room_id, set()).add(event.org)
+            needs.leaving_orgs.add(event.room_id)
         if isinstance(event, Remove | Rotate):
-            rotating.add(event.room_id)
+            needs.rotating.add(event.room_id)
         if isinstance(event, Create) and event.kind == Kind.BOT_DM:
-            bots |= {event.requester, *event.accounts}
-    return Needs(
-        dict(accounts), dict(orgs), frozenset(joining), frozenset(leaving), frozenset(bots), frozenset(rotating)
-    )
+            needs.bots.update((event.requester, *event.accounts))
+    return needs
