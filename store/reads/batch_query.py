@@ -14,6 +14,8 @@ from store import documents
 from store.database import Database, Document
 from store.reads import members
 
+AccountsByRoom = Mapping[str, Collection[str]]
+
 _ROOM: Final = ("name", "type", "siteId", "userCount", "appCount")
 ROOM_FIELDS: Final = {**dict.fromkeys(_ROOM, 1), **documents.KEYS_PROJECTION}
 MEMBER_FIELDS: Final = {"u._id": 1, "u.account": 1, "roomId": 1, "roles": 1}
@@ -32,11 +34,7 @@ _SMALL_ROOM_ACCOUNTS: Final = 256
 
 
 async def run_batch_query(
-    database: Database,
-    accounts_by_room: Mapping[str, Collection[str]],
-    whole_rooms: Collection[str],
-    session: Any,
-    page: int,
+    database: Database, accounts_by_room: AccountsByRoom, whole_rooms: Collection[str], session: Any, page: int
 ) -> dict[str, list[Document]]:
     """Return the documents of these rooms and accounts, by collection; and, at `EVERYBODY`, who is in whole rooms.
 
@@ -55,9 +53,7 @@ async def run_batch_query(
     return found
 
 
-def batch_pipeline(
-    accounts_by_room: Mapping[str, Collection[str]], whole_rooms: Collection[str], most: int
-) -> list[Document]:
+def batch_pipeline(accounts_by_room: AccountsByRoom, whole_rooms: Collection[str], most: int) -> list[Document]:
     """Return the pipeline on `rooms`, which also reads up to `most` accounts of whole rooms.
 
     Every `$unionWith` in it uses an index. Each document names its source in `_from`.
@@ -77,7 +73,7 @@ def batch_pipeline(
     return [*_source("rooms", {"_id": {"$in": room_ids}}, ROOM_FIELDS)[1], *unions]
 
 
-def membership_clauses(accounts_by_room: Mapping[str, Collection[str]]) -> list[Document]:
+def membership_clauses(accounts_by_room: AccountsByRoom) -> list[Document]:
     """Return the clauses of an `$or` that finds the memberships of these accounts. Rooms share clauses.
 
     A clause also finds accounts in rooms for which only another room of the clause asked; `only_requested` removes
@@ -97,7 +93,7 @@ def membership_clauses(accounts_by_room: Mapping[str, Collection[str]]) -> list[
     return [*clauses, _clause(room_ids, together)] if room_ids else []
 
 
-def only_requested(found: Iterable[Document], accounts_by_room: Mapping[str, Collection[str]]) -> list[Document]:
+def only_requested(found: Iterable[Document], accounts_by_room: AccountsByRoom) -> list[Document]:
     """Return those memberships whose account was requested for this room."""
     return [item for item in found if item["u"]["account"] in accounts_by_room[item["roomId"]]]
 
