@@ -6,7 +6,7 @@ which driver is in use. (docs/pitfalls.md, item 25)
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 from uuid import UUID
@@ -63,22 +63,12 @@ class Database:
         return documents
 
     async def find(
-        self,
-        collection: str,
-        query: Mapping[str, Any],
-        projection: Mapping[str, Any],
-        session: Any = None,
-        *,
-        sort: str | None = None,
-        limit: int = 0,
+        self, collection: str, query: Document, fields: Document, session: Any = None, *, sort: str = "", limit: int = 0
     ) -> list[Document]:
-        """Return all documents that match, in as few replies as possible.
-
-        `sort` names a field to sort by, and `limit`, unless it is 0, is the most documents to return.
-        """
+        """Return all documents that match, or the first `limit` in order of the field `sort`, in few replies."""
         with translated():
             options = {"session": session, "batch_size": EVERYTHING, "limit": limit}
-            cursor = self.db[collection].find(query, projection, **options)
+            cursor = self.db[collection].find(query, fields, **options)
             documents: list[Document] = await (cursor.sort(sort) if sort else cursor).to_list(None)
         return documents
 
