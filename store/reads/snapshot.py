@@ -46,7 +46,7 @@ async def load_batch(
     queries = _Queries(database, session, limit=most + 1)
     whole_rooms = [room_id for room_id in needs.rotating if room_id not in large_rooms]
     found = await run_batch_query(database, needs.accounts, whole_rooms, session, page)
-    orgs_of_rooms = _orgs_of_rooms(found["room_members"])
+    orgs_of_rooms = _ids_by_room(found["room_members"])
     org_users = await queries.org_users(needs)
     users = _users(found["users"] + org_users)
     orgs = _users_by_org(needs, users)
@@ -74,13 +74,11 @@ async def _assemble(
     queries: "_Queries", needs: Needs, found: _Found, users: Mapping[str, User], orgs: Mapping[str, _Users]
 ) -> Snapshot:
     """Return the snapshot of what was found. Individual reasons and apps are read here."""
-    orgs_of_rooms = _orgs_of_rooms(found["room_members"])
+    orgs_of_rooms = _ids_by_room(found["room_members"])
     no_orgs = frozenset[str]()
     rooms = {item["_id"]: documents.room(item, orgs_of_rooms.get(item["_id"], no_orgs)) for item in found["rooms"]}
     members = _members(found["subscriptions"])
-    user_ids = {
-        room_id: _user_ids(needs, room_id, users, orgs) for room_id in needs.accounts if room_id in orgs_of_rooms
-    }
+    user_ids = {room_id: _user_ids(needs, room_id, users, orgs) for room_id in needs.accounts.keys() & orgs_of_rooms}
     for room_id, ids in user_ids.items():
         ids.update(member.user_id for member in members.get(room_id, {}).values())
     individuals = await queries.individuals(user_ids)
@@ -126,11 +124,11 @@ def _user_ids(needs: Needs, room_id: str, users: Mapping[str, User], orgs: Mappi
     return named | {user.id for org in needs.orgs.get(room_id, ()) for user in orgs[org]}
 
 
-def _orgs_of_rooms(reasons: Iterable[Document]) -> dict[str, frozenset[str]]:
-    orgs: defaultdict[str, set[str]] = defaultdict(set)
+def _ids_by_room(reasons: Iterable[Document]) -> dict[str, frozenset[str]]:
+    ids: defaultdict[str, set[str]] = defaultdict(set)
     for reason in reasons:
-        orgs[reason["rid"]].add(reason["member"]["id"])
-    return {room_id: frozenset(of_room) for room_id, of_room in orgs.items()}
+        ids[reason["rid"]].add(reason["member"]["id"])
+    return {room_id: frozenset(of_room) for room_id, of_room in ids.items()}
 
 
 def _users(found: Iterable[Document]) -> dict[str, User]:
@@ -184,13 +182,9 @@ class _Queries:
         ]
         if not clauses:
             return {}
-        reasons = await self._find("room_members", {"$or": clauses}, {"_id": 0, "rid": 1, "member.id": 1})
-        individuals: defaultdict[str, set[str]] = defaultdict(set)
-        for reason in reasons:
-            individuals[reason["rid"]].add(reason["member"]["id"])
-        return {room_id: frozenset(ids) for room_id, ids in individuals.items()}
+        return _ids_by_room(await self._find("room_members", {"$or": clauses}, {"_id": 0, "rid": 1, "member.id": 1}))
 
-    async def apps(self, bots: frozenset[str]) -> dict[str, str]:
+    async def apps(self, bots: set[str]) -> dict[str, str]:
         query, fields = {"assistant.name": {"$in": sorted(bots)}}, {"name": 1, "assistant.name": 1}
         found = await self._find("apps", query, fields) if bots else []
         return {item["assistant"]["name"]: str(item["name"]) for item in found if item.get("name")}
