@@ -90,10 +90,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A room as stored: `orgs` are the ids of its orgs, `size` the stored number of people and bots.
-
-    `kind` is a plain text because other services may use further kinds.
-    """
+    """A room as stored. `orgs` are ids, `size` counts people and bots; other services may use further kinds."""
 
     id: str
     name: str

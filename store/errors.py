@@ -57,10 +57,7 @@ def translated() -> Iterator[None]:
 
 
 def is_conflict(error: PyMongoError) -> bool:
-    """Tell whether the server refused a transaction that may succeed if it is retried at once.
-
-    Nothing of it was written. Another writer was faster, or a collection or index has just been created.
-    """
+    """Tell whether nothing was written and a retry at once may succeed: another writer, a new collection or index."""
     if isinstance(error, ConnectionFailure):
         return False
     refused = isinstance(error, OperationFailure) and error.has_error_label("TransientTransactionError")

@@ -24,10 +24,7 @@ _THREADS: Final = ThreadPoolExecutor(32, thread_name_prefix="transaction")
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
-    """Writes to one collection, in any order: one command per kind of write.
-
-    `unmatched` is raised if an update finds no document. Without it, that is not an error.
-    """
+    """Writes to one collection, in any order, one command per kind. `unmatched`: raised if an update finds nothing."""
 
     collection: str
     writes: Sequence[Write] = field(repr=False)
@@ -109,10 +106,7 @@ def _write(db: Any, session: Any, steps: Sequence[Step]) -> None:
 
 
 async def wait_despite_cancellation(work: asyncio.Future[Any]) -> None:
-    """Wait until the work is done, however it ends. Cancellation of the caller takes effect only then.
-
-    Errors of the work are not raised here; `work.result()` does that.
-    """
+    """Wait until the work is done. Cancellation takes effect only then; `work.result()` raises the work's errors."""
     cancelled: asyncio.CancelledError | None = None
     while not work.done():
         try:

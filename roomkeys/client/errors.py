@@ -22,12 +22,10 @@ class DecryptionFailed(RoomKeysError):
 
 
 class KeyMissing(RoomKeysError):
-    """A key is missing: `version`, or with None the one in use.
-
-    `reason` is a stable word for the cause. `retryable` is False if asking again cannot help.
-    """
+    """A key is missing: `version`, or with None the one in use. `retryable`: asking again may help."""
 
     reason: ClassVar[str]
+    """A stable word for the cause."""
     _text: ClassVar[str]
 
     def __init_subclass__(cls, *, reason: str, text: str) -> None:

@@ -96,10 +96,8 @@ class KeyFetcher:
         return None
 
     def _update(self, room_id: str, status: protocol.RoomStatus | None) -> None:
-        """Keep checking a room while the ring lacks the version in use, or the rotation seen before goes on.
-
-        A key that is staged later is sent to this client, which is subscribed by then.
-        """
+        """Keep checking a room while the ring lacks the version in use, or the rotation seen before goes on."""
+        # A key that is staged later is sent to this client, which is subscribed by then.
         checked = self._maybe_rotating.pop(room_id)
         if status is None:
             return

@@ -14,10 +14,7 @@ _Unread = asyncio.Queue[HeldKey | None]
 
 
 class KeyListeners:
-    """Notifies iterators and callbacks of each new key, in the order of arrival.
-
-    An iterator that is not read queues at most `max_unread` keys and then drops the oldest.
-    """
+    """Hands each new key to iterators and callbacks, in order. An unread iterator keeps the last `max_unread` keys."""
 
     def __init__(self, max_unread: int) -> None:
         self._max_unread = max_unread

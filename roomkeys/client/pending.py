@@ -29,11 +29,7 @@ class _Entry:
 
 
 class PendingKeys:
-    """The keys that callers wait for.
-
-    Entries that failed in one request pause equally long, so that they share the next request as well: `backoff`
-    must have a fixed factor.
-    """
+    """The keys that callers wait for. `backoff` must have a fixed factor: what failed together retries together."""
 
     def __init__(self, backoff: Backoff, *, window_seconds: float, max_items: int = MAX_ITEMS) -> None:
         self._backoff = backoff
@@ -48,10 +44,7 @@ class PendingKeys:
         return len(self._entries)
 
     async def get(self, item: Item, seconds: float) -> RoomKey:
-        """Wait for a key, at most for the given time.
-
-        Raises `KeyMissing` with the last known reason. Each caller gets its own copy of the error.
-        """
+        """Wait up to `seconds` for a key. Raises `KeyMissing` with the last known reason, a copy for each caller."""
         if self._closed:
             raise ClientClosed(item.room_id, item.version)
         entry = self._entries.get(item) or self._add(item)

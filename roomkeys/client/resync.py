@@ -10,10 +10,7 @@ returns after how many seconds to repeat it, or None if there is nothing left to
 
 
 class Resync:
-    """Runs a pass when one is requested.
-
-    Requests made during a pass cause one more after it: the running pass may have read too early for them.
-    """
+    """Runs a pass when requested. A request during a pass causes one more: the running one may have read too early."""
 
     def __init__(self) -> None:
         self._requested = asyncio.Event()

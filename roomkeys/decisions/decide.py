@@ -22,10 +22,7 @@ MAX_ACCOUNTS: Final = 5_000
 def decide(
     events: Sequence[AnyEvent], snapshot: Snapshot, *, site: str, now_ms: int, new_id: NewId, most: int = MAX_ACCOUNTS
 ) -> Decision:
-    """Decide a prefix of the events: at least the first one, and no more than touch `most`.
-
-    `snapshot` has what the database holds about all the events. `now_ms` (epoch milliseconds) stamps the outcomes.
-    """
+    """Decide the first events, at least one, that touch up to `most` accounts. `now_ms` (epoch ms) stamps outcomes."""
     context = RuleContext(snapshot, site, new_id)
     drafts: dict[str | None, Draft] = {}
     outcomes: dict[str | None, list[Outcome]] = {}

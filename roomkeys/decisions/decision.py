@@ -34,10 +34,7 @@ class MembershipReason:
 
 @dataclass(frozen=True, slots=True)
 class RoomCreation:
-    """What the document of a new room starts with.
-
-    `at_ms` is epoch milliseconds. `participants`: the (user id, account) pairs of a dm, in order of the user ids.
-    """
+    """What a new room starts with. `at_ms`: epoch ms. `participants`: a dm's (user id, account) pairs, by user id."""
 
     at_ms: int
     participants: tuple[tuple[str, str], ...] = ()

@@ -29,11 +29,7 @@ def among(event: Sliceable, accounts: Collection[str]) -> Sliceable:
 
 @dataclass(frozen=True, slots=True)
 class EventSlice:
-    """One slice of an event.
-
-    `accounts` are decided now, in order; `progress` is how far the event had come before. `is_last` and
-    `all_users_known` are those of `SliceContext`.
-    """
+    """One slice of an event: its accounts, in order, and the progress before it. The rest is as in `SliceContext`."""
 
     event: Sliceable
     progress: SliceProgress

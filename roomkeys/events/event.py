@@ -26,10 +26,7 @@ class StreamMessage:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What every event has. `at_ms`: when the producer accepted it (epoch milliseconds).
-
-    `accounts` are those that it names, without the requester's.
-    """
+    """What every event has. `at_ms`: when the producer accepted it (epoch ms). `accounts`: without the requester's."""
 
     origin: StreamMessage
     operation: Operation

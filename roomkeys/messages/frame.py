@@ -19,10 +19,7 @@ _FORBIDDEN_ASCII: Final = bytes(byte for byte in range(128) if not is_token(chr(
 
 @dataclass(frozen=True, slots=True)
 class Recipients:
-    """The accounts of a page that can be published to, and how many were `refused` because they are not tokens.
-
-    Bots with a dotted account are in neither: they have no subject.
-    """
+    """The accounts that can be published to, and how many are `refused`: no tokens. Dotted bots are in neither."""
 
     accounts: Sequence[str]
     refused: int = 0
@@ -50,10 +47,7 @@ def _all_plain(page: Sequence[object]) -> bool:
 
 
 def frame(accounts: Sequence[str], payload: bytes) -> bytes:
-    """Return the bytes that publish one payload on the key subject of every account; none for no accounts.
-
-    The accounts must come from `split`.
-    """
+    """Return what publishes one payload on every account's key subject. `accounts`, if any, come from `split`."""
     if not accounts:
         return b""
     head = f"PUB {KEY_PREFIX}".encode()
@@ -64,10 +58,7 @@ def frame(accounts: Sequence[str], payload: bytes) -> bytes:
 
 
 def message(subject: str, body: bytes, headers: Mapping[str, str]) -> bytes:
-    """Return the bytes that publish one message.
-
-    The caller has checked the tokens of the subject, and the headers: a line end would forge a protocol line.
-    """
+    """Return what publishes one message. The caller has checked subject and headers: a line end forges a line."""
     if not headers:
         return f"PUB {subject} {len(body)}\r\n".encode() + body + b"\r\n"
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())

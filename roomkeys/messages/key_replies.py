@@ -45,10 +45,7 @@ def encode_sync_reply(page: Sequence[Item], views: RoomViews, now_ms: int, curso
 def sync_page(
     account: str, sync: Sync, rooms: Sequence[str], views: RoomViews, *, most: int, more: bool
 ) -> tuple[list[Item], str | None]:
-    """Return up to `most` items of `rooms` whose key in use the client lacks, and the next cursor, if any.
-
-    `rooms` are the account's next rooms in order. `more`: it has further rooms after these.
-    """
+    """Return up to `most` items that the client lacks, and the next cursor. `more`: rooms follow after `rooms`."""
     lacking = [Item(room_id) for room_id in rooms if _lacks(sync, room_id, views)]
     page = lacking[:most]
     if len(lacking) > most:

@@ -33,10 +33,7 @@ REQUEST_FAILED: Final = ErrorInfo(errors.INTERNAL, "internal", "the request coul
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A room whose key is asked for, of one version or, with None, the key in use.
-
-    `error` says what is wrong with the item. Only members of the room may be answered with it.
-    """
+    """A room whose key is asked for: a version, or the key in use. Only members may be answered with its `error`."""
 
     room_id: str
     version: int | None = None
@@ -68,10 +65,7 @@ def decode_get_request(room_id: str, body: bytes) -> Item:
 
 
 def decode_batch_request(body: bytes) -> Batch:
-    """Decode a `keys.batch` request. Raise `Rejection` if its shape is wrong.
-
-    An item of a wrong shape does not fail the batch; it gets an `error`.
-    """
+    """Decode a `keys.batch` request. Raise `Rejection` if its shape is wrong; a wrong item only gets an `error`."""
     document = _object(body)
     items = tuple(_batch_item(value) for value in _items(document, "requests"))
     fields = document.get("fields") or []

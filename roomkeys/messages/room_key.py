@@ -32,10 +32,7 @@ def marshal(event: RoomKeyEvent, now_ms: int) -> bytes:
 
 
 class Sender:
-    """Sends room keys to one account at a time, over any `publish(subject, payload)`.
-
-    To send one key to many accounts, call `marshal` once and `send_data` for each account.
-    """
+    """Sends keys over any `publish(subject, payload)`. To many accounts: `marshal` once, then `send_data` for each."""
 
     def __init__(self, publish: Callable[[str, bytes], Awaitable[None]], now_ms: Callable[[], int]) -> None:
         self._publish = publish

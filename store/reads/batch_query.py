@@ -54,10 +54,7 @@ async def run_batch_query(
 
 
 def batch_pipeline(accounts_by_room: AccountsByRoom, whole_rooms: Collection[str], most: int) -> list[Document]:
-    """Return the pipeline on `rooms`, which also reads up to `most` accounts of whole rooms.
-
-    Every `$unionWith` in it uses an index. Each document names its source in `_from`.
-    """
+    """Return the pipeline on `rooms`. Each `$unionWith` uses an index, and `_from` names the source of a document."""
     room_ids = sorted(accounts_by_room)
     accounts = sorted(set[str]().union(*accounts_by_room.values()))
     further = [

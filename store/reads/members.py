@@ -81,10 +81,7 @@ async def _read_pages(
 
 
 def page_pipeline(room_ids: list[str], after: Any, page: int) -> list[Document]:
-    """Return the pipeline of one page of up to `page` accounts. An index covers it.
-
-    `after` is the last account of the previous page, or `START`.
-    """
+    """Return the pipeline of up to `page` accounts after `after`, the last one read or `START`. An index covers it."""
     match: Document = {"roomId": {"$in": room_ids}}
     if isinstance(after, str):
         match["u.account"] = {"$gt": after}

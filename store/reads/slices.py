@@ -13,10 +13,7 @@ from store.database import Database
 
 
 async def all_known(database: Database, event: Sliceable, session: Any, most: int) -> bool:
-    """Tell whether every account that the event names is a user or, in a removal, a member whose user is gone.
-
-    `most` is the number of accounts per query.
-    """
+    """Tell whether each named account is a user or, in a removal, a member without one; `most` are read at once."""
     removes = isinstance(event, Remove)
     named = [account for account in event.accounts if removes or not is_bot(account)]
     for start in range(0, len(named), most):

@@ -59,10 +59,7 @@ async def load_batch(
 
 
 async def load_slice(database: Database, event: Sliceable, accounts: Collection[str], session: Any) -> Snapshot:
-    """Read what one slice of an event needs: the room, the requester, and what concerns these accounts.
-
-    Accounts of other slices are not read, whether the event names them or an org of it contains them.
-    """
+    """Read what one slice needs: the room, the requester and `accounts`, but no accounts of other slices."""
     needs = needs_of([among(event, accounts)])
     needs = replace(needs, accounts={room_id: named.union(accounts) for room_id, named in needs.accounts.items()})
     found = await run_batch_query(database, needs.accounts, (), session, page=0)
@@ -147,10 +144,7 @@ def _members(found: Iterable[Document]) -> dict[str, dict[str, Member]]:
 
 @dataclass(frozen=True, slots=True)
 class _Queries:
-    """The further queries of a batch with orgs or bots. Each is one query for the whole batch, or none.
-
-    `limit` is the most documents that a query reads whose result has no other bound.
-    """
+    """The further queries of a batch: one of each, or none. `limit` bounds results that nothing else bounds."""
 
     database: Database
     session: Any

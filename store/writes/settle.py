@@ -65,10 +65,7 @@ def _unchanged(records: Mapping[str, KeyRecord]) -> Look:
 
 
 def _is_unchanged(room: Document, record: KeyRecord) -> bool:
-    """Tell whether the key is still staged and the version in use is the one that was read.
-
-    If the record is superseded, the key in use is not overwritten, so it may be any by now.
-    """
+    """Tell whether the key is still staged and the version in use is the one read, or will not be overwritten."""
     staged = key_version(key_rotation(room).get("staged"))
     if staged is None or record.staged is None or staged != record.staged.version:
         return False
@@ -76,10 +73,7 @@ def _is_unchanged(room: Document, record: KeyRecord) -> bool:
 
 
 def promotion(record: KeyRecord, staged: RoomKey, next_key: RoomKey | None, *, until_ms: int) -> Document:
-    """Return the update of a room that makes the staged key current and keeps the keys that it replaces.
-
-    If another program has put a higher version in use, that key stays in use until the next key settles.
-    """
+    """Return the update that settles the staged key and keeps what it replaces; a superseding key stays in use."""
     until = date(until_ms)
     replaced = [key for key in record.replaced if not record.superseded or key.version < staged.version]
     sets: Document = {"keyRotation.settled": staged.version, "keyRotation.current": key_document(staged)}
