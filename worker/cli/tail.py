@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from hashlib import sha256
 from time import strftime
 from typing import Any, Final
@@ -27,18 +26,14 @@ _Line = dict[str, Any]
 @click.argument("account", type=TOKEN)
 @click.option("--count", type=click.IntRange(min=1), help="Exit after this many keys.")
 @json_option
-def tail(account: str, count: int | None, *, as_json: bool) -> None:
+@until_stopped
+async def tail(stop: asyncio.Event, account: str, count: int | None, *, as_json: bool) -> None:
     """Show the room keys of ACCOUNT as they arrive.
 
     Also shows which rooms the account joins and leaves. If the key service answers, the output starts with the
     current keys, and continues after a lost connection with the keys that were missed. Keys are
     masked: a fingerprint, the start of the key's SHA-256, shows whether two keys are equal. Press Ctrl-C to stop.
     """
-    _tail(account, count, show_json if as_json else _show)
-
-
-@until_stopped
-async def _tail(stop: asyncio.Event, account: str, count: int | None, out: Callable[[_Line], None]) -> None:
     settings = read_settings()
     shown = 0
 
@@ -47,7 +42,7 @@ async def _tail(stop: asyncio.Event, account: str, count: int | None, out: Calla
         if stop.is_set():
             return
         try:
-            out(line)
+            (show_json if as_json else _show)(line)
         except OSError:  # the reader of the output has closed it
             stop.set()
         shown += line["type"] == "key"

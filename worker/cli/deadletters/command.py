@@ -79,7 +79,8 @@ async def show_(sequence: int, *, as_json: bool) -> int:
 @click.argument("sequences", type=click.IntRange(min=1), nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Replay every dead letter, oldest first.")
 @json_option
-def replay(sequences: tuple[int, ...], *, everything: bool, as_json: bool) -> None:
+@to_end
+async def replay(sequences: tuple[int, ...], *, everything: bool, as_json: bool) -> int:
     """Publish the events of dead letters SEQUENCES again.
 
     Each becomes a new event with its original subject and body, after everything that is already in the stream.

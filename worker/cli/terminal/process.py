@@ -109,6 +109,8 @@ def _run(main: Coroutine[Any, Any, int]) -> NoReturn:
             code = runner.run(main)
     except KeyboardInterrupt:
         code = INTERRUPTED
+    except click.UsageError:  # click prints it, with the usage of the command
+        raise
     except Exception as error:  # noqa: BLE001 - the end of the program: every error becomes a line and a code
         lines, code = error_lines(error)
         for line in lines:
