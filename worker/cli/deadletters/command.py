@@ -7,11 +7,11 @@ import click
 
 from worker.broker.connection import Broker
 from worker.cli.deadletters import stream
-from worker.cli.deadletters.stream import NotReplayable, StoredLetter
+from worker.cli.deadletters.stream import StoredLetter
 from worker.cli.terminal.connections import nats_connection
 from worker.cli.terminal.output import example, json_option, safe, show, show_json, show_table
 from worker.cli.terminal.process import FAILURE, OK, CommandFailed, to_end
-from worker.cli.terminal.producer import NotStored
+from worker.pipeline.deliver import TRUNCATED
 from worker.settings import read_settings
 
 _LIMIT: Final = 100
@@ -89,11 +89,6 @@ async def replay(sequences: tuple[int, ...], *, everything: bool, as_json: bool)
     """
     if bool(sequences) == everything:
         raise click.UsageError("give either SEQUENCES or --all")
-    _replay(sequences, as_json=as_json)
-
-
-@to_end
-async def _replay(sequences: tuple[int, ...], *, as_json: bool) -> int:
     settings = read_settings()
     outcomes: list[dict[str, Any]] = []
     async with nats_connection(settings) as broker:
@@ -125,7 +120,7 @@ async def _try_replay(broker: Broker, site: str, sequence: int, letter: StoredLe
     outcome = {"sequence": sequence, "subject": letter.header("Subject")}
     try:
         return {**outcome, "newSequence": await stream.replay(broker, site, letter)}
-    except (NotReplayable, NotStored) as refusal:
+    except CommandFailed as refusal:
         return {**outcome, "refused": str(refusal)}
 
 
@@ -145,5 +140,5 @@ def _summary(letter: StoredLetter) -> dict[str, Any]:
         "reason": letter.header("Reason"),
         "subject": letter.header("Subject"),
         "eventSequence": letter.header("Sequence"),
-        "truncated": letter.is_truncated,
+        "truncated": TRUNCATED in letter.headers,
     }

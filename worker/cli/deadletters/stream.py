@@ -13,16 +13,13 @@ from nats.js.errors import NotFoundError
 from roomkeys import subjects
 from roomkeys.tokens import is_token
 from worker.broker.connection import Broker
+from worker.cli.terminal.process import CommandFailed
 from worker.cli.terminal.producer import publish_body
 from worker.pipeline.deliver import REQUEST_ID, TRUNCATED
 
 _VERSION_LINE: Final = b"NATS/1.0"
 _NO_MESSAGE: Final = 10_037
 """JetStream's error code when the stream exists but has no message with the sequence."""
-
-
-class NotReplayable(Exception):
-    """The event of a dead letter cannot be published again; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +34,6 @@ class StoredLetter:
     def header(self, name: str) -> str:
         """Return the header `Room-Worker-{name}` of docs/contract.md, section 4; empty if it is missing."""
         return self.headers.get(f"Room-Worker-{name}", "")
-
-    @property
-    def is_truncated(self) -> bool:
-        """Tell whether the dead letter has only the beginning of the body."""
-        return TRUNCATED in self.headers
 
 
 async def stored(broker: Broker, site: str, *, newest_first: bool) -> AsyncIterator[StoredLetter]:
@@ -75,13 +67,14 @@ def headers_of(raw: RawStreamMsg) -> dict[str, str]:
 async def replay(broker: Broker, site: str, letter: StoredLetter) -> int:
     """Publish the event of a dead letter as a new message; return its stream sequence.
 
-    Raises `NotReplayable` if the body was truncated or the subject is not one of this site's events.
+    Raises `CommandFailed` if the body was truncated, the subject is not one of this site's events, or the event is
+    not stored.
     """
-    if letter.is_truncated:
-        raise NotReplayable("its body was truncated when it was stored, so the event is incomplete")
+    if TRUNCATED in letter.headers:
+        raise CommandFailed("its body was truncated when it was stored, so the event is incomplete")
     subject = letter.header("Subject")
     if not is_event_subject(site, subject):
-        raise NotReplayable(f"its subject is not below {subjects.event_subject(site, '')}")
+        raise CommandFailed(f"its subject is not below {subjects.event_subject(site, '')}")
     headers = {"Nats-Msg-Id": str(uuid4())}
     if REQUEST_ID in letter.headers:
         headers[REQUEST_ID] = letter.headers[REQUEST_ID]

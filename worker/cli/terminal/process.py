@@ -23,7 +23,6 @@ from roomkeys.errors import TransientError, Unexpected
 from worker.app import BrokerClosed
 from worker.broker.compatibility import IncompatibleClient
 from worker.cli.terminal.output import safe
-from worker.cli.terminal.producer import NotAnswered, NotStored
 from worker.local.servers import ServerUnavailable
 from worker.settings import WrongSetting
 from worker.telemetry.logs import configure, where
@@ -48,8 +47,7 @@ class CommandFailed(Exception):
 
 
 _WRITTEN_FOR_PEOPLE: Final = (
-    *(WrongSetting, CommandFailed, BrokerClosed, IncompatibleClient, ServerUnavailable),
-    *(NotStored, NotAnswered, TransientError, Unexpected),
+    *(WrongSetting, CommandFailed, BrokerClosed, IncompatibleClient, ServerUnavailable, TransientError, Unexpected),
 )
 """Errors of this project whose text says what is wrong and holds no secret."""
 

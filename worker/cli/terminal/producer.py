@@ -14,6 +14,7 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from roomkeys import subjects
 from worker.broker.connection import Broker
+from worker.cli.terminal.process import CommandFailed
 from worker.clock import now_ms
 
 PUBLISH_SECONDS: Final = 5.0
@@ -22,14 +23,6 @@ _NO_STREAM: Final = (
 )
 RESULT_SECONDS: Final = 10.0
 """How long `ask` waits for a result by default."""
-
-
-class NotStored(Exception):
-    """The stream did not store the event; the message says why."""
-
-
-class NotAnswered(Exception):
-    """The event is in the stream, but no result came in time; the message says where the event is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,25 +69,25 @@ def rotate(room_id: str, requester: str, *, reason: str | None = None) -> Reques
 
 
 async def publish(broker: Broker, site: str, request: Request) -> int:
-    """Publish the event with the current time as timestamp; return its sequence. `NotStored` if it fails."""
+    """Publish the event with the current time as timestamp; return its sequence, or raise `CommandFailed`."""
     subject = subjects.event_subject(site, request.suffix)
     body = orjson.dumps({**request.body, "timestamp": now_ms()})
     return await publish_body(broker, site, subject, body, {"X-Request-ID": request.id, "Nats-Msg-Id": request.id})
 
 
 async def publish_body(broker: Broker, site: str, subject: str, body: bytes, headers: dict[str, str]) -> int:
-    """Publish an event's bytes as they are; return its stream sequence. `NotStored` if it fails."""
+    """Publish an event's bytes as they are; return its stream sequence, or raise `CommandFailed`."""
     stream = subjects.events_stream(site)
     if not broker.fits(body, headers):
-        raise NotStored(f"the event is larger than the server's max_payload of {broker.max_payload} bytes")
+        raise CommandFailed(f"the event is larger than the server's max_payload of {broker.max_payload} bytes")
     try:
         stored = await broker.jetstream.publish(subject, body, timeout=PUBLISH_SECONDS, headers=headers)
     except NoStreamResponseError:
-        raise NotStored(_NO_STREAM.format(subject=subject, stream=stream)) from None
+        raise CommandFailed(_NO_STREAM.format(subject=subject, stream=stream)) from None
     except APIError as error:
-        raise NotStored(f"{stream} did not store the event: {error.description}") from None
+        raise CommandFailed(f"{stream} did not store the event: {error.description}") from None
     except nats.errors.TimeoutError:
-        raise NotStored(await _silence(broker, subject, stream)) from None
+        raise CommandFailed(await _silence(broker, subject, stream)) from None
     return int(stored.seq)
 
 
@@ -114,7 +107,7 @@ async def ask(
 ) -> tuple[int, dict[str, Any]]:
     """Publish the event and wait for its result; return its stream sequence and the result's body.
 
-    `NotAnswered`: no result came within `seconds`; `NotStored` as `publish`.
+    `CommandFailed`: the event was not stored, or no result came within `seconds`.
     """
     listening = await broker.client.subscribe(subjects.response(request.requester, request.id))
     try:
@@ -124,7 +117,7 @@ async def ask(
             message = await listening.next_msg(timeout=seconds)
         except nats.errors.TimeoutError:
             event = f"event {sequence} of {subjects.events_stream(site)}"
-            raise NotAnswered(f"no result of {event} within {seconds:g} s: is a worker running?") from None
+            raise CommandFailed(f"no result of {event} within {seconds:g} s: is a worker running?") from None
         return sequence, orjson.loads(message.data)
     finally:
         await listening.unsubscribe()
