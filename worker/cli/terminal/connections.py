@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import nats.errors
@@ -23,12 +24,9 @@ from worker.telemetry.logs import server_of
 CONNECT_SECONDS: Final = 5.0
 """How long a command tries to connect."""
 
-Report = Callable[[str], None]
-"""Prints a line about what has happened to the connection."""
-
 
 @asynccontextmanager
-async def nats_connection(settings: Settings, on_change: Report | None = None) -> AsyncIterator[Broker]:
+async def nats_connection(settings: Settings, on_change: Callable[[str], None] | None = None) -> AsyncIterator[Broker]:
     """Connect to NATS for the length of the block.
 
     Raises `CommandFailed` when the connection takes too long, and in place of an error of NATS in the block. With
@@ -40,12 +38,12 @@ async def nats_connection(settings: Settings, on_change: Report | None = None) -
             broker.client.options["max_reconnect_attempts"] = -1
         yield broker
     except (nats.errors.Error, OSError) as error:
-        raise CommandFailed(describe_nats_error(error, settings)) from None
+        raise CommandFailed(_at_nats(settings, error)) from None
     finally:
         await broker.close()
 
 
-async def _connect(settings: Settings, on_change: Report | None) -> Broker:
+async def _connect(settings: Settings, on_change: Callable[[str], None] | None) -> Broker:
     client = SteadyClient()
     watch = _Watch(client, on_change)
     try:
@@ -54,15 +52,15 @@ async def _connect(settings: Settings, on_change: Report | None) -> Broker:
                 servers=settings.nats_url,
                 name="room-worker command",
                 error_cb=watch.failed,
-                disconnected_cb=watch.lost,
-                reconnected_cb=watch.back,
+                disconnected_cb=partial(watch.report, "connection lost, reconnecting"),
+                reconnected_cb=partial(watch.report, "connection restored"),
                 max_reconnect_attempts=1,
                 reconnect_time_wait=1,
                 connect_timeout=3,
                 **credentials(settings),
             )
     except (nats.errors.Error, OSError, ValueError) as error:
-        raise CommandFailed(describe_nats_error(watch.first or error, settings)) from None
+        raise CommandFailed(_at_nats(settings, watch.first or error)) from None
     return Broker(client, Limits().confirm_s)
 
 
@@ -71,27 +69,20 @@ class _Watch:
     """Observes a connection: keeps the first error, and reports what happens to the connection."""
 
     client: SteadyClient
-    on_change: Report | None
+    on_change: Callable[[str], None] | None
     first: Exception | None = None
 
     async def failed(self, error: Exception) -> None:
         self.first = self.first or error
         if "permissions" in str(error).lower():
-            self._report(_describe(error))
+            await self.report(_describe(error))
 
-    async def lost(self) -> None:
-        self._report("connection lost, reconnecting")
-
-    async def back(self) -> None:
-        self._report("connection restored")
-
-    def _report(self, text: str) -> None:
+    async def report(self, text: str) -> None:
         if self.on_change is not None and not self.client.is_closed:
             self.on_change(text)
 
 
-def describe_nats_error(error: Exception, settings: Settings) -> str:
-    """Return one line for people: which server, and what is wrong."""
+def _at_nats(settings: Settings, error: Exception) -> str:
     return f"NATS at {', '.join(server_of(url) for url in settings.nats_url)}: {_describe(error)}"
 
 
