@@ -6,10 +6,10 @@ import click
 
 from worker.cli.check.mongo import check_mongo
 from worker.cli.check.nats import check_nats
-from worker.cli.check.result import CheckResult, failed, passed, within_limit
+from worker.cli.check.result import failed, passed, within_limit
 from worker.cli.terminal.output import example, json_option, safe, show, show_json
 from worker.cli.terminal.process import FAILURE, OK, WRONG_SETTING, to_end
-from worker.settings import Settings, WrongSetting, read_settings
+from worker.settings import WrongSetting, read_settings
 
 
 @click.command(epilog=example("room-worker check", "SITE_ID=berlin room-worker check --json"))
@@ -23,7 +23,11 @@ async def check(*, as_json: bool) -> int:
     wrong.
     """
     try:
-        results = await check_all(read_settings())
+        settings = read_settings()
+        of_nats, of_mongo = await asyncio.gather(
+            within_limit("nats", check_nats(settings)), within_limit("mongodb", check_mongo(settings))
+        )
+        results = [passed("settings", f"valid, for site {settings.site_id}"), *of_nats, *of_mongo]
         code = OK if all(result.ok for result in results) else FAILURE
     except WrongSetting as error:
         results = [failed("settings", line) for line in str(error).splitlines()]
@@ -35,11 +39,3 @@ async def check(*, as_json: bool) -> int:
             mark = ("ok    ", "green") if result.ok else ("FAIL  ", "bold red")
             show(mark, f"{result.part:20} {safe(result.text)}")
     return code
-
-
-async def check_all(settings: Settings) -> list[CheckResult]:
-    """Return the results for settings that are valid; takes seconds at most, even if a server hangs."""
-    of_nats, of_mongo = await asyncio.gather(
-        within_limit("nats", check_nats(settings)), within_limit("mongodb", check_mongo(settings))
-    )
-    return [passed("settings", f"valid, for site {settings.site_id}"), *of_nats, *of_mongo]

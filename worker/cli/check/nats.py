@@ -17,7 +17,8 @@ from worker.telemetry.logs import server_of
 _JETSTREAM_DISABLED: Final = frozenset({10_039, 10_076})
 """JetStream's error codes for an account without JetStream."""
 
-_LOGIN_WORDS: Final = ("authorization", "authentication")
+_LOGIN: Final = "set NATS_CREDS_FILE, NATS_NKEY_SEED_FILE, or NATS_USER and NATS_PASSWORD to valid credentials"
+_START: Final = "start the server, or set NATS_URL to its address"
 
 
 async def check_nats(settings: Settings) -> AsyncIterator[CheckResult]:
@@ -37,13 +38,8 @@ async def check_nats(settings: Settings) -> AsyncIterator[CheckResult]:
                 name, subject = subjects.dead_letter_stream(site), subjects.dead_letter_subject(site)
                 yield await _stream(broker, "dead letters", name, subject, settings)
     except CommandFailed as failure:
-        yield failed("nats", f"{failure}; {_advice(str(failure))}")
-
-
-def _advice(complaint: str) -> str:
-    if any(word in complaint.lower() for word in _LOGIN_WORDS):
-        return "set NATS_CREDS_FILE, NATS_NKEY_SEED_FILE, or NATS_USER and NATS_PASSWORD to valid credentials"
-    return "start the server, or set NATS_URL to its address"
+        is_refused = any(word in str(failure).lower() for word in ("authorization", "authentication"))
+        yield failed("nats", f"{failure}; {_LOGIN if is_refused else _START}")
 
 
 async def _jetstream(broker: Broker) -> CheckResult:
@@ -62,7 +58,10 @@ async def _stream(broker: Broker, part: str, name: str, subject: str, settings: 
     try:
         info = await broker.jetstream.stream_info(name)
     except NotFoundError:
-        return _missing(part, name, subject, settings)
+        if settings.bootstrap_streams:
+            return passed(part, f"{name} is missing; the worker creates it (BOOTSTRAP_STREAMS)")
+        create = f"nats stream add {name} --subjects '{subject}' --retention limits --defaults"
+        return failed(part, f"{name} is missing: create it ({create}), or set BOOTSTRAP_STREAMS=true")
     captured = info.config.subjects or []
     if part == "events" and info.config.retention not in {None, RetentionPolicy.LIMITS}:
         text = f"{name} has retention {info.config.retention}, which may delete events before they are applied"
@@ -70,10 +69,3 @@ async def _stream(broker: Broker, part: str, name: str, subject: str, settings: 
     if subject not in captured and ">" not in captured:
         return failed(part, f"{name} captures {', '.join(captured) or 'no subject'}: add the subject {subject}")
     return passed(part, f"{name} contains {info.state.messages} messages")
-
-
-def _missing(part: str, name: str, subject: str, settings: Settings) -> CheckResult:
-    if settings.bootstrap_streams:
-        return passed(part, f"{name} is missing; the worker creates it (BOOTSTRAP_STREAMS)")
-    create = f"nats stream add {name} --subjects '{subject}' --retention limits --defaults"
-    return failed(part, f"{name} is missing: create it ({create}), or set BOOTSTRAP_STREAMS=true")

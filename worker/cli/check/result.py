@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 LIMIT_SECONDS: Final = 5.0
@@ -13,22 +14,16 @@ LIMIT_SECONDS: Final = 5.0
 class CheckResult:
     """The result of one check; `part` is what was checked. The text says what is wrong and how to fix it.
 
-    The names of the fields are those of the output with `--json`.
+    The names and the order of the fields are those of the output with `--json`.
     """
 
     part: str
-    ok: bool
+    ok: bool = field(kw_only=True)
     text: str
 
 
-def passed(part: str, text: str) -> CheckResult:
-    """Return the result of a check that succeeded."""
-    return CheckResult(part, ok=True, text=text)
-
-
-def failed(part: str, text: str) -> CheckResult:
-    """Return the result of a check that failed."""
-    return CheckResult(part, ok=False, text=text)
+passed: Final = partial(CheckResult, ok=True)
+failed: Final = partial(CheckResult, ok=False)
 
 
 async def within_limit(part: str, results: AsyncIterator[CheckResult]) -> list[CheckResult]:
