@@ -20,10 +20,14 @@ def credentials(settings: Settings) -> dict[str, Any]:
     """Return the options for nats-py; `WrongSetting` names the file that cannot be used."""
     options: dict[str, Any] = {}
     if settings.nats_creds_file is not None:
-        _require(_looks_like_credentials(settings.nats_creds_file), "NATS_CREDS_FILE", "a credentials file of nsc")
+        text = _read(settings.nats_creds_file)
+        seed = _SEED.search(text)
+        if "BEGIN NATS USER JWT" not in text or seed is None or not _is_seed(seed[1]):
+            raise WrongSetting("NATS_CREDS_FILE must be a credentials file of nsc")
         options["user_credentials"] = str(settings.nats_creds_file)
     if settings.nats_nkey_seed_file is not None:
-        _require(_holds_a_seed(settings.nats_nkey_seed_file), "NATS_NKEY_SEED_FILE", "a file with a user's nkey seed")
+        if not _is_seed(_read(settings.nats_nkey_seed_file)):
+            raise WrongSetting("NATS_NKEY_SEED_FILE must be a file with a user's nkey seed")
         options["nkeys_seed"] = str(settings.nats_nkey_seed_file)
     if settings.nats_user is not None and settings.nats_password is not None:
         options |= {"user": settings.nats_user, "password": settings.nats_password.get_secret_value()}
@@ -46,31 +50,19 @@ def _tls(settings: Settings) -> ssl.SSLContext:
     return context
 
 
-def _looks_like_credentials(file: Path) -> bool:
+def _read(file: Path) -> str:
+    """Return the text of the file, empty if it cannot be read."""
     try:
-        text = file.read_text()
+        return file.read_text()
     except (OSError, UnicodeDecodeError):
-        return False
-    seed = _SEED.search(text)
-    return "BEGIN NATS USER JWT" in text and seed is not None and _is_seed(seed[1].encode())
+        return ""
 
 
-def _holds_a_seed(file: Path) -> bool:
-    try:
-        return _is_seed(file.read_bytes().strip())
-    except OSError:
-        return False
-
-
-def _is_seed(seed: bytes) -> bool:
+def _is_seed(text: str) -> bool:
     """Tell whether it is a user's seed: seeds of accounts and operators cannot log in."""
+    seed = text.encode().strip()
     try:
         nkeys.from_seed(bytearray(seed))
     except Exception:  # noqa: BLE001 - the library has many ways to say no
         return False
     return seed.startswith(b"SU")
-
-
-def _require(good: bool, variable: str, meaning: str) -> None:
-    if not good:
-        raise WrongSetting(f"{variable} must be {meaning}")
