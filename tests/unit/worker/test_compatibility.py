@@ -16,7 +16,7 @@ from worker.broker.compatibility import ATTRIBUTES, METHODS, REQUIRED, Incompati
 from worker.broker.nats_client import SteadyClient
 
 PROJECT = Path(__file__).parents[3]
-OURS = {"_is_expected", "_count_at_pong", "_count"}
+OURS = {"_proof_inbox", "_denials", "_count_at_pong", "_count"}
 """Private names of `worker/broker/nats_client.py` that are not nats-py's."""
 
 
