@@ -106,27 +106,28 @@ class Feed:
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _read(self) -> None:
-        await self._broker.until_connected()
         position = self.position
         if position is None:
             self._joined.clear()
             return
-        if await self.find_position(position) != position:
-            raise StreamChanged("the stream was re-created or shortened")
-        await self._report_expired(position)
-        async with self._consumer(position) as consumer:
+        async with await self._consumer(position) as consumer:
             while True:
                 for message in await consumer.read():
                     await self._route(message, position.created_ns)
 
-    def _consumer(self, position: StreamPosition) -> Consumer:
-        return Consumer(self._broker, self._stream, position.sequence + 1, self._limits)
+    async def _consumer(self, position: StreamPosition) -> Consumer:
+        """Return a consumer of the messages after `position`, once the connection is up.
 
-    async def _report_expired(self, position: StreamPosition) -> None:
-        """Report events that the stream's limits removed before they were read: a consumer sees no gap there."""
+        Raise `StreamChanged` if the stream has changed since `position` was found. Report events that the stream's
+        limits removed before they were read: a consumer sees no gap there.
+        """
+        await self._broker.until_connected()
+        if await self.find_position(position) != position:
+            raise StreamChanged("the stream was re-created or shortened")
         if lost := await expired(self._broker, self._stream, position):
             metrics.STREAM_FAULTS.inc()
             log.error("events expired before they were read", after=position.sequence, events=lost)
+        return Consumer(self._broker, self._stream, position.sequence + 1, self._limits)
 
     def _start_over(self, error: StreamChanged) -> None:
         log.error("events stream changed, every partition finds its position again", cause=str(error))
@@ -144,7 +145,8 @@ class Feed:
             if inbox.is_attached and message.sequence > inbox.position.sequence:
                 await self._wait_for_space(inbox)
                 if inbox.failure is None and not inbox.offer(event, position):
-                    self._detach(inbox)
+                    inbox.detach(self.position or inbox.position)
+                    self._start_catching_up(inbox)
         self.position = position
 
     def _decode(self, message: StreamMessage) -> tuple[Inbox, AnyEvent] | None:
@@ -166,10 +168,6 @@ class Feed:
     def _any_inbox_empty(self) -> bool:
         return any(inbox.is_attached and not len(inbox) for inbox in self._inboxes.values())
 
-    def _detach(self, inbox: Inbox) -> None:
-        inbox.detach(self.position or inbox.position)
-        self._start_catching_up(inbox)
-
     def _start_catching_up(self, inbox: Inbox) -> None:
         self._end_catching_up(inbox.partition)
         self._catching_up[inbox.partition] = self._tasks.create_task(self._catch_up(inbox))
@@ -185,24 +183,17 @@ class Feed:
         """Read the stream for one partition until it reaches the feed's position."""
         while inbox.failure is None:
             try:
-                if await self._catch_up_once(inbox):
-                    return
+                async with await self._consumer(inbox.position) as consumer:
+                    while True:
+                        for message in await consumer.read():
+                            if await self._catch_up_with(inbox, message):
+                                return
+            except StreamChanged as error:
+                inbox.fail(error)
+                return
             except TransientError as error:
                 log.warning("catch-up interrupted, reading again", partition=inbox.partition, cause=str(error))
             await asyncio.sleep(_RETRY_SECONDS)
-
-    async def _catch_up_once(self, inbox: Inbox) -> bool:
-        """Tell whether the inbox is attached again or has failed."""
-        await self._broker.until_connected()
-        if await self.find_position(inbox.position) != inbox.position:
-            inbox.fail(StreamChanged("the stream was re-created or shortened"))
-            return True
-        await self._report_expired(inbox.position)
-        async with self._consumer(inbox.position) as consumer:
-            while True:
-                for message in await consumer.read():
-                    if await self._catch_up_with(inbox, message):
-                        return True
 
     async def _catch_up_with(self, inbox: Inbox, message: StreamMessage) -> bool:
         """Put one message into the inbox; tell whether that ends the catch-up."""
