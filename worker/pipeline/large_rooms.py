@@ -8,7 +8,7 @@ between two batches once the rollout is over. The loop also sends joiners their 
 import asyncio
 from collections.abc import Awaitable, Callable, Container, Iterable, KeysView, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from roomkeys.errors import TransientError, Unexpected
@@ -94,12 +94,8 @@ class LargeRooms:
 
     def staged_keys(self, room_ids: Iterable[str]) -> dict[str, RoomKey]:
         """Return the keys that are on their way to those of these rooms that are in rollout."""
-        rollouts = ((room_id, self._rollouts.get(room_id)) for room_id in room_ids)
-        return {
-            room_id: rollout.record.staged
-            for room_id, rollout in rollouts
-            if rollout is not None and rollout.record.staged is not None
-        }
+        keys = ((room_id, self._rollouts[room_id].record.staged) for room_id in room_ids if room_id in self._rollouts)
+        return {room_id: key for room_id, key in keys if key is not None}
 
     def exclude(self, room_id: str, accounts: Iterable[str]) -> None:
         """Leave the joiners of a room in rollout to the loop until `joiners_notified`."""
@@ -130,7 +126,8 @@ class LargeRooms:
             log.info("rollout started", room=room_id, version=key.version)
             session = await self._retry(self._context.database.start_session)
             try:
-                fanout_pass = FanoutPass(self._context, self._lease, room_id, key, excluded)
+                payload = marshal(RoomKeyEvent(room_id, key), self._context.clock())
+                fanout_pass = FanoutPass(self._context, self._lease, room_id, key, excluded, payload)
                 await self._retry(lambda: fanout_pass.run(session))
             finally:
                 await session.end_session()
@@ -148,45 +145,43 @@ class LargeRooms:
             await asyncio.sleep(backoff.next())
 
 
+@dataclass(slots=True)
 class FanoutPass:
     """One pass over a room's members; it knows the last account that the broker has confirmed."""
 
-    def __init__(
-        self, context: PassContext, lease: Lease, room_id: str, key: RoomKey, excluded: Container[str]
-    ) -> None:
-        self._context = context
-        self._lease = lease
-        self._room_id = room_id
-        self._key = key
-        self._excluded = excluded
-        self._payload = marshal(RoomKeyEvent(room_id, key), context.clock())
-        self._after: Any = START
+    context: PassContext
+    lease: Lease
+    room_id: str
+    key: RoomKey
+    excluded: Container[str]
+    payload: bytes = field(repr=False)
+    after: Any = START
 
     async def run(self, session: Any) -> None:
         """Send the payload to all members after the last confirmed one; after a `TransientError` call it again."""
-        database, limits = self._context.database, self._context.limits
+        database, limits = self.context.database, self.context.limits
         # The key is read before the members, in one session: accounts that left before it was staged are gone.
-        rooms = await load_rooms(database, [self._room_id], session)
-        if self._room_id not in rooms or rooms[self._room_id].keys.staged != self._key:
+        rooms = await load_rooms(database, [self.room_id], session)
+        if self.room_id not in rooms or rooms[self.room_id].keys.staged != self.key:
             raise LookupError("the staged key of a room in rollout is gone")
         members = pages(
             database,
-            self._lease,
-            [self._room_id],
+            self.lease,
+            [self.room_id],
             session=session,
             first=limits.first_page_accounts,
             most=limits.page_accounts,
-            after=self._after,
+            after=self.after,
         )
         async with aclosing(members) as found:
             async for page in found:
-                accounts = page[self._room_id]
+                accounts = page[self.room_id]
                 for start in range(0, len(accounts), limits.window_accounts):
                     await self._send(accounts[start : start + limits.window_accounts])
 
     async def _send(self, accounts: Sequence[Any]) -> None:
         """Send to accounts as they come from the database, and wait for the confirmation."""
-        recipients = [one for one in accounts if type(one) is not str or one not in self._excluded]
-        async with self._context.broker.barrier():
-            await self._context.fanout.send({self._room_id: self._payload}, {self._room_id: recipients})
-        self._after = accounts[-1]
+        recipients = [one for one in accounts if type(one) is not str or one not in self.excluded]
+        async with self.context.broker.barrier():
+            await self.context.fanout.send({self.room_id: self.payload}, {self.room_id: recipients})
+        self.after = accounts[-1]
