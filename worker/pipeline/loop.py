@@ -9,7 +9,7 @@ loop, which settles them between two batches. (docs/design.md, "The loop" and "L
 """
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -68,20 +68,19 @@ class Loop:
 
     async def recover(self) -> None:
         """Finish what the outbox holds, as it was decided, and take up the event that is applied in slices."""
+        lease = self.state.lease
         entries: list[StoredEntry] = []
         rooms: dict[str, Room] = {}
-        async for applied in recovery.unfinished(self.database, self.state.lease, self.limits.outbox_page):
+        async for applied in recovery.unfinished(self.database, lease, self.limits.outbox_page):
             await self._deliver(applied, FanoutPlan())
             entries += map(without_members, applied.entries)
             rooms |= applied.rooms
         if entries:
-            log.info(
-                "finishing the previous owner's batches", partition=self.state.lease.partition, entries=len(entries)
-            )
+            log.info("finishing the previous owner's batches", partition=lease.partition, entries=len(entries))
             await self._finish(AppliedBatch(entries, rooms))
-            await self.delete_finished()
+            await self.writer.delete_finished()
         if self.state.position.slice is not None:
-            partial = await recovery.partially_applied(self.database, self.state.lease)
+            partial = await recovery.partially_applied(self.database, lease)
             self.state.advance(self.state.position, partial)
 
     async def settle_rollouts(self) -> None:
@@ -96,17 +95,7 @@ class Loop:
         due = [release(room_id, staged.version) for room_id, staged in settled if staged is not None]
         await self._announce([entry for of_room in due for entry in of_room])
 
-    async def delete_finished(self) -> None:
-        """Delete the outbox entries whose results are confirmed."""
-        await self.writer.delete_finished()
-
-    async def close(self) -> None:
-        """End the rollouts."""
-        await self.state.large_rooms.close()
-
-    async def _attempt(
-        self, writing: Coroutine[None, None, AppliedBatch | None], *, alone: bool
-    ) -> AppliedBatch | None:
+    async def _attempt(self, writing: Awaitable[AppliedBatch | None], *, alone: bool) -> AppliedBatch | None:
         """Return what was applied; None, after a pause, if nothing was: the caller tries again."""
         partition = self.state.lease.partition
         try:
@@ -159,37 +148,29 @@ class Loop:
         """Make staged keys current; a room that rotated again meanwhile begins a rollout of its next key."""
         versions = {room_id: record.next_to_stage for room_id, record in records.items()}
         following = {room_id: RoomKey.generate(version) for room_id, version in versions.items() if version is not None}
+        backoff = conflict_backoff()
         with metrics.step("settle"):
-            await self._settle_despite_conflicts(records, following)
+            while True:
+                try:
+                    await self.writer.settle(records, following)
+                except WriteConflict:  # other services write to `rooms` too
+                    metrics.RETRIES.labels("conflict").inc()
+                    await asyncio.sleep(backoff.next())
+                else:
+                    break
         metrics.ROTATIONS.inc(len(records))
         for room_id, key in following.items():
             self.state.large_rooms.begin(room_id, records[room_id].after_settle(key))
 
-    async def _settle_despite_conflicts(
-        self, records: Mapping[str, KeyRecord], following: Mapping[str, RoomKey]
-    ) -> None:
-        """Settle, however often other services' writes to `rooms` conflict with it."""
-        backoff = conflict_backoff()
-        while True:
-            try:
-                await self.writer.settle(records, following)
-            except WriteConflict:
-                metrics.RETRIES.labels("conflict").inc()
-                await asyncio.sleep(backoff.next())
-            else:
-                return
-
     async def _announce(self, entries: Sequence[StoredEntry]) -> None:
         """Publish the results; once they are confirmed, the entries are finished."""
         for start in range(0, len(entries), self.limits.results_per_barrier):
-            await self._announce_some(entries[start : start + self.limits.results_per_barrier])
-
-    async def _announce_some(self, entries: Sequence[StoredEntry]) -> None:
-        outcomes = [outcome for entry in entries for outcome in entry.content.outcomes if outcome.final]
-        if outcomes:
-            with metrics.step("announce"):
-                async with self.broker.barrier():
-                    await self.publisher.publish_results(entry.content for entry in entries)
-        for outcome in outcomes:
-            metrics.EVENTS.labels(outcome.operation.value, "error" if outcome.error else "ok").inc()
-        self.state.finished_ids += [entry.id for entry in entries]
+            some = entries[start : start + self.limits.results_per_barrier]
+            outcomes = [outcome for entry in some for outcome in entry.content.outcomes if outcome.final]
+            if outcomes:
+                with metrics.step("announce"):
+                    async with self.broker.barrier():
+                        await self.publisher.publish_results(entry.content for entry in some)
+            for outcome in outcomes:
+                metrics.EVENTS.labels(outcome.operation.value, "error" if outcome.error else "ok").inc()
+            self.state.finished_ids += [entry.id for entry in some]

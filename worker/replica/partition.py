@@ -107,14 +107,14 @@ class Partition:
             if not self._stopping:
                 await self._find_position(loop)
                 await self._serve(loop)
-            await loop.delete_finished()
-            await loop.close()
+            await loop.writer.delete_finished()
+            await loop.state.large_rooms.close()
             await release_lease(self.database, lease)
             log.info("partition released", partition=self.number)
         finally:
             metrics.LAG.labels(str(self.number)).set(0)
             self.feed.leave(self.number)
-            await loop.close()
+            await loop.state.large_rooms.close()
             self._former_sessions.append(lease.session)
 
     async def _end_former_sessions(self) -> None:
@@ -152,9 +152,11 @@ class Partition:
             elif await inbox.wait(limits.tidy_s if state.finished_ids else limits.follow_s):
                 await self._serve_batch(loop, inbox)
             elif state.finished_ids:
-                await loop.delete_finished()
-            else:
-                await self._follow(loop, inbox)
+                await loop.writer.delete_finished()
+            else:  # idle: move the cursor to the feed's position
+                position = self.feed.position_of(inbox)
+                if not len(inbox) and position.sequence > state.position.sequence:
+                    await self._move(loop, position)
 
     async def _serve_batch(self, loop: Loop, inbox: Inbox) -> None:
         waiting = metrics.LAG.labels(str(self.number))
@@ -169,12 +171,6 @@ class Partition:
         """Apply an event that has been applied in part to its end: it goes before everything else."""
         while loop.state.partial is not None and not self._stopping:
             await loop.run_slice()
-
-    async def _follow(self, loop: Loop, inbox: Inbox) -> None:
-        """Move an idle partition's cursor to the feed's position."""
-        position = self.feed.position_of(inbox)
-        if not len(inbox) and position.sequence > loop.state.position.sequence:
-            await self._move(loop, position)
 
     async def _move(self, loop: Loop, position: StreamPosition) -> None:
         await move_cursor(self.database, loop.state.lease, loop.state.position, position)
