@@ -67,7 +67,8 @@ class Partitions:
         idle = [document for document in documents if document["partition"] not in self._running]
         room, available = max(share - len(self._running), 0), claimable(idle, alive, self.me)
         for document in available[:room]:
-            self._start(document)
+            partition = self.open_partition(document["partition"])
+            self._running[partition.number] = (partition, self.tasks.create_task(partition.run(document)))
         for document in available[room:]:
             if document["owner"] == self.me:  # an error interrupted its release
                 await abandon_lease(self.database, document)
@@ -80,7 +81,6 @@ class Partitions:
         for partition, _ in self._running.values():
             partition.stop()
         self._forget_finished()
-        metrics.PARTITIONS.set(len(self._running))
 
     async def release_all(self) -> None:
         """Finish the batches in hand and release every partition."""
@@ -88,7 +88,6 @@ class Partitions:
         if self._running:
             await asyncio.wait([task for _, task in self._running.values()])
         self._forget_finished()
-        metrics.PARTITIONS.set(0)
 
     async def end(self) -> None:
         """Cancel what still runs; other replicas take the partitions that were not released."""
@@ -96,12 +95,9 @@ class Partitions:
             partition.stop()
             await cancel_and_wait(task)
 
-    def _start(self, document: Document) -> None:
-        partition = self.open_partition(document["partition"])
-        self._running[partition.number] = (partition, self.tasks.create_task(partition.run(document)))
-
     def _forget_finished(self) -> None:
         self._running = {number: running for number, running in self._running.items() if not running[1].done()}
+        metrics.PARTITIONS.set(len(self._running))
 
 
 async def serve(
