@@ -47,16 +47,13 @@ class KeyServiceContext:
     clock: Clock
 
 
-Handler = Callable[[KeyServiceContext, KeyRequest], Awaitable[bytes]]
-
-
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """An endpoint: its name in discovery and metrics, its subject at a site, and its handler."""
 
     name: str
     subject: Callable[[str], str]
-    handle: Handler
+    handle: Callable[[KeyServiceContext, KeyRequest], Awaitable[bytes]]
 
 
 async def key_get(context: KeyServiceContext, request: KeyRequest) -> bytes:

@@ -57,9 +57,9 @@ class KeyService:
     tasks: asyncio.TaskGroup
     limits: Limits
     clock: InitVar[Clock]
-    _subscriptions: list[Subscription] = field(default_factory=list)
-    _in_hand: set[asyncio.Task[None]] = field(default_factory=set)
-    _bytes: int = 0
+    _subscriptions: list[Subscription] = field(init=False, default_factory=list)
+    _in_hand: set[asyncio.Task[None]] = field(init=False, default_factory=set)
+    _bytes: int = field(init=False, default=0)
 
     def __post_init__(self, database: Database, clock: Clock) -> None:
         limits, broker = self.limits, self.broker
@@ -86,33 +86,28 @@ class KeyService:
 
     async def start(self) -> None:
         """Subscribe to the requests."""
+        client = self.broker.client
         with suppress(Unconfirmed):  # the client subscribes again when it reconnects
             async with self.broker.barrier():
-                await self._subscribe()
+                for subject, verb in self._identity.subjects().items():
+                    self._subscriptions.append(await client.subscribe(subject, cb=partial(self._discover, verb)))
+                for endpoint in ENDPOINTS:
+                    stats, accept = self._stats[endpoint.name], partial(self._accept, endpoint)
+                    subscription = await client.subscribe(stats.subject, queue=stats.queue_group, cb=accept)
+                    self._subscriptions.append(subscription)
 
     async def stop(self) -> None:
         """Accept no more requests, answer those in hand, and wait until the broker has the replies."""
         with suppress(Unconfirmed):
             async with self.broker.barrier():
-                await self._finish()
-
-    async def _subscribe(self) -> None:
-        client = self.broker.client
-        for subject, verb in self._identity.subjects().items():
-            self._subscriptions.append(await client.subscribe(subject, cb=partial(self._discover, verb)))
-        for endpoint in ENDPOINTS:
-            stats, accept = self._stats[endpoint.name], partial(self._accept, endpoint)
-            self._subscriptions.append(await client.subscribe(stats.subject, queue=stats.queue_group, cb=accept))
-
-    async def _finish(self) -> None:
-        draining = {asyncio.ensure_future(_drain(subscription)) for subscription in self._subscriptions}
-        for tasks in (draining, self._in_hand):
-            if tasks:
-                await asyncio.wait(tasks, timeout=self.limits.stop_s)
-            for task in list(tasks):
-                await cancel_and_wait(task)
-        await self._context.rooms.close()
-        await self._context.memberships.close()
+                draining = {asyncio.ensure_future(_drain(subscription)) for subscription in self._subscriptions}
+                for tasks in (draining, self._in_hand):
+                    if tasks:
+                        await asyncio.wait(tasks, timeout=self.limits.stop_s)
+                    for task in list(tasks):
+                        await cancel_and_wait(task)
+                await self._context.rooms.close()
+                await self._context.memberships.close()
 
     async def _discover(self, verb: ServiceVerb, message: Msg) -> None:
         if is_reply(message.reply, self.settings.key_service_replies):
@@ -124,7 +119,9 @@ class KeyService:
             metrics.REQUESTS.labels(endpoint.name, "unanswered").inc()
             return
         since = time.perf_counter_ns()
-        request = _read_request(message)
+        # chat.user.{account}.request.room.{roomId}.…; the subjects of other endpoints name no room
+        tokens = message.subject.split(".")
+        request = KeyRequest(tokens[2], tokens[5] if tokens[4] == "room" else "", message.data)
         refusal = self._refusal(request)
         if refusal is not None:
             await self._answer(endpoint, message.reply, refusal, since)
@@ -196,12 +193,6 @@ async def answering(
             yield
         finally:
             await service.stop()
-
-
-def _read_request(message: Msg) -> KeyRequest:
-    """Read `chat.user.{account}.request.room.{roomId}.…`; the subjects of other endpoints name no room."""
-    tokens = message.subject.split(".")
-    return KeyRequest(tokens[2], tokens[5] if tokens[4] == "room" else "", message.data)
 
 
 async def _drain(subscription: Subscription) -> None:
