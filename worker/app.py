@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import Final, Literal, TypeVar
 
 import nats.errors
@@ -66,7 +67,9 @@ async def run(
         database = open_database(settings)
         stack.push_async_callback(database.close)
         try:
-            broker = await _connect(settings, stop, health, limits)
+            connecting = partial(brokers.connect, settings, "room-worker", stop.set, limits)
+            opened = await _retry_until_ready(stop, "nats", health, connecting)
+            broker, health.nats_connected = opened, lambda: opened.connected
             stack.push_async_callback(broker.close)
             await _retry_until_ready(stop, "nats", health, broker.client.prove_wire_order)
             await _retry_until_ready(stop, "mongodb", health, lambda: ensure_indexes(database))
@@ -78,14 +81,6 @@ async def run(
         if broker is not None and broker.is_closed:
             raise BrokerClosed("the connection to NATS is closed for good")
     log.info("stopped")
-
-
-async def _connect(settings: Settings, stop: asyncio.Event, health: Health, limits: Limits) -> Broker:
-    broker = await _retry_until_ready(
-        stop, "nats", health, lambda: brokers.connect(settings, "room-worker", stop.set, limits)
-    )
-    health.nats_connected = lambda: broker.connected
-    return broker
 
 
 async def _serve(
@@ -105,14 +100,10 @@ async def _serve(
         health.waiting_for.pop("start")
         log.info("ready", site=settings.site_id, partitions=settings.partitions, driver=settings.mongo_driver)
         if only == "service":
-            await _stopped_or_closed(broker, stop)
+            while not stop.is_set() and not broker.is_closed:
+                await _pause(stop, _POLL_SECONDS)
         else:
             await serve(settings, database, broker, stop, limits, clock)
-
-
-async def _stopped_or_closed(broker: Broker, stop: asyncio.Event) -> None:
-    while not stop.is_set() and not broker.is_closed:
-        await _pause(stop, _POLL_SECONDS)
 
 
 def open_database(settings: Settings) -> Database:
