@@ -1,1 +1,1 @@
-"""Everything that touches NATS: the connection and its barrier, the stream, the fan-out, the producer."""
+"""Everything that touches NATS: the connection and its barrier, the stream, the consumer, the fan-out."""

@@ -38,10 +38,7 @@ log = logger("publisher")
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """Publishes notices, keys, dead letters and results, in the order that subscribers rely on.
-
-    It confirms nothing but dead letters: the caller puts a barrier around its calls.
-    """
+    """Publishes notices, keys, dead letters and results; the caller's barrier confirms all but the dead letters."""
 
     broker: Broker
     database: Database
