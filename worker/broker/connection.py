@@ -11,7 +11,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Final
 
 import nats.errors
 from nats.js import JetStreamContext
@@ -61,7 +61,7 @@ class Broker:
         self.jetstream: JetStreamContext = client.jetstream(timeout=5)
         self.connection_epoch = 0
         self._write_timeouts = 0
-        self.on_break: set[Callable[[], None]] = set()
+        self.on_break: set[Callable[[], object]] = set()
         self._connected = asyncio.Event()
         client.on_connection = self._start_epoch
 
@@ -151,22 +151,14 @@ class Broker:
         """Tell whether the broker answers a ping on the connection of this epoch."""
         if self.connection_epoch != epoch or not self.connected:
             return False
-        loop = asyncio.get_running_loop()
-        answered: asyncio.Future[bool] = loop.create_future()
-        broken: asyncio.Future[None] = loop.create_future()
-
-        def wake() -> None:
-            if not broken.done():
-                broken.set_result(None)
-
-        self.on_break.add(wake)
+        answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.on_break.add(answered.cancel)
         sending = asyncio.ensure_future(self.client.ping(answered))
         try:
-            either: set[asyncio.Future[Any]] = {answered, broken}
-            await asyncio.wait(either, timeout=self._confirm_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({answered}, timeout=self._confirm_s)
             return answered.done() and self.connected and self.connection_epoch == epoch
         finally:
-            self.on_break.discard(wake)
+            self.on_break.discard(answered.cancel)
             answered.cancel()
             await cancel_and_wait(sending)
 
@@ -205,7 +197,10 @@ class Broker:
         # Only a flush that times out shows that: many buffered bytes may just be many senders.
         self._write_timeouts += isinstance(error, nats.errors.FlushTimeoutError)
         metrics.BROKER_ERRORS.labels(type(error).__name__).inc()
-        log.warning("broker reported an error", error=_complaint(error), servers=self._servers)
+        # The broker's own words name subjects and permissions, but no payload.
+        is_theirs = isinstance(error, nats.errors.Error | OSError)
+        text = f"{type(error).__name__}: {error}" if is_theirs else where(error)
+        log.warning("broker reported an error", error=text, servers=self._servers)
 
     def _start_epoch(self) -> None:
         self.connection_epoch += 1
@@ -242,8 +237,3 @@ async def connect(
     )
     broker.on_connected()
     return broker
-
-
-def _complaint(error: Exception) -> str:
-    """Describe a client error in the broker's own words: they name subjects and permissions, but no payload."""
-    return f"{type(error).__name__}: {error}" if isinstance(error, nats.errors.Error | OSError) else where(error)
