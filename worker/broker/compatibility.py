@@ -48,15 +48,9 @@ def _missing(client: type[Client]) -> Iterator[str]:
     instance = client()
     for shape in METHODS:
         name = shape.partition("(")[0].removeprefix("async ")
-        if _shape(name, getattr(client, name, None)) != shape:
+        method = getattr(client, name, None)
+        prefix = "async " if iscoroutinefunction(method) else ""
+        if not callable(method) or f"{prefix}{name}({', '.join(signature(method).parameters)})" != shape:
             yield shape
     yield from (name for name in ATTRIBUTES if not hasattr(instance, name))
     yield from (name for name in PATTERNS if not hasattr(parser, name))
-
-
-def _shape(name: str, method: object) -> str:
-    """Return how a method is called, written as in `METHODS`; empty if there is no such method."""
-    if not callable(method):
-        return ""
-    prefix = "async " if iscoroutinefunction(method) else ""
-    return f"{prefix}{name}({', '.join(signature(method).parameters)})"

@@ -6,7 +6,6 @@ nothing. (docs/design.md, "The feed"; docs/pitfalls.md, items 6 and 14)
 """
 
 import asyncio
-from types import TracebackType
 from typing import Final, Self
 
 import nats.errors
@@ -71,18 +70,13 @@ class Consumer:
             self._subscription = await self._broker.client.subscribe(self._inbox, cb=self._take)
             await self._ask()
         except BaseException as error:
-            await self._leave()
+            await self.__aexit__()
             if isinstance(error, nats.errors.Error | APIError | OSError):
                 raise ConsumerFailed(where(error)) from None
             raise
         return self
 
-    async def __aexit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        await self._leave()
-
-    async def _leave(self) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._broker.on_break.discard(self._wake.set)
         try:
             if self._subscription is not None:
@@ -95,7 +89,10 @@ class Consumer:
     async def read(self) -> list[StreamMessage]:
         """Return all messages that have arrived, at least one; `ConsumerFailed` if some may be missing."""
         while not self._arrived:
-            self._require_unbroken()
+            if self._broker.connection_epoch != self._epoch or not self._broker.connected:
+                self._broken = "disconnected"
+            if self._broken is not None:
+                raise ConsumerFailed(self._broken)
             self._wake.clear()
             try:
                 await asyncio.wait_for(self._wake.wait(), _SILENCE_S)
@@ -105,12 +102,6 @@ class Consumer:
         if self._open_requests <= self._limits.pull_messages:
             await self._ask()
         return messages
-
-    def _require_unbroken(self) -> None:
-        if self._broker.connection_epoch != self._epoch or not self._broker.connected:
-            self._broken = "disconnected"
-        if self._broken is not None:
-            raise ConsumerFailed(self._broken)
 
     async def _ask(self) -> None:
         request = {
@@ -158,9 +149,6 @@ class Consumer:
             return
         self._delivered = delivered
         self._open_requests -= 1
-        request_id = next((value for name, value in headers.items() if name.lower() == "x-request-id"), None)
-        self._arrived.append(
-            StreamMessage(
-                sequence, time_ns, message.subject, message.data, request_id if is_request_id(request_id) else None
-            )
-        )
+        given = next((value for name, value in headers.items() if name.lower() == "x-request-id"), None)
+        request_id = given if is_request_id(given) else None
+        self._arrived.append(StreamMessage(sequence, time_ns, message.subject, message.data, request_id))

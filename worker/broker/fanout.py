@@ -34,26 +34,24 @@ class Fanout:
 
 
 def chunks(payloads: Mapping[str, bytes], page: Mapping[str, Sequence[object]]) -> Iterator[bytes]:
-    """Yield a page's protocol bytes: many small rooms per chunk, a large room in several chunks."""
+    """Yield a page's protocol bytes: many small rooms per chunk, a large room in several chunks.
+
+    Invalid accounts are left out and reported.
+    """
     framed: list[bytes] = []
     size = 0
     for room_id, members in page.items():
-        accounts = _checked(room_id, members)
+        recipients = split(members)
+        accounts = recipients.accounts
+        metrics.RECIPIENTS.inc(len(accounts))
+        if recipients.refused:
+            metrics.REFUSED.inc(recipients.refused)
+            log.error("skipped invalid accounts", room=room_id, accounts=recipients.refused)
         for start in range(0, len(accounts), CHUNK_ACCOUNTS):
             framed.append(frame(accounts[start : start + CHUNK_ACCOUNTS], payloads[room_id]))
             size += len(framed[-1])
             if size >= CHUNK_BYTES:
-                yield framed[0] if len(framed) == 1 else b"".join(framed)
+                yield b"".join(framed)
                 framed, size = [], 0
     if framed:
         yield b"".join(framed)
-
-
-def _checked(room_id: str, members: Sequence[object]) -> Sequence[str]:
-    """Return the accounts that can be published to, and report the invalid ones."""
-    recipients = split(members)
-    metrics.RECIPIENTS.inc(len(recipients.accounts))
-    if recipients.refused:
-        metrics.REFUSED.inc(recipients.refused)
-        log.error("skipped invalid accounts", room=room_id, accounts=recipients.refused)
-    return recipients.accounts

@@ -50,7 +50,8 @@ async def resume_after(broker: Broker, stream: str, position: StreamPosition) ->
     info = await inspect(broker, stream)
     same = created_ns(info) == position.created_ns and info.state.last_seq >= position.sequence
     if same and position.sequence >= max(info.state.first_seq, 1):
-        same = await _holds(broker, stream, position)
+        # A deleted message counts as the one that was applied.
+        same = await _time_of(broker, stream, position.sequence) in {None, position.time_ns // 1_000 * 1_000}
     if same:
         return position
     return StreamPosition(await _last_before(broker, stream, position.time_ns), position.time_ns, created_ns(info))
@@ -60,12 +61,6 @@ async def expired(broker: Broker, stream: str, position: StreamPosition) -> int:
     """Return how many messages after `position` the stream's limits removed before they were read."""
     info = await inspect(broker, stream)
     return max(info.state.first_seq - position.sequence - 1, 0) if position.sequence else 0
-
-
-async def _holds(broker: Broker, stream: str, position: StreamPosition) -> bool:
-    """Tell whether the message at `position` is the one that was applied; a deleted message counts as it."""
-    time_ns = await _time_of(broker, stream, position.sequence)
-    return time_ns is None or time_ns == position.time_ns // 1_000 * 1_000
 
 
 async def _time_of(broker: Broker, stream: str, sequence: int) -> int | None:
