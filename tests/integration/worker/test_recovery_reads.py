@@ -9,9 +9,11 @@ from bson import ObjectId
 from roomkeys.decisions.decision import OutboxEntry
 from roomkeys.errors import TransientError
 from tests.harness import events
+from tests.harness.polling import until
 from tests.harness.site import Rig
 from worker.pipeline.applied_batch import AppliedBatch
 from worker.pipeline.deliver import Publisher
+from worker.pipeline.inbox import Inbox
 from worker.pipeline.loop import Loop
 
 CROWD = 600
@@ -61,10 +63,10 @@ async def test_an_apps_name_that_is_no_text_stops_no_recovery(site_rig: Rig, mon
     assert update == "42"
 
 
-async def test_whoever_joins_is_told_before_the_key_also_by_recovery(
+async def test_recovery_notifies_joiners_before_it_sends_them_the_key(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Entries are read a page at a time, and what two adds owe is cut by the end of a page."""
+    """Entries are read one page at a time, and the entries of two adds are on two pages."""
     site_rig.limit(outbox_page=1)
     crowds = [[f"{letter}{number:04}" for number in range(CROWD)] for letter in "ab"]
     await site_rig.users("alice", *crowds[0], *crowds[1])
@@ -80,7 +82,11 @@ async def test_whoever_joins_is_told_before_the_key_also_by_recovery(
             raise TransientError("the broker is away for a moment")
         await deliver(self, applied, plan)
 
+    async def until_both_arrived(inbox: Inbox) -> None:
+        await until(lambda: len(inbox) == len(adds))
+
     monkeypatch.setattr(Loop, "_deliver", interrupting)
+    monkeypatch.setattr(Inbox, "drain_ready", until_both_arrived)
     async with site_rig.worker(partitions=1):
         for one in asked:
             assert (await site_rig.result(one))["status"] == "ok"
