@@ -4,15 +4,16 @@ import asyncio
 import os
 import signal
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
+from tests.harness.forked_worker import WorkerProcess, forked_worker
 from tests.harness.site import Rig
 
 ROOM_WORKER = str(Path(sys.executable).with_name("room-worker"))
@@ -78,7 +79,7 @@ async def ended(process: Process, told: signal.Signals | None = None) -> Ended:
     return Ended(process.returncode, out.decode(), err.decode())
 
 
-async def says(process: Process, text: str, *, on_stderr: bool = False) -> str:
+async def says(process: Process | WorkerProcess, text: str, *, on_stderr: bool = False) -> str:
     """Read lines until one has the text, and return it."""
     stream = process.stderr if on_stderr else process.stdout
     assert stream is not None
@@ -97,25 +98,18 @@ def left_in(folder: Path) -> list[str]:
 
 
 @asynccontextmanager
-async def child(made: Rig, log: int | BinaryIO = DEVNULL, /, **changes: str) -> AsyncIterator[Process]:
-    """Run a worker with the site's limits in a separate process.
+async def child(made: Rig, log: Path | None = None, /, **changes: str) -> AsyncIterator[WorkerProcess]:
+    """Run a worker with the site's limits in a separate process, which appends to the file `log`.
 
     `changes` are settings, traps (tests/faults/machinery/trap.py) or, in `LIMITS`, changes to the limits as JSON.
     """
     limits = {**asdict(made.limits), **orjson.loads(changes.pop("LIMITS", "{}"))}
     environment = {**os.environ, **variables(made, **changes, LIMITS=orjson.dumps(limits).decode())}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.faults.machinery.child", env=environment, stdout=PIPE, stderr=log
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+    async with forked_worker(environment, log) as worker:
+        yield worker
 
 
-async def ends_well(worker: Process) -> None:
+async def ends_well(worker: WorkerProcess) -> None:
     """Tell a worker to stop and require that it does so as it should."""
     worker.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(worker.wait(), PATIENCE) == 0

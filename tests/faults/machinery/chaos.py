@@ -7,13 +7,13 @@ import asyncio
 import json
 import random
 import signal
-from asyncio.subprocess import Process
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.faults.machinery.limits import SMALL_LIMITS
+from tests.harness.forked_worker import WorkerProcess
 from tests.harness.processes import PATIENCE, child
 from tests.harness.proxy import Proxy
 from tests.harness.site import Rig
@@ -48,15 +48,15 @@ class Siege:
     mongo: Proxy | None = None
     small: bool = False
     clocks: bool = False
-    workers: list[Process] = field(default_factory=list)
-    asleep: list[Process] = field(default_factory=list)
+    workers: list[WorkerProcess] = field(default_factory=list)
+    asleep: list[WorkerProcess] = field(default_factory=list)
     told: list[tuple[str, Body | bytes, str]] = field(default_factory=list)
     jumped: int = 0
     started: int = 0
 
-    async def start_worker(self, **traps: str) -> Process:
+    async def start_worker(self, **traps: str) -> WorkerProcess:
         """Start a worker that is like no other: driver, batches, numbers and clock are chosen."""
-        log = self.stack.enter_context((self.folder / f"worker{self.started}.log").open("wb"))
+        log = self.folder / f"worker{self.started}.log"
         self.started += 1
         variables = {**self._settings(), **self.variables, **traps}
         worker = await self.stack.enter_async_context(child(self.made, log, **variables))
@@ -107,7 +107,7 @@ class Siege:
         await self._end(self.workers.pop(self.chance.randrange(len(self.workers))))
         return True
 
-    async def _end(self, worker: Process) -> None:
+    async def _end(self, worker: WorkerProcess) -> None:
         with suppress(ProcessLookupError):
             worker.send_signal(signal.SIGTERM)
         code = await asyncio.wait_for(worker.wait(), PATIENCE)
@@ -183,7 +183,7 @@ class Siege:
         return f"workers ended with {ended}; cursors: {cursors}; replicas: {replicas}"
 
 
-async def _came_to(worker: Process, place: str) -> bool:
+async def _came_to(worker: WorkerProcess, place: str) -> bool:
     assert worker.stdout is not None
     with suppress(TimeoutError):
         async with asyncio.timeout(_SEEN_SECONDS):

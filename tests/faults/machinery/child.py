@@ -1,8 +1,8 @@
 """A worker in a separate process, which a test can kill, stop or confuse.
 
-`python -m tests.faults.machinery.child`, with the worker's own settings in the environment, those of `trap.py` and
-`clock.py`, and in `LIMITS` the worker's limits, as JSON: `{"lease_ms": 1000}`.
-At SIGUSR1 it writes to its log what it is doing.
+The environment has the worker's own settings, those of `trap.py` and `clock.py`, and in `LIMITS` the worker's
+limits, as JSON: `{"lease_ms": 1000}`. At SIGUSR1 it writes to its log what it is doing.
+`tests/harness/forked_worker.py` starts it.
 """
 
 import asyncio
@@ -32,7 +32,8 @@ async def main() -> None:
     await app.run(read_settings(), stop, limits=limits)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Run the worker that the environment describes."""
     logs.configure("info", "json", sys.stderr)
     trap.lay(os.environ)
     clock.disturb(os.environ)

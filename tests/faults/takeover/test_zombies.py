@@ -2,11 +2,11 @@
 
 import asyncio
 import signal
-from asyncio.subprocess import Process
 
 import pytest
 
 from tests.faults.machinery.scenario import END, MIDDLE, SIZES, Story, story
+from tests.harness.forked_worker import WorkerProcess
 from tests.harness.processes import child, ends_well, says
 from tests.harness.site import PATIENCE, Rig
 
@@ -32,7 +32,7 @@ BEDS = [
 ]
 
 
-async def told_around(told: Story, sleeper: Process, place: str) -> None:
+async def told_around(told: Story, sleeper: WorkerProcess, place: str) -> None:
     """Let a worker fall asleep in the midst of the first removal, another one go on, and the sleeper wake."""
     made = told.made
     await told.tell(MIDDLE)
