@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# The tests start more than a hundred Python processes; each would compile its modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo dev check test test-unit test-faults soak test-containers lint bench reference dist lock clean
 
 $(READY): requirements/dev.txt pyproject.toml
