@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any
 
 from worker import app
 from worker.broker.bootstrap import bootstrap_streams
@@ -11,8 +11,6 @@ from worker.cli.terminal.connections import database_connection, nats_connection
 from worker.local.ports import HOST
 from worker.local.servers import MongoServer, NatsServer
 from worker.settings import Settings
-
-_NAMES: Final = {"alice": "Alice", "bob": "Bob", "carol": "Carol", "dave": "Dave"}
 
 
 def local_settings(nats: NatsServer, mongo: MongoServer, http_port: int) -> dict[str, Any]:
@@ -29,7 +27,7 @@ async def prepare(settings: Settings, accounts: Sequence[str]) -> None:
         await bootstrap_streams(broker, settings.site_id)
     async with database_connection(settings) as database:
         for account in accounts:
-            user = {"account": account, "siteId": settings.site_id, "engName": _NAMES.get(account, account)}
+            user = {"account": account, "siteId": settings.site_id, "engName": account.capitalize()}
             await database["users"].update_one({"_id": f"u-{account}"}, {"$setOnInsert": user}, upsert=True)
 
 
