@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 from nats.aio.client import Client
 
-from roomkeys.client import RoomKeys
+from roomkeys.client import KeyStore, RoomKeys
 from tests.harness.processes import ended, left_in, run, running, says
-from worker.cli.demo import command
-from worker.cli.demo.subscriber import Subscriber
+from worker.cli.demo import command, subscriber
 
 
 async def test_demo_passes_and_prints_its_story_without_a_terminal(tmp_path: Path) -> None:
@@ -50,11 +49,10 @@ async def test_demo_leaves_nothing_behind_when_interrupted(tmp_path: Path, momen
 async def test_demo_fails_when_a_member_gets_no_keys(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class WithoutKeys(Subscriber):
-        def _keys_of(self, client: Client, account: str) -> RoomKeys:
-            return super()._keys_of(client, "nobody" if account == "carol" else account)
+    def keys_of(client: Client, account: str, site: str, store: KeyStore) -> RoomKeys:
+        return RoomKeys(client, "nobody" if account == "carol" else account, site, store=store)
 
-    monkeypatch.setattr(command, "Subscriber", WithoutKeys)
+    monkeypatch.setattr(subscriber, "RoomKeys", keys_of)
     assert await command._demo() == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "room-worker: message 1: the member carol should read it, but has no key for it"
@@ -64,11 +62,10 @@ async def test_demo_fails_when_a_member_gets_no_keys(
 async def test_demo_fails_when_the_removed_account_gets_the_new_key(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Eavesdropper(Subscriber):
-        def _keys_of(self, client: Client, account: str) -> RoomKeys:
-            return super()._keys_of(client, "alice" if account == "bob" else account)
+    def keys_of(client: Client, account: str, site: str, store: KeyStore) -> RoomKeys:
+        return RoomKeys(client, "alice" if account == "bob" else account, site, store=store)
 
-    monkeypatch.setattr(command, "Subscriber", Eavesdropper)
+    monkeypatch.setattr(subscriber, "RoomKeys", keys_of)
     assert await command._demo() == 1
     assert "message 3: the removed bob should not read it, but did" in capsys.readouterr().err
 

@@ -1,7 +1,7 @@
 """`room-worker demo`: plays a story on this machine, with nothing installed beforehand, and verifies it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -55,7 +55,9 @@ async def _demo() -> int:
     for difference in found:
         click.echo(f"room-worker: {difference}", err=True)
     if not found:
-        _show_success(perf_counter() - started)
+        show("\n", ("Passed", "bold green"), f" in {perf_counter() - started:.1f} s.")
+        show("Every member could read every message sent since it joined, also those sent while it was offline.")
+        show("The removed account got no key for what was said after its removal.")
     return FAILURE if found else OK
 
 
@@ -63,24 +65,24 @@ async def _play(settings: Settings, story: Sequence[Step]) -> list[str]:
     """Play the story and return how the outcome differs from what it demands."""
     opened = database_connection(settings)
     async with opened as database, nats_connection(settings) as broker, AsyncExitStack() as stack:
-        subscribers = [Subscriber(account, ROOM, settings) for account in accounts_in(story)]
+        subscribers = {account: Subscriber(account, ROOM, settings) for account in accounts_in(story)}
         await stack.enter_async_context(running_worker(settings))
-        for subscriber in subscribers:
+        for subscriber in subscribers.values():
             stack.push_async_callback(subscriber.disconnect)
             await subscriber.connect(MESSAGES)
         try:
             async with asyncio.timeout(_LIMIT_SECONDS):
-                for subscriber in subscribers:
+                for subscriber in subscribers.values():
                     await subscriber.catch_up(())  # from here on, a subscriber gets its keys as they are sent
                 stage = Stage(broker, database, settings.site_id, subscribers)
                 for step in story:
                     await stage.play(step)
-                return await verify(story, subscribers)
+                return await verify(story, subscribers.values())
         except TimeoutError:
             raise CommandFailed(f"the story did not end within {_LIMIT_SECONDS:g} s") from None
 
 
-async def verify(story: Sequence[Step], subscribers: Sequence[Subscriber]) -> list[str]:
+async def verify(story: Sequence[Step], subscribers: Collection[Subscriber]) -> list[str]:
     """Compare what the subscribers could read with what the story demands; return the differences.
 
     Both count: what they could read when a message came, and what they can read with all their keys at the end.
@@ -90,10 +92,3 @@ async def verify(story: Sequence[Step], subscribers: Sequence[Subscriber]) -> li
     at_end = {subscriber.account: await subscriber.read_everything() for subscriber in subscribers}
     of_members_online = [replace(item, members=item.members - item.offline) for item in expected]
     return list(dict.fromkeys(differences(of_members_online, on_arrival) + differences(expected, at_end)))
-
-
-def _show_success(seconds: float) -> None:
-    show("")
-    show(("Passed", "bold green"), f" in {seconds:.1f} s.")
-    show("Every member could read every message sent since it joined, also those sent while it was offline.")
-    show("The removed account got no key for what was said after its removal.")

@@ -1,6 +1,6 @@
 """The stage of the demo: plays the steps of a story on real servers, and shows who could read what."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,12 +25,12 @@ MESSAGES: Final = f"demo.room.{ROOM}.message"
 
 @dataclass
 class Stage:
-    """A room, a producer, and the subscribers. `said` has the messages, as they were sent."""
+    """A room, a producer, and the subscribers by account. `said` has the messages, as they were sent."""
 
     broker: Broker
     database: Database
     site: str
-    subscribers: Sequence[Subscriber]
+    subscribers: Mapping[str, Subscriber]
     said: list[bytes] = field(default_factory=list)
 
     async def play(self, step: Step) -> None:
@@ -50,22 +50,22 @@ class Stage:
                 await self._say(step.by, step.text)
             case "go offline":
                 show((step.by, "bold"), " goes offline")
-                await self._subscriber(step.by).disconnect()
+                await self.subscribers[step.by].disconnect()
             case "come back":
                 show((step.by, "bold"), " comes back")
-                await self._catch_up(self._subscriber(step.by))
+                await self._catch_up(self.subscribers[step.by])
 
     async def _ask(self, action: str, request: Request) -> None:
         show((request.requester, "bold"), f" {action}")
-        before = {subscriber.account: subscriber.versions for subscriber in self.subscribers}
+        before = {account: subscriber.versions for account, subscriber in self.subscribers.items()}
         _, result = await producer.ask(self.broker, self.site, request)
         if result.get("status") != "ok":
             error = safe(f"{result.get('code')} / {result.get('reason')}")
             raise CommandFailed(f"the worker rejected the step '{request.requester} {action}' with {error}")
-        for subscriber in self.subscribers:
+        keys = []
+        for account, subscriber in self.subscribers.items():
             await subscriber.flush()
-        sent = {item.account: item.versions - before[item.account] for item in self.subscribers}
-        keys = [_masked(account, versions) for account, versions in sent.items() if versions]
+            keys += _masked(account, subscriber.versions - before[account])
         show(("    keys sent: ", "dim"), (", ".join(keys) or "none", "cyan"))
 
     async def _catch_up(self, subscriber: Subscriber) -> None:
@@ -74,22 +74,17 @@ class Stage:
         missed = self.said[len(subscriber.envelopes) :]
         readings = await subscriber.catch_up(missed)
         fetched = _masked(subscriber.account, subscriber.versions - before)
-        show(("    keys fetched: ", "dim"), (fetched or "none", "cyan"))
+        show(("    keys fetched: ", "dim"), (", ".join(fetched) or "none", "cyan"))
         texts = [reading.text or f"nothing ({_why(reading)})" for reading in readings]
         show(("    reads what it missed: ", "dim"), (" ".join(texts) or "nothing", "italic"))
-
-    def _subscriber(self, account: str) -> Subscriber:
-        return next(subscriber for subscriber in self.subscribers if subscriber.account == account)
 
     async def _say(self, by: str, text: str) -> None:
         key = await self._current_key()
         self.said.append(orjson.dumps(seal(key, text.encode())))
         await self.broker.client.publish(MESSAGES, self.said[-1])
-        online = [subscriber for subscriber in self.subscribers if subscriber.is_online]
-        for subscriber in online:
-            await subscriber.until_received(len(self.said))
+        online = [subscriber for subscriber in self.subscribers.values() if subscriber.is_online]
+        readings = {subscriber.account: await subscriber.receive() for subscriber in online}
         show((by, "bold"), " says: ", (text, "italic"), (f"  (sealed with v{key.version})", "dim"))
-        readings = {subscriber.account: subscriber.on_arrival[-1] for subscriber in online}
         able = [account for account, reading in readings.items() if reading.text is not None]
         show(("    can read it:    ", "dim"), (", ".join(able) or "none", "green"))
         unable = [f"{account} ({_why(reading)})" for account, reading in readings.items() if reading.text is None]
@@ -104,8 +99,8 @@ class Stage:
         return RoomKey(room["encKey"]["ver"], bytes(room["encKey"]["priv"]))
 
 
-def _masked(account: str, versions: Iterable[int]) -> str:
-    return ", ".join(f"{account} v{version} ••••" for version in sorted(versions))
+def _masked(account: str, versions: Iterable[int]) -> list[str]:
+    return [f"{account} v{version} ••••" for version in sorted(versions)]
 
 
 def _why(reading: Reading) -> str:

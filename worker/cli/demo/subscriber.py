@@ -1,13 +1,12 @@
 """The subscribers of the demo: each is a separate client, built on the client library."""
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Final
 
 from nats.aio.client import Client
-from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from roomkeys.client import HeldKey, KeyMissing, RoomKeys
 from roomkeys.client.envelope import read_envelope
@@ -19,17 +18,14 @@ from worker.settings import Settings
 _DEADLINE_SECONDS: Final = 2.0
 
 
-@dataclass
-class _Disk:
+class _Disk(list[HeldKey]):
     """The keys that a client keeps while it is offline. A real program would encrypt them."""
 
-    saved: list[HeldKey] = field(default_factory=list)
-
     async def load(self) -> Iterable[HeldKey]:
-        return list(self.saved)
+        return self
 
     async def save(self, keys: Sequence[HeldKey]) -> None:
-        self.saved += keys
+        self.extend(keys)
 
 
 @dataclass(eq=False)
@@ -46,10 +42,10 @@ class Subscriber:
     envelopes: list[bytes] = field(default_factory=list)
     on_arrival: list[Reading] = field(default_factory=list)
     _disk: _Disk = field(default_factory=_Disk)
-    _received: asyncio.Condition = field(default_factory=asyncio.Condition)
     _online: AsyncExitStack = field(default_factory=AsyncExitStack)
     _client: Client | None = None
     _keys: RoomKeys = field(init=False)  # from the first `connect` on
+    _messages: Subscription = field(init=False)
 
     @property
     def is_online(self) -> bool:
@@ -65,8 +61,10 @@ class Subscriber:
         """Connect, and subscribe to the room's messages on the subject `messages`."""
         broker = await self._online.enter_async_context(nats_connection(self.settings))
         self._client = broker.client
-        self._keys = await self._online.enter_async_context(self._keys_of(self._client, self.account))
-        await self._client.subscribe(messages, cb=self._receive)
+        self._keys = await self._online.enter_async_context(
+            RoomKeys(self._client, self.account, self.settings.site_id, store=self._disk)
+        )
+        self._messages = await self._client.subscribe(messages)
         await self._client.flush()
 
     async def disconnect(self) -> None:
@@ -87,10 +85,13 @@ class Subscriber:
         self.on_arrival += readings
         return readings
 
-    async def until_received(self, messages: int) -> None:
-        """Wait until this many messages have been received."""
-        async with self._received:
-            await self._received.wait_for(lambda: len(self.on_arrival) >= messages)
+    async def receive(self) -> Reading:
+        """Wait for a message, and read it with the keys it has: online, it gets a key before the key is used."""
+        sealed = (await self._messages.next_msg(timeout=None)).data
+        has_key = read_envelope(sealed).version in self.versions
+        self.envelopes.append(sealed)
+        self.on_arrival.append(await self.read(sealed) if has_key else Reading(has_key=False, text=None))
+        return self.on_arrival[-1]
 
     async def read(self, sealed: bytes) -> Reading:
         """Try to read a message; a key that is missing is fetched."""
@@ -105,15 +106,3 @@ class Subscriber:
     async def read_everything(self) -> list[Reading]:
         """Try again to read every message; keys that are missing are fetched."""
         return [await self.read(sealed) for sealed in self.envelopes]
-
-    def _keys_of(self, client: Client, account: str) -> RoomKeys:
-        return RoomKeys(client, account, self.settings.site_id, store=self._disk)
-
-    async def _receive(self, message: Msg) -> None:
-        """Read a message with the keys it has: a client that is online gets a key before the key is used."""
-        has_key = read_envelope(message.data).version in self.versions
-        reading = await self.read(message.data) if has_key else Reading(has_key=False, text=None)
-        async with self._received:
-            self.envelopes.append(message.data)
-            self.on_arrival.append(reading)
-            self._received.notify_all()
