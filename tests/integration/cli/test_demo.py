@@ -4,11 +4,13 @@ import signal
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from nats.aio.client import Client
 
 from roomkeys.client import KeyStore, RoomKeys
 from tests.harness.processes import ended, left_in, run, running, says
-from worker.cli.demo import command, subscriber
+from worker.cli.demo import subscriber
+from worker.cli.demo.command import demo
 
 
 async def test_demo_passes_and_prints_its_story_without_a_terminal(tmp_path: Path) -> None:
@@ -46,28 +48,26 @@ async def test_demo_leaves_nothing_behind_when_interrupted(tmp_path: Path, momen
     assert _processes_of(tmp_path) == []
 
 
-async def test_demo_fails_when_a_member_gets_no_keys(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_demo_fails_when_a_member_gets_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     def keys_of(client: Client, account: str, site: str, store: KeyStore) -> RoomKeys:
         return RoomKeys(client, "nobody" if account == "carol" else account, site, store=store)
 
     monkeypatch.setattr(subscriber, "RoomKeys", keys_of)
-    assert await command._demo() == 1
-    lines = capsys.readouterr().err.splitlines()
+    played = CliRunner().invoke(demo)
+    assert played.exit_code == 1
+    lines = played.stderr.splitlines()
     assert lines[0] == "room-worker: message 1: the member carol should read it, but has no key for it"
     assert len(lines) == 4
 
 
-async def test_demo_fails_when_the_removed_account_gets_the_new_key(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_demo_fails_when_the_removed_account_gets_the_new_key(monkeypatch: pytest.MonkeyPatch) -> None:
     def keys_of(client: Client, account: str, site: str, store: KeyStore) -> RoomKeys:
         return RoomKeys(client, "alice" if account == "bob" else account, site, store=store)
 
     monkeypatch.setattr(subscriber, "RoomKeys", keys_of)
-    assert await command._demo() == 1
-    assert "message 3: the removed bob should not read it, but did" in capsys.readouterr().err
+    played = CliRunner().invoke(demo)
+    assert played.exit_code == 1
+    assert "message 3: the removed bob should not read it, but did" in played.stderr
 
 
 def _processes_of(folder: Path) -> list[str]:

@@ -29,7 +29,8 @@ _NO_ENVIRONMENT: Final = {"_env_prefix": "ROOM_WORKER_DEMO_", "ROOM_KEY_GRACE_PE
 
 
 @click.command(epilog=example("room-worker demo"))
-def demo() -> None:
+@to_end
+async def demo() -> int:
     """Play a short story on this machine, and verify the outcome.
 
     Nothing has to be installed beforehand. The demo starts a NATS server, a MongoDB, a worker, a producer and
@@ -39,10 +40,6 @@ def demo() -> None:
     The demo takes a few seconds and leaves nothing behind. Exit code 0: every account could read what it should,
     and nothing else.
     """
-    to_end(_demo)()
-
-
-async def _demo() -> int:
     started = perf_counter()
     with TemporaryDirectory(prefix="room-worker-demo-", ignore_cleanup_errors=True) as folder:
         show("Starting a NATS server, a MongoDB and a worker in a temporary folder …")
