@@ -58,12 +58,8 @@ async def dev(
 
 def addresses(settings: Settings, folder: Path) -> dict[str, Any]:
     """Return what other programs need to use the servers: addresses and variables."""
-    variables = {
-        "NATS_URL": settings.nats_url[0],
-        "MONGO_URI": settings.mongo_uri.get_secret_value(),
-        "MONGO_DB": settings.mongo_db,
-        "SITE_ID": settings.site_id,
-    }
+    servers = {"NATS_URL": settings.nats_url[0], "MONGO_URI": settings.mongo_uri.get_secret_value()}
+    variables = {**servers, "MONGO_DB": settings.mongo_db, "SITE_ID": settings.site_id}
     http = f"http://{settings.health_addr}"
     urls = {"health": f"{http}/readyz", "metrics": f"{http}/metrics"}
     return {"environment": variables, **urls, "users": list(_ACCOUNTS), "folder": str(folder)}

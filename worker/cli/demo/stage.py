@@ -82,7 +82,7 @@ class Stage:
         key = await self._current_key()
         self.said.append(orjson.dumps(seal(key, text.encode())))
         await self.broker.client.publish(MESSAGES, self.said[-1])
-        online = [subscriber for subscriber in self.subscribers.values() if subscriber.is_online]
+        online = [subscriber for subscriber in self.subscribers.values() if subscriber.client]
         readings = {subscriber.account: await subscriber.receive() for subscriber in online}
         show((by, "bold"), " says: ", (text, "italic"), (f"  (sealed with v{key.version})", "dim"))
         able = [account for account, reading in readings.items() if reading.text is not None]

@@ -33,7 +33,7 @@ class Subscriber:
     """The client of one account in one room.
 
     `envelopes` are the sealed messages that it has received; `on_arrival` is what it could read of each at that
-    time. While it is offline it receives nothing, but it keeps its keys.
+    time. While it is offline it has no `client` and receives nothing, but it keeps its keys.
     """
 
     account: str
@@ -41,16 +41,11 @@ class Subscriber:
     settings: Settings
     envelopes: list[bytes] = field(default_factory=list)
     on_arrival: list[Reading] = field(default_factory=list)
+    client: Client | None = None
     _disk: _Disk = field(default_factory=_Disk)
     _online: AsyncExitStack = field(default_factory=AsyncExitStack)
-    _client: Client | None = None
     _keys: RoomKeys = field(init=False)  # from the first `connect` on
     _messages: Subscription = field(init=False)
-
-    @property
-    def is_online(self) -> bool:
-        """Tell whether it is connected."""
-        return self._client is not None
 
     @property
     def versions(self) -> set[int]:
@@ -60,22 +55,22 @@ class Subscriber:
     async def connect(self, messages: str) -> None:
         """Connect, and subscribe to the room's messages on the subject `messages`."""
         broker = await self._online.enter_async_context(nats_connection(self.settings))
-        self._client = broker.client
+        self.client = broker.client
         self._keys = await self._online.enter_async_context(
-            RoomKeys(self._client, self.account, self.settings.site_id, store=self._disk)
+            RoomKeys(self.client, self.account, self.settings.site_id, store=self._disk)
         )
-        self._messages = await self._client.subscribe(messages)
-        await self._client.flush()
+        self._messages = await self.client.subscribe(messages)
+        await self.client.flush()
 
     async def disconnect(self) -> None:
         """Disconnect."""
-        self._client = None
+        self.client = None
         await self._online.aclose()
 
     async def flush(self) -> None:
         """Return once everything has been received that the server sent before this call."""
-        if self._client is not None:
-            await self._client.flush()
+        if self.client is not None:
+            await self.client.flush()
 
     async def catch_up(self, missed: Sequence[bytes]) -> list[Reading]:
         """Fetch the keys that are missing, then read the messages that were missed; return the readings."""
