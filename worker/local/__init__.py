@@ -1,4 +1,1 @@
-"""Real servers on this machine, for `demo`, `dev` and the tests.
-
-The service itself imports nothing from here.
-"""
+"""Real servers on this machine, for `demo`, `dev` and the tests. The service itself imports nothing from here."""

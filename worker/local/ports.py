@@ -8,10 +8,7 @@ from typing import Final
 HOST: Final = "127.0.0.1"
 
 PORTS: Final = range(20_000, 32_768)
-"""Where free ports are taken from: below the ports of outgoing connections (Linux: from 32768 on).
-
-So no outgoing connection can take the port of a server that is down for a moment.
-"""
+"""Below the ports of outgoing connections (Linux: from 32768 on), which would take the port of a killed server."""
 
 
 def free_port() -> int:

@@ -31,10 +31,7 @@ class Health:
 
 @asynccontextmanager
 async def served(settings: Settings, health: Health) -> AsyncIterator[None]:
-    """Answer on `HEALTH_ADDR` and `METRICS_ADDR` for the length of the block.
-
-    Raises `WrongSetting` when an address is in use or cannot be resolved.
-    """
+    """Answer on `HEALTH_ADDR` and `METRICS_ADDR` in the block; `WrongSetting` if one is in use or does not resolve."""
 
     async def healthz(_request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})

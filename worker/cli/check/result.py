@@ -12,10 +12,7 @@ LIMIT_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The result of one check; `part` is what was checked. The text says what is wrong and how to fix it.
-
-    The names and the order of the fields are those of the output with `--json`.
-    """
+    """What was checked (`part`), and what is wrong and how to fix it. `--json` prints the fields in this order."""
 
     part: str
     ok: bool = field(kw_only=True)

@@ -103,10 +103,9 @@ def _describe(error: Exception) -> str:
 
 @asynccontextmanager
 async def database_connection(settings: Settings) -> AsyncIterator[Database]:
-    """Open the database for the length of the block, with PyMongo: Motor's threads would delay the exit.
+    """Open the database for the block, with PyMongo: Motor's threads would delay the exit.
 
-    Raises `CommandFailed` in place of an error of the database in the block; there is no other sign that the
-    database cannot be reached.
+    Raises `CommandFailed` in place of an error of the database, the only sign that it cannot be reached.
     """
     database = open_database(settings.model_copy(update={"mongo_driver": "pymongo"}))
     try:

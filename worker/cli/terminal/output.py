@@ -57,10 +57,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 
 
 def safe(text: object, *, lines: bool = False) -> str:
-    """Return the text with unprintable characters escaped: they could move a terminal's cursor, or do worse.
-
-    With `lines`, line ends stay as they are.
-    """
+    """Return the text with unprintable characters escaped (they could move a cursor); with `lines`, line ends stay."""
     return "".join(
         character if character.isprintable() or (lines and character == "\n") else ascii(character)[1:-1]
         for character in str(text)

@@ -12,7 +12,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from functools import wraps
 from traceback import format_tb
 from typing import Any, Concatenate, Final, NoReturn, ParamSpec
@@ -53,10 +53,7 @@ _WRITTEN_FOR_PEOPLE: Final = (
 
 
 def until_stopped(main: _Stoppable[_P]) -> Callable[_P, NoReturn]:
-    """Make a function that runs `main` with an event that Ctrl-C and SIGTERM set, and exits when `main` returns.
-
-    A second signal ends the process at once.
-    """
+    """Make a function that runs `main` with an event that Ctrl-C or SIGTERM sets (a second one kills), then exits."""
 
     async def stoppable(*args: _P.args, **kwargs: _P.kwargs) -> int:
         stop = asyncio.Event()
@@ -122,18 +119,16 @@ def error_lines(error: BaseException) -> tuple[list[str], int]:
     If a setting is wrong, only that is printed: the other errors follow from it. The text of an error that does
     not come from this project is never printed, because it may quote the value that caused the error.
     """
-    causes = list(_causes(error))
+    causes = _causes(error)
     wrong = [cause for cause in causes if isinstance(cause, WrongSetting)]
     lines = [line for cause in wrong or causes for line in _lines(cause)]
     return list(dict.fromkeys(lines)), WRONG_SETTING if wrong else FAILURE
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def _causes(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _causes(inner)
-    else:
-        yield error
+        return [cause for inner in error.exceptions for cause in _causes(inner)]
+    return [error]
 
 
 def _lines(error: BaseException) -> list[str]:

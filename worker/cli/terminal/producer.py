@@ -105,10 +105,7 @@ async def _silence(broker: Broker, subject: str, stream: str) -> str:
 async def ask(
     broker: Broker, site: str, request: Request, seconds: float = RESULT_SECONDS
 ) -> tuple[int, dict[str, Any]]:
-    """Publish the event and wait for its result; return its stream sequence and the result's body.
-
-    `CommandFailed`: the event was not stored, or no result came within `seconds`.
-    """
+    """Publish the event; return its stream sequence and its result's body, or raise `CommandFailed` after `seconds`."""
     listening = await broker.client.subscribe(subjects.response(request.requester, request.id))
     try:
         await broker.client.flush()  # the subscription is there before the event is
