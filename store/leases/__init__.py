@@ -1,27 +1,10 @@
 """Leases: which replica may write for which partition, and how far each partition has come.
 
-Which partitions a replica should own is decided in `worker/replica/assignment.py`.
+docs/glossary.md defines lease, epoch, cursor, fence and causal session. An owner is the id of one running process
+and is never used again. All transactions and reads of a lease use its session, except the passes over large rooms;
+the next owner kills it by its id in the cursor document. (docs/design.md, rules a and d)
 
-Terms
------
-lease
-    The right of one replica to write for one partition of a site: site, partition, owner and epoch. The owner is
-    the id of one running process and is never used again.
-epoch
-    The number of a lease. Every take of a partition increments it, also when the owner stays the same.
-cursor
-    The document of a partition in `room_worker_cursors`: owner, epoch, the owner's MongoDB session, and the stream
-    position. Everything up to the position has been applied.
-fence
-    The first write of every transaction: the cursor document, filtered by owner, epoch and, where the cursor
-    moves, position. It always changes the document: a mere read would not conflict with a takeover.
-    (docs/design.md, rule a)
-session
-    All transactions and reads of a lease use one causally consistent session, except the passes over large rooms.
-    The next owner kills it by its id in the cursor document. (docs/design.md, rule d)
-heartbeat
-    The document of a replica in `room_worker_replicas`, stamped with the database's clock.
-    (docs/pitfalls.md, item 31)
+Which partitions a replica should own is decided in `worker/replica/assignment.py`.
 
 Who decides what
 ----------------

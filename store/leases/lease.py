@@ -1,4 +1,4 @@
-"""Leases, cursors and the fence, in the terms of the package's docstring. (docs/design.md, rules a and d)"""
+"""Leases, cursors and the fence, in the terms of docs/glossary.md. (docs/design.md, rules a and d)"""
 
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -174,7 +174,10 @@ def _fencing(lease: Lease, before: StreamPosition | None, after: StreamPosition 
 
 def read_position(document: Document) -> StreamPosition:
     """Return the stream position in a cursor document, or in the document of the site."""
-    progress = None if document.get("slice") is None else _slice_progress(document["slice"])
+    stored, progress = document.get("slice"), None
+    if stored is not None:
+        # After a rollback it may have fields that only newer versions know.
+        progress = SliceProgress(**{name: stored[field] for name, field in _SLICE_FIELDS.items() if field in stored})
     return StreamPosition(document["applied"], document["appliedNs"], document["createdNs"], progress)
 
 
@@ -185,12 +188,6 @@ def _position_fields(position: StreamPosition) -> Document:
         "createdNs": position.created_ns,
         "slice": None if position.slice is None else _slice_document(position.slice),
     }
-
-
-def _slice_progress(document: Document) -> SliceProgress:
-    """Read the progress of a sliced event. After a rollback it may have fields that only newer versions know."""
-    known = {name: document[field] for name, field in _SLICE_FIELDS.items() if field in document}
-    return SliceProgress(**known)
 
 
 def _slice_document(progress: SliceProgress) -> Document:
