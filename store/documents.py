@@ -68,10 +68,11 @@ def key_record(document: Document) -> KeyRecord:
     in_use, ours = room_key(document.get("encKey")), room_key(rotation.get("current"))
     high = key_version({"ver": rotation.get("high")})
     staged = room_key(rotation.get("staged"))
-    foreign = in_use if in_use != ours else None
     replaced = [ours] if ours else []
-    if foreign and (high is None or foreign.version > high or _between(ours, foreign, staged)):
-        replaced.append(foreign)
+    if in_use and in_use != ours:
+        was_above = staged is not None and (ours.version if ours else UNUSED) < in_use.version < staged.version
+        if high is None or in_use.version > high or was_above:
+            replaced.append(in_use)
     versions = [version for version in (high, key_version(document.get("encKey"))) if version is not None]
     return KeyRecord(
         high=high,
@@ -82,13 +83,6 @@ def key_record(document: Document) -> KeyRecord:
         highest_seen=max(versions, default=None),
         in_use=key_version(document.get("encKey")),
     )
-
-
-def _between(ours: RoomKey | None, foreign: RoomKey, staged: RoomKey | None) -> bool:
-    """Tell whether the foreign version lies between this worker's last settled one and its staged one."""
-    if staged is None or foreign.version >= staged.version:
-        return False
-    return ours is None or foreign.version > ours.version
 
 
 def room(document: Document, orgs: frozenset[str]) -> Room:
