@@ -45,7 +45,10 @@ async def next_accounts(database: Database, event: Sliceable, after: str, sessio
         people = await database.find("users", query, fields, session, sort="account", limit=most)
         found |= {user["account"] for user in people}
         if not isinstance(event, Remove) and not await _orgs_of(database, event.room_id, session):
-            found |= await _members(database, event.room_id, after, session, most)
+            room = {"roomId": event.room_id, "u.account": {"$gt": after}}
+            fields = {"_id": 0, "u.account": 1}
+            members = await database.find("subscriptions", room, fields, session, sort="u.account", limit=most)
+            found |= {item["u"]["account"] for item in members}
     return sorted(found)[:most]
 
 
@@ -61,10 +64,3 @@ async def _orgs_of(database: Database, room_id: str, session: Any) -> set[str]:
     query = {"rid": room_id, "member.type": ORG}
     rows = await database.find("room_members", query, {"_id": 0, "member.id": 1}, session)
     return {row["member"]["id"] for row in rows}
-
-
-async def _members(database: Database, room_id: str, after: str, session: Any, most: int) -> set[str]:
-    query = {"roomId": room_id, "u.account": {"$gt": after}}
-    fields = {"_id": 0, "u.account": 1}
-    found = await database.find("subscriptions", query, fields, session, sort="u.account", limit=most)
-    return {item["u"]["account"] for item in found}
