@@ -103,7 +103,7 @@ def _create(event: Create, draft: Draft, context: RuleContext) -> Effect:
     people = _distinct([*named, *context.of_orgs(event.orgs)])
     joined = _admit(event, draft, context, named, people)
     for user in people:
-        draft.send_key(user.account, event.stored_at_ms)
+        draft.send_key(user.account, event.origin.time_ms)
     return Effect(added=joined)
 
 
@@ -127,7 +127,7 @@ def _add(event: Add, draft: Draft, context: RuleContext) -> Effect:
     orgs_before = set(draft.orgs)
     joined = _admit(event, draft, context, named, _distinct([*named, *context.of_orgs(event.orgs)]))
     for membership in joined:
-        draft.send_key(membership.account, event.stored_at_ms)
+        draft.send_key(membership.account, event.origin.time_ms)
     org_alone = draft.orgs != orgs_before and context.slice.is_last and not context.slice.notice_sent
     if not joined and not org_alone:
         return Effect()
@@ -199,7 +199,7 @@ def _remove(event: Remove, draft: Draft, context: RuleContext) -> Effect:
         draft.drop_org(event.org)
     if not removed:
         return Effect()
-    draft.rotate(event.stored_at_ms)
+    draft.rotate(event.origin.time_ms)
     alone = event.org is None and leaving == [event.requester] and context.slice.whole
     return Effect(removed=removed, notice=MembersNotice(MEMBER_LEFT if alone else MEMBER_REMOVED, org=event.org))
 
@@ -228,7 +228,7 @@ def _leaving_org(org: str, draft: Draft, context: RuleContext) -> list[str]:
 def _rotate(event: Rotate, draft: Draft, context: RuleContext) -> Effect:
     _channel(draft)
     context.require_known((event.requester,), draft)
-    draft.rotate(event.stored_at_ms)
+    draft.rotate(event.origin.time_ms)
     return Effect()
 
 

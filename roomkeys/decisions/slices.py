@@ -64,7 +64,7 @@ def decide_slice(
     outcome = given_up or outcome_of(among(event, slice_.accounts), draft, context, now_ms)
     final = slice_.is_last or outcome.error is not None
     if final and progress.rotates and not draft.rotates:
-        draft.rotate(event.stored_at_ms)
+        draft.rotate(event.origin.time_ms)
     change = draft.change()
     changes = () if change is None else (change if final else _without_completion(change),)
     entry = OutboxEntry(event.room_id, (replace(outcome, final=final),), draft.joiners(), draft.high)

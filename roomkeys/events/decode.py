@@ -73,7 +73,7 @@ def _create(origin: StreamMessage, operation: Operation, room_id: str, document:
     if not body.name and not orgs and not body.channels and len(users) == 1:
         kind = Kind.BOT_DM if is_bot(users[0]) else Kind.DM
     requester = _account(body.requester)
-    at_ms = _at(origin, body.timestamp)
+    at_ms = body.timestamp or origin.time_ms
     return Create(origin, operation, room_id, requester, at_ms, users, body.name or "", kind, orgs)
 
 
@@ -81,7 +81,7 @@ def _add(origin: StreamMessage, operation: Operation, room_id: str, document: di
     body = AddBody.model_validate(document)
     share_history = body.history is None or body.history.mode != "none"
     requester, users, orgs = _account(body.requester), _accounts(body.users), _distinct(body.orgs)
-    return Add(origin, operation, room_id, requester, _at(origin, body.timestamp), users, orgs, share_history)
+    return Add(origin, operation, room_id, requester, body.timestamp or origin.time_ms, users, orgs, share_history)
 
 
 def _remove(origin: StreamMessage, operation: Operation, room_id: str, document: dict[str, object]) -> Remove:
@@ -91,13 +91,13 @@ def _remove(origin: StreamMessage, operation: Operation, room_id: str, document:
         raise invalid_event("an org and accounts cannot be removed by one event")
     if not body.org and not accounts and "accounts" not in document:
         raise invalid_event("account, accounts or orgId must say who is removed")
-    requester, at_ms = _account(body.requester), _at(origin, body.timestamp)
+    requester, at_ms = _account(body.requester), body.timestamp or origin.time_ms
     return Remove(origin, operation, room_id, requester, at_ms, accounts, body.org or None)
 
 
 def _rotate(origin: StreamMessage, operation: Operation, room_id: str, document: dict[str, object]) -> Rotate:
     body = RotateBody.model_validate(document)
-    return Rotate(origin, operation, room_id, _account(body.requester), _at(origin, body.timestamp), ())
+    return Rotate(origin, operation, room_id, _account(body.requester), body.timestamp or origin.time_ms, ())
 
 
 _DECODERS: dict[Operation, Callable[[StreamMessage, Operation, str, dict[str, object]], AnyEvent]] = {
@@ -107,10 +107,6 @@ _DECODERS: dict[Operation, Callable[[StreamMessage, Operation, str, dict[str, ob
     Operation.REMOVE_ORG: _remove,
     Operation.ROTATE: _rotate,
 }
-
-
-def _at(origin: StreamMessage, timestamp: int) -> int:
-    return timestamp or origin.time_ns // 1_000_000
 
 
 def _distinct(values: Iterable[str]) -> tuple[str, ...]:

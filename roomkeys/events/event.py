@@ -23,6 +23,11 @@ class StreamMessage:
     body: bytes = field(repr=False)
     request_id: str | None = None
 
+    @property
+    def time_ms(self) -> int:
+        """Return when the broker stored the message (epoch milliseconds)."""
+        return self.time_ns // 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -34,11 +39,6 @@ class Event:
     requester: str
     at_ms: int
     accounts: tuple[str, ...]
-
-    @property
-    def stored_at_ms(self) -> int:
-        """Return when the broker stored the event (epoch milliseconds)."""
-        return self.origin.time_ns // 1_000_000
 
     @property
     def weight(self) -> int:
