@@ -39,8 +39,7 @@ class KeyFetcher:
     async def fetch(self, items: Sequence[Item]) -> Mapping[Item, RoomKey | KeyMissing]:
         """Request several keys; return for each item the key, or the reason why it is missing."""
         data = await self._request(self._batch_subject, protocol.encode_batch_request(items))
-        unanswered = protocol.BatchReply({}, {}, UNAVAILABLE)
-        reply = unanswered if data is None else protocol.decode_batch_reply(items, data)
+        reply = protocol.decode_batch_reply(items, data)
         stored = await self._keys.add(reply.keys.values())
         return {item: self._outcome(item, reply, stored=stored) for item in items}
 
@@ -76,7 +75,7 @@ class KeyFetcher:
         while cursor is not None:
             body = protocol.encode_sync_request(have, cursor or None, max_bytes)
             data = await self._request(self._sync_subject, body)
-            page = protocol.SyncReply(code=UNAVAILABLE) if data is None else protocol.decode_sync_reply(data)
+            page = protocol.decode_sync_reply(data)
             if page.code is not None or not await self._keys.add(page.keys):
                 return page.code or KeyStoreFailed.reason
             cursor = page.cursor
@@ -88,7 +87,7 @@ class KeyFetcher:
         for start in range(0, len(room_ids), MAX_ITEMS):
             chunk = room_ids[start : start + MAX_ITEMS]
             data = await self._request(self._status_subject, protocol.encode_status_request(chunk))
-            statuses = UNAVAILABLE if data is None else protocol.decode_status_reply(data)
+            statuses = protocol.decode_status_reply(data)
             if isinstance(statuses, str):
                 return statuses
             for room_id in chunk:

@@ -1,6 +1,7 @@
 """The client's side of the wire: encodes requests, and decodes replies and key messages.
 
-Nothing that arrives is trusted: malformed messages, results and keys are ignored. The key service's side is in
+Nothing that arrives is trusted: malformed messages, results and keys are ignored. No reply (None) means that the
+service is unavailable, as does one that is not a JSON object. The key service's side is in
 `roomkeys/messages/key_requests.py` and `key_replies.py`. (docs/contract.md, sections 2 and 6)
 """
 
@@ -56,7 +57,7 @@ def encode_batch_request(items: Sequence[Item]) -> bytes:
     return orjson.dumps({"requests": [_request(item) for item in items]})
 
 
-def decode_batch_reply(items: Sequence[Item], data: bytes) -> BatchReply:
+def decode_batch_reply(items: Sequence[Item], data: bytes | None) -> BatchReply:
     """Decode the reply to a request for `items`, in their order. Keys of another room or version are ignored."""
     document = _document(data)
     if document is None or "results" not in document:
@@ -86,7 +87,7 @@ def encode_sync_request(have: Mapping[str, int], cursor: str | None, max_bytes: 
         kept = dict(list(kept.items())[: len(kept) // 2])
 
 
-def decode_sync_reply(data: bytes) -> SyncReply:
+def decode_sync_reply(data: bytes | None) -> SyncReply:
     """Decode a page of `keys.sync`."""
     document = _document(data)
     if document is None or "results" not in document:
@@ -101,7 +102,7 @@ def encode_status_request(room_ids: Sequence[str]) -> bytes:
     return orjson.dumps({"roomIds": room_ids})
 
 
-def decode_status_reply(data: bytes) -> Mapping[str, RoomStatus] | str:
+def decode_status_reply(data: bytes | None) -> Mapping[str, RoomStatus] | str:
     """Return the status of the rooms that the account is a member of, or the code if the request was refused."""
     document = _document(data)
     if document is None or isinstance(document.get("code"), str):
@@ -119,9 +120,9 @@ def _status(room: Mapping[str, Any]) -> RoomStatus:
     return RoomStatus(version if is_version(version) else UNUSED, room.get("rotating") is True)
 
 
-def _document(data: bytes) -> dict[str, Any] | None:
+def _document(data: bytes | None) -> dict[str, Any] | None:
     try:
-        document = orjson.loads(data)
+        document = orjson.loads(data or b"")
     except orjson.JSONDecodeError:
         return None
     return document if isinstance(document, dict) else None
