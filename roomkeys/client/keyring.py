@@ -11,10 +11,9 @@ The result does not depend on the order, the number or the source of the keys th
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from types import MappingProxyType
 from typing import Final, Protocol
 
 from roomkeys.keys import RoomKey
@@ -24,8 +23,6 @@ log = logging.getLogger("roomkeys")
 
 VERSIONS: Final = 64
 """How many versions of a room's key a ring keeps by default."""
-
-_NONE: Final[Mapping[int, RoomKey]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +70,14 @@ class KeyRing:
 
     def key(self, room_id: str, version: int | None = None) -> RoomKey | None:
         """Return the key of a version, or without a version the key in use; None if the ring does not have it."""
-        known = self._known(room_id)
+        known = self._rooms.get(room_id, {})
         if version is None:
             return known[max(known)] if room_id in self._announced else None
         return known.get(version)
 
     def versions(self, room_id: str) -> list[int]:
         """Return the versions of a room's key in the ring, in ascending order."""
-        return sorted(self._known(room_id))
+        return sorted(self._rooms.get(room_id, {}))
 
     def in_use(self) -> dict[str, int]:
         """Return the version in use by room: what a `keys.sync` request sends as `have`."""
@@ -88,7 +85,7 @@ class KeyRing:
 
     def verdict(self, offered: HeldKey) -> Verdict:
         """Return what `add` would do with a key."""
-        known = self._known(offered.room_id)
+        known = self._rooms.get(offered.room_id, {})
         same = known.get(offered.version)
         if same is not None and same.secret != offered.key.secret:
             return Verdict.CONFLICTING
@@ -122,9 +119,6 @@ class KeyRing:
             elif verdict in {Verdict.NEW, Verdict.NOW_IN_USE} and (earlier is None or item.in_use):
                 fresh[name] = item
         return list(fresh.values()), refused
-
-    def _known(self, room_id: str) -> Mapping[int, RoomKey]:
-        return self._rooms.get(room_id, _NONE)
 
 
 Resolve = Callable[[Item, RoomKey], None]
