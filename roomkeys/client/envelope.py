@@ -28,6 +28,10 @@ class EncryptedMessage(TypedDict):
     ciphertext: str
 
 
+SealedMessage = EncryptedMessage | Mapping[str, Any] | bytes
+"""A sealed message as it arrives: a mapping, or JSON bytes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """A decoded sealed message. `version` names the key that opens it."""
@@ -37,8 +41,8 @@ class Envelope:
     ciphertext: bytes = field(repr=False)
 
 
-def read_envelope(sealed: EncryptedMessage | Mapping[str, Any] | bytes) -> Envelope:
-    """Decode a sealed message, given as JSON bytes or as a mapping. Raises `InvalidEnvelope`."""
+def read_envelope(sealed: SealedMessage) -> Envelope:
+    """Decode a sealed message. Raises `InvalidEnvelope`."""
     document: Any = sealed
     if isinstance(sealed, bytes):
         try:

@@ -13,7 +13,7 @@ This is the only file of the library that talks to NATS.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +28,7 @@ from nats.aio.subscription import Subscription
 from roomkeys import subjects
 from roomkeys.backoff import Backoff
 from roomkeys.client import protocol
-from roomkeys.client.envelope import EncryptedMessage, read_envelope, seal, unseal
+from roomkeys.client.envelope import EncryptedMessage, SealedMessage, read_envelope, seal, unseal
 from roomkeys.client.errors import InvalidRequest
 from roomkeys.client.fetcher import KeyFetcher
 from roomkeys.client.keyring import VERSIONS, HeldKey, KeyRing, KeyStore, StoredKeyRing
@@ -136,13 +136,7 @@ class RoomKeys:
             if not self._running.cancelled():
                 self._running.result()
 
-    async def open(
-        self,
-        room_id: str,
-        envelope: EncryptedMessage | Mapping[str, Any] | bytes,
-        *,
-        deadline: float = DEADLINE_SECONDS,
-    ) -> bytes:
+    async def open(self, room_id: str, envelope: SealedMessage, *, deadline: float = DEADLINE_SECONDS) -> bytes:
         """Open a message, given as JSON bytes or as a mapping; wait at most `deadline` seconds for its key.
 
         Raises `KeyMissing` if the key does not arrive, and `InvalidEnvelope` or `DecryptionFailed` if the message
@@ -200,18 +194,15 @@ class RoomKeys:
             fetching = tasks.create_task(self._pending.serve(self._fetcher.fetch))
             syncing = tasks.create_task(self._resync.serve(self._sync))
             try:
-                await self._watch_connection()
+                while not self._nc.is_closed:
+                    await asyncio.sleep(self._check_seconds)
+                    self._check_reconnects()
+                log.warning("connection closed: %s receives no more keys", self.account)
             finally:
                 self._pending.close()
                 self._listeners.close()
                 fetching.cancel()
                 syncing.cancel()
-
-    async def _watch_connection(self) -> None:
-        while not self._nc.is_closed:
-            await asyncio.sleep(self._check_seconds)
-            self._check_reconnects()
-        log.warning("connection closed: %s receives no more keys", self.account)
 
     def _check_reconnects(self) -> None:
         """Request a resync if the connection was lost and restored since the last check."""
