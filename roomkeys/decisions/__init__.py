@@ -1,4 +1,1 @@
-"""Decisions: pure functions from a batch of events and a snapshot of the database to data.
-
-Nothing here may read a clock, a server or a random source; callers pass in the time and new ids.
-"""
+"""Pure functions from events and a snapshot to data: no clock, server or random source may be read here."""

@@ -1,4 +1,1 @@
-"""What producers ask for: JSON bodies, the events decoded from them, and positions in the stream.
-
-Nothing here uses a database or a broker. To add a kind of event, begin here.
-"""
+"""Events: bodies, decoding, stream positions; without database or broker. A new kind of event begins here."""

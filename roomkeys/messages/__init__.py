@@ -1,4 +1,1 @@
-"""What goes over the wire: room keys, notices, results, and the key service's requests and replies.
-
-Only encoding and decoding; nothing here sends anything.
-"""
+"""What goes over the wire: room keys, notices, results, requests and replies. Nothing here sends anything."""
