@@ -94,14 +94,15 @@ def take_effect(event: AnyEvent, draft: Draft, context: RuleContext) -> Effect:
 
 def _create(event: Create, draft: Draft, context: RuleContext) -> Effect:
     named = _named_people(event, context)
-    if draft.room is None:
+    room = draft.room
+    if room is None:
         room = Room(event.room_id, event.name if event.kind == Kind.CHANNEL else "", event.kind, context.site)
         pairs = () if event.kind == Kind.CHANNEL else tuple(sorted((user.id, user.account) for user in named))
         draft.create(room, RoomCreation(event.at_ms, pairs))
-    elif (draft.room.kind, draft.room.site) != (event.kind, context.site):
+    elif (room.kind, room.site) != (event.kind, context.site):
         raise errors.Rejection(errors.ROOM_EXISTS)
     people = _distinct([*named, *context.of_orgs(event.orgs)])
-    joined = _admit(event, draft, context, named, people)
+    joined = _admit(event, room, draft, context, named, people)
     for user in people:
         draft.send_key(user.account, event.origin.time_ms)
     return Effect(added=joined)
@@ -125,7 +126,7 @@ def _add(event: Add, draft: Draft, context: RuleContext) -> Effect:
     context.require_known((event.requester,), draft)
     named = context.users(account for account in event.accounts if not is_bot(account))
     orgs_before = set(draft.orgs)
-    joined = _admit(event, draft, context, named, _distinct([*named, *context.of_orgs(event.orgs)]))
+    joined = _admit(event, room, draft, context, named, _distinct([*named, *context.of_orgs(event.orgs)]))
     for membership in joined:
         draft.send_key(membership.account, event.origin.time_ms)
     org_alone = draft.orgs != orgs_before and context.slice.is_last and not context.slice.notice_sent
@@ -137,16 +138,13 @@ def _add(event: Add, draft: Draft, context: RuleContext) -> Effect:
 
 
 def _admit(
-    event: Create | Add, draft: Draft, context: RuleContext, named: Iterable[User], people: Sequence[User]
+    event: Create | Add, room: Room, draft: Draft, context: RuleContext, named: Iterable[User], people: Sequence[User]
 ) -> tuple[Membership, ...]:
     """Add those of `people` who are not members yet and, in a room with orgs, the reasons of those `named`."""
     for org in event.orgs:
         draft.add_org(org, event.at_ms)
     joiners = [user for user in people if user.account not in draft.members]
-    if isinstance(event, Create) and event.kind != Kind.CHANNEL:
-        joined = tuple(_dm_membership(event, context, user, people) for user in joiners)
-    else:
-        joined = tuple(_channel_membership(event, _channel(draft), context, user) for user in joiners)
+    joined = tuple(_membership(event, room, context, user, people) for user in joiners)
     for membership in joined:
         draft.join(membership)
     if draft.orgs:
@@ -155,38 +153,30 @@ def _admit(
     return joined
 
 
-def _channel_membership(event: Create | Add, room: Room, context: RuleContext, user: User) -> Membership:
-    is_owner = isinstance(event, Create) and user.account == event.requester
+def _membership(
+    event: Create | Add, room: Room, context: RuleContext, user: User, people: Sequence[User]
+) -> Membership:
+    """Return a user's membership; in a dm, which has two people, it is named after the other one."""
+    if room.kind == Kind.CHANNEL:
+        is_owner = isinstance(event, Create) and user.account == event.requester
+        roles, name, title = OWNER_ROLES if is_owner else MEMBER_ROLES, room.name, room.name
+    else:
+        other = people[1] if user == people[0] else people[0]
+        roles, name = None, other.account
+        title = context.snapshot.apps.get(name, name) if other.is_bot else other.display_name
     return Membership(
         id=context.new_id(),
         user_id=user.id,
         account=user.account,
         room_id=room.id,
         site=room.site,
-        roles=OWNER_ROLES if is_owner else MEMBER_ROLES,
-        name=room.name,
+        roles=roles,
+        name=name,
         kind=room.kind,
         joined_ms=event.at_ms,
+        subscribed=room.kind == Kind.BOT_DM and not user.is_bot,
         history_from_ms=event.at_ms if isinstance(event, Add) and not event.share_history else None,
-        title=room.name,
-    )
-
-
-def _dm_membership(event: Create, context: RuleContext, user: User, both: Sequence[User]) -> Membership:
-    """Return one participant's membership of a dm, named after the other participant."""
-    other = both[1] if user == both[0] else both[0]
-    return Membership(
-        id=context.new_id(),
-        user_id=user.id,
-        account=user.account,
-        room_id=event.room_id,
-        site=context.site,
-        roles=None,
-        name=other.account,
-        kind=event.kind,
-        joined_ms=event.at_ms,
-        subscribed=event.kind == Kind.BOT_DM and not user.is_bot,
-        title=context.snapshot.apps.get(other.account, other.account) if other.is_bot else other.display_name,
+        title=title,
     )
 
 
