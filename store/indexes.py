@@ -37,15 +37,10 @@ async def ensure_indexes(database: Database) -> None:
     """Create the collections and indexes that are missing."""
     with translated():
         for collection in set(_COLLECTIONS) - set(await database.db.list_collection_names()):
-            await _create(database, collection)
+            try:
+                await database.db.create_collection(collection, check_exists=False)
+            except OperationFailure as error:
+                if error.code != _NAMESPACE_EXISTS:  # it exists if another replica was faster
+                    raise
         for collection, models in INDEXES.items():
             await database[collection].create_indexes(models)
-
-
-async def _create(database: Database, collection: str) -> None:
-    """Create a collection, unless another replica is faster."""
-    try:
-        await database.db.create_collection(collection, check_exists=False)
-    except OperationFailure as error:
-        if error.code != _NAMESPACE_EXISTS:
-            raise
