@@ -71,7 +71,10 @@ async def commit(database: Database, session: Any, steps: Sequence[Step]) -> Non
     wanted: list[Step] = [step for step in steps if isinstance(step, Look) or step.writes]
     with translated():
         if database.driver == "motor":
-            await _in_a_thread(database, session, wanted)
+            loop = asyncio.get_running_loop()
+            writing = loop.run_in_executor(_THREADS, _write, database.db.delegate, session.delegate, wanted)
+            await wait_despite_cancellation(writing)
+            writing.result()
         else:
             await _awaited(database, session, wanted)
 
@@ -85,13 +88,6 @@ async def _awaited(database: Database, session: Any, steps: Sequence[Step]) -> N
         await session.abort_transaction()
         raise
     await session.commit_transaction()
-
-
-async def _in_a_thread(database: Database, session: Any, steps: Sequence[Step]) -> None:
-    loop = asyncio.get_running_loop()
-    writing = loop.run_in_executor(_THREADS, _write, database.db.delegate, session.delegate, steps)
-    await wait_despite_cancellation(writing)
-    writing.result()
 
 
 def _write(db: Any, session: Any, steps: Sequence[Step]) -> None:
