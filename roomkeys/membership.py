@@ -76,11 +76,7 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What a decision needs to know about a membership that exists already.
-
-    `id` is the document's `_id`, of any type: other systems write memberships too. The outbox contains members, so
-    these names are names in the database.
-    """
+    """A membership that exists. Other systems may choose any type of `id`. These names are names in the outbox."""
 
     id: Any
     user_id: str
@@ -103,10 +99,7 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class RoomView:
-    """What a member may know about a room: the key in use, and `others` that were asked for and have not expired.
-
-    A staged key is never among them; it only makes `rotating` true.
-    """
+    """What a member may know: the key in use, and unexpired `others`. A staged key only makes `rotating` true."""
 
     current: RoomKey | None = None
     others: tuple[RoomKey, ...] = ()

@@ -13,10 +13,7 @@ from roomkeys.tokens import is_bot
 
 
 class Draft:
-    """One room as the batch leaves it so far: its members, as far as events touch them, reasons and versions.
-
-    `individuals` are the user ids of members with an individual reason.
-    """
+    """One room as the batch leaves it so far. `individuals`: the user ids of members with an individual reason."""
 
     def __init__(self, room: Room | None, members: Mapping[str, Member], individuals: frozenset[str]) -> None:
         self.room = room

@@ -12,10 +12,7 @@ from roomkeys.subjects import Operation
 
 @dataclass(frozen=True, slots=True)
 class StreamMessage:
-    """A message as the stream has it. `time_ns` is when the broker stored it (epoch nanoseconds).
-
-    The outbox keeps the message of an event in slices, so the names of these fields are names in the database.
-    """
+    """A message as the stream has it, stored at `time_ns` (epoch ns). These names are names in the outbox."""
 
     sequence: int
     time_ns: int

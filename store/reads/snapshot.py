@@ -136,8 +136,7 @@ def _users(found: Iterable[Document]) -> dict[str, User]:
 def _members(found: Iterable[Document]) -> dict[str, dict[str, Member]]:
     members: defaultdict[str, dict[str, Member]] = defaultdict(dict)
     for item in found:
-        member = documents.member(item)
-        if member is not None:
+        if (member := documents.member(item)) is not None:
             members[item["roomId"]][member.account] = member
     return dict(members)
 
