@@ -14,11 +14,6 @@ NO_JITTER: Final = (1.0, 1.0)
 _MAX_DOUBLINGS: Final = 64
 
 
-def full_pause(attempt: int, first: float, longest: float) -> float:
-    """Return the pause after a failed attempt, counted from 1, without jitter and in the unit of `first`."""
-    return min(first * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS), longest)
-
-
 class Backoff:
     """The pauses of one retry loop, or of several that count their attempts themselves and call only `pause`.
 
@@ -42,5 +37,6 @@ class Backoff:
         self.attempts = 0
 
     def pause(self, attempt: int) -> float:
-        """Return the pause after the given failed attempt, counted from 1; `next` is not affected."""
-        return uniform(*self._spread) * full_pause(attempt, self._first, self._longest)  # noqa: S311 - no secret
+        """Return the pause after the given failed attempt, counted from 1, in the unit of `first` and `longest`."""
+        full_pause = min(self._first * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS), self._longest)
+        return uniform(*self._spread) * full_pause  # noqa: S311 - no secret

@@ -2,17 +2,18 @@
 
 import pytest
 
-from roomkeys.backoff import FULL_JITTER, NO_JITTER, Backoff, full_pause
+from roomkeys.backoff import FULL_JITTER, NO_JITTER, Backoff
 
 DOUBLED = [0.5, 1.0, 2.0, 3.0, 3.0]
 
 
-def test_full_pause_doubles_up_to_the_longest() -> None:
-    assert [full_pause(attempt, 0.5, 3.0) for attempt in range(1, 6)] == DOUBLED
+def test_pause_doubles_up_to_the_longest() -> None:
+    backoff = Backoff(0.5, 3.0, spread=NO_JITTER)
+    assert [backoff.pause(attempt) for attempt in range(1, 6)] == DOUBLED
 
 
-def test_full_pause_after_very_many_attempts_is_the_longest() -> None:
-    assert full_pause(100_000, 0.5, 3.0) == 3.0
+def test_pause_after_very_many_attempts_is_the_longest() -> None:
+    assert Backoff(0.5, 3.0, spread=NO_JITTER).pause(100_000) == 3.0
 
 
 def test_next_grows_and_reset_begins_again() -> None:
