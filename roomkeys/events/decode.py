@@ -16,8 +16,6 @@ from roomkeys.membership import Kind
 from roomkeys.subjects import Operation, operation_of
 from roomkeys.tokens import is_account, is_bot, is_token
 
-REQUESTER_FIELDS = ("requesterAccount", "requester")
-
 
 def parse(body: bytes) -> dict[str, object] | None:
     """Return the body's JSON object, or None if it is anything else: bad JSON or UTF-8, too deep, a list."""
@@ -124,5 +122,5 @@ def _accounts(values: Iterable[str]) -> tuple[str, ...]:
 
 
 def _requester_of(document: dict[str, object] | None) -> str | None:
-    candidates = [] if document is None else [document.get(name) for name in REQUESTER_FIELDS]
+    candidates = [(document or {}).get(name) for name in ("requesterAccount", "requester")]
     return next((value for value in candidates if is_token(value)), None)
