@@ -47,7 +47,10 @@ class PendingKeys:
         """Wait up to `seconds` for a key. Raises `KeyMissing` with the last known reason, a copy for each caller."""
         if self._closed:
             raise ClientClosed(item.room_id, item.version)
-        entry = self._entries.get(item) or self._add(item)
+        entry = self._entries.get(item)
+        if entry is None:
+            entry = self._entries[item] = _Entry(item, asyncio.get_running_loop().create_future())
+            self._make_due(entry)
         entry.waiting += 1
         try:
             await asyncio.wait({entry.outcome}, timeout=seconds)
@@ -97,11 +100,6 @@ class PendingKeys:
                 entry.retry = asyncio.get_running_loop().call_later(pause, self._make_due, entry)
             else:
                 self._finish(entry, outcome)
-
-    def _add(self, item: Item) -> _Entry:
-        entry = self._entries[item] = _Entry(item, asyncio.get_running_loop().create_future())
-        self._make_due(entry)
-        return entry
 
     def _make_due(self, entry: _Entry) -> None:
         self._due.append(entry)
