@@ -68,11 +68,6 @@ class Membership:
     history_from_ms: int | None = None
     title: str = ""
 
-    @property
-    def is_bot(self) -> bool:
-        """Tell whether the member is a bot."""
-        return is_bot(self.account)
-
 
 @dataclass(frozen=True, slots=True)
 class Member:

@@ -11,6 +11,7 @@ from uuid_utils import uuid7
 from roomkeys.decisions.decision import MembershipReason, RoomCreation
 from roomkeys.keys import EXACT_INTEGERS, KEY_BYTES, UNUSED, KeyRecord, RoomKey
 from roomkeys.membership import UNSET_FLAGS, Kind, Member, Membership, Room, User
+from roomkeys.tokens import is_bot
 from store.database import Document
 
 _KEYS: Final = ("encKey.priv", "encKey.ver")
@@ -130,7 +131,7 @@ def membership_document(membership: Membership) -> Document:
     """Return the document of a new membership in `subscriptions`."""
     document: Document = {
         "_id": membership.id,
-        "u": {"_id": membership.user_id, "account": membership.account, "isBot": membership.is_bot},
+        "u": {"_id": membership.user_id, "account": membership.account, "isBot": is_bot(membership.account)},
         "roomId": membership.room_id,
         "siteId": membership.site,
         "roles": None if membership.roles is None else list(membership.roles),

@@ -63,7 +63,7 @@ def result(outcome: Outcome) -> Notice | None:
 def _added(membership: Membership, at_ms: int) -> bytes:
     subscription: dict[str, object] = {
         "id": membership.id,
-        "u": {"id": membership.user_id, "account": membership.account, "isBot": membership.is_bot},
+        "u": {"id": membership.user_id, "account": membership.account, "isBot": is_bot(membership.account)},
         "roomId": membership.room_id,
         "siteId": membership.site,
         "roles": membership.roles,

@@ -2,6 +2,7 @@
 
 import pytest
 
+from roomkeys.tokens import is_bot
 from tests.unit.builders import (
     add,
     create,
@@ -40,7 +41,7 @@ def test_org_does_not_make_its_bots_members() -> None:
 
 def test_bot_that_creates_a_channel_owns_it_and_counts_as_an_app() -> None:
     written = only_change(decided(snapshot(PEOPLE), create(name="Team", users=["bob"], requesterAccount="p_app")))
-    assert [(new.account, new.roles, new.is_bot) for new in written.joined] == [
+    assert [(new.account, new.roles, is_bot(new.account)) for new in written.joined] == [
         ("p_app", ("owner",), True),
         ("bob", ("member",), False),
     ]
