@@ -33,10 +33,7 @@ def room_of(document: dict[str, object] | None) -> str | None:
 
 
 def decode(origin: StreamMessage, document: dict[str, object] | None) -> AnyEvent | None:
-    """Return the event in a message: an `InvalidEvent` if it can never succeed, None if it is another service's.
-
-    `document` is what `parse` returned for the message's body.
-    """
+    """Return the event in a message with the parsed body `document`; None if it is another service's."""
     operation = operation_of(origin.subject)
     if operation is None:
         return None

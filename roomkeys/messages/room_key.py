@@ -1,7 +1,4 @@
-"""The payload of a room key: serialised once per fan-out, the same bytes for every recipient.
-
-(docs/contract.md, section 2; docs/design.md, invariant 5)
-"""
+"""The payload of a room key, serialised once per fan-out. (docs/contract.md, section 2; docs/design.md, invariant 5)"""
 
 from base64 import b64encode
 from collections.abc import Awaitable, Callable

@@ -1,7 +1,4 @@
-"""What an event in slices touches, read some accounts at a time. (docs/design.md, rule e)
-
-All reads are in the session of the lease, which is passed as `session`.
-"""
+"""What an event in slices touches, some accounts at a time, read in the lease's session. (docs/design.md, rule e)"""
 
 from typing import Any
 
