@@ -1,6 +1,5 @@
 """`room-worker deadletters`: lists dead letters, shows one, or publishes their events again."""
 
-from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import click
@@ -37,8 +36,9 @@ async def list_(limit: int, *, as_json: bool) -> int:
     settings = read_settings()
     async with nats_connection(settings) as broker:
         found: list[dict[str, Any]] = []
-        async for letter in stream.stored(broker, settings.site_id, newest_first=True):
-            found.append(_summary(letter))
+        for sequence in reversed(await stream.sequences(broker, settings.site_id)):
+            if letter := await stream.read(broker, settings.site_id, sequence):
+                found.append(_summary(letter))
             if len(found) == limit:
                 break
     if as_json:
@@ -92,7 +92,10 @@ async def replay(sequences: tuple[int, ...], *, everything: bool, as_json: bool)
     settings = read_settings()
     outcomes: list[dict[str, Any]] = []
     async with nats_connection(settings) as broker:
-        async for sequence, letter in _chosen(broker, settings.site_id, sequences):
+        for sequence in sequences or await stream.sequences(broker, settings.site_id):
+            letter = await stream.read(broker, settings.site_id, sequence)
+            if letter is None and everything:  # it has been deleted from the stream
+                continue
             outcomes.append(await _try_replay(broker, settings.site_id, sequence, letter))
             if not as_json:
                 _show_outcome(outcomes[-1])
@@ -101,16 +104,6 @@ async def replay(sequences: tuple[int, ...], *, everything: bool, as_json: bool)
     elif not outcomes:
         show("no dead letters")
     return FAILURE if any("refused" in outcome for outcome in outcomes) else OK
-
-
-async def _chosen(
-    broker: Broker, site: str, sequences: tuple[int, ...]
-) -> AsyncIterator[tuple[int, StoredLetter | None]]:
-    if not sequences:
-        async for letter in stream.stored(broker, site, newest_first=False):
-            yield letter.sequence, letter
-    for sequence in sequences:
-        yield sequence, await stream.read(broker, site, sequence)
 
 
 async def _try_replay(broker: Broker, site: str, sequence: int, letter: StoredLetter | None) -> dict[str, Any]:

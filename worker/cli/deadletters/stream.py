@@ -1,7 +1,6 @@
 """The stream of dead letters: reading them, and publishing their events again. (docs/contract.md, section 4)"""
 
 from base64 import b64decode
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -36,14 +35,10 @@ class StoredLetter:
         return self.headers.get(f"Room-Worker-{name}", "")
 
 
-async def stored(broker: Broker, site: str, *, newest_first: bool) -> AsyncIterator[StoredLetter]:
-    """Yield the dead letters that the stream contains at the time of the call."""
+async def sequences(broker: Broker, site: str) -> range:
+    """Return the sequences of the stream at the time of the call, oldest first; some may have been deleted."""
     state = (await broker.jetstream.stream_info(subjects.dead_letter_stream(site))).state
-    sequences = range(max(state.first_seq, 1), state.last_seq + 1)
-    for sequence in reversed(sequences) if newest_first else sequences:
-        letter = await read(broker, site, sequence)
-        if letter is not None:
-            yield letter
+    return range(max(state.first_seq, 1), state.last_seq + 1)
 
 
 async def read(broker: Broker, site: str, sequence: int) -> StoredLetter | None:
