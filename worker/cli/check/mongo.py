@@ -30,9 +30,21 @@ _LOGIN: Final = "set MONGO_USERNAME and MONGO_PASSWORD to valid credentials"
 async def check_mongo(settings: Settings) -> AsyncIterator[CheckResult]:
     """Yield a result for each check; what depends on a failed check is left out."""
     database = open_database(settings.model_copy(update={"mongo_driver": "pymongo"}))
+    server = server_of(settings.mongo_uri.get_secret_value())
     try:
-        async for result in _results(database, settings):
-            yield result
+        async with asyncio.timeout(_SELECT_SECONDS):
+            hello = await database.client.admin.command("hello")
+        yield passed("mongodb", f"connected to {server}")
+        replica_set = check_replica_set(hello)
+        yield replica_set
+        if replica_set.ok:
+            yield await _transactions(database)
+        for collection, models in INDEXES.items():
+            yield await _indexes(database, collection, models)
+        yield await _partitions(database, settings)
+        yield _clock(hello)
+    except (TimeoutError, ServerSelectionTimeoutError):
+        yield failed("mongodb", f"{server}: {_unreachable(database)}")
     except OperationFailure as error:
         yield failed("mongodb", _denied(error, settings))
     except (TransientError, Unexpected) as error:
@@ -42,25 +54,6 @@ async def check_mongo(settings: Settings) -> AsyncIterator[CheckResult]:
         yield failed("mongodb", f"failed with {type(error).__name__}")
     finally:
         await database.close()
-
-
-async def _results(database: Database, settings: Settings) -> AsyncIterator[CheckResult]:
-    server = server_of(settings.mongo_uri.get_secret_value())
-    try:
-        async with asyncio.timeout(_SELECT_SECONDS):
-            hello = await database.client.admin.command("hello")
-    except (TimeoutError, ServerSelectionTimeoutError):
-        yield failed("mongodb", f"{server}: {_unreachable(database)}")
-        return
-    yield passed("mongodb", f"connected to {server}")
-    replica_set = check_replica_set(hello)
-    yield replica_set
-    if replica_set.ok:
-        yield await _transactions(database)
-    for collection, models in INDEXES.items():
-        yield await _indexes(database, collection, models)
-    yield await _partitions(database, settings)
-    yield _clock(hello)
 
 
 def _unreachable(database: Database) -> str:
