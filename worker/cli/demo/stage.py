@@ -64,7 +64,8 @@ class Stage:
             raise CommandFailed(f"the worker rejected the step '{request.requester} {action}' with {error}")
         keys = []
         for account, subscriber in self.subscribers.items():
-            await subscriber.flush()
+            if subscriber.client:
+                await subscriber.client.flush()  # the keys that the server has sent have come
             keys += _masked(account, subscriber.versions - before[account])
         show(("    keys sent: ", "dim"), (", ".join(keys) or "none", "cyan"))
 

@@ -67,11 +67,6 @@ class Subscriber:
         self.client = None
         await self._online.aclose()
 
-    async def flush(self) -> None:
-        """Return once everything has been received that the server sent before this call."""
-        if self.client is not None:
-            await self.client.flush()
-
     async def catch_up(self, missed: Sequence[bytes]) -> list[Reading]:
         """Fetch the keys that are missing, then read the messages that were missed; return the readings."""
         await self._keys.caught_up()
