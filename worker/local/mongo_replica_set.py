@@ -43,8 +43,7 @@ async def answers(host: str, port: int, *, member: str) -> bool:
 
 
 async def _initiate(client: AsyncMongoClient[dict[str, Any]], member: str) -> None:
-    members = [{"_id": 0, "host": member}]
-    config = {"_id": NAME, "version": 1, "protocolVersion": 1, "members": members}
+    config = {"_id": NAME, "version": 1, "protocolVersion": 1, "members": [{"_id": 0, "host": member}]}
     try:
         await client.admin.command("replSetInitiate", config)
     except OperationFailure as error:

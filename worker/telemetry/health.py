@@ -23,10 +23,7 @@ class Health:
 
     def problems(self) -> dict[str, str]:
         """Return what is missing now, as texts for people by component; empty when the replica is ready."""
-        missing = dict(self.waiting_for)
-        if not self.nats_connected():
-            missing["nats"] = "not connected"
-        return missing
+        return self.waiting_for | ({} if self.nats_connected() else {"nats": "not connected"})
 
 
 @asynccontextmanager
