@@ -13,6 +13,7 @@ from typing import Any, Final
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.protocol import parser
 
 from roomkeys.errors import TransientError
@@ -75,9 +76,7 @@ class SteadyClient(Client):
         try:
             await self.write(f"PUB {inbox} 0\r\n\r\n".encode())
             await self.publish(inbox)
-            first, second = [
-                await self._count_at_pong(lambda: subscription.pending_msgs + self._denials, answer_s) for _ in range(2)
-            ]
+            first, second = [await self._count_at_pong(subscription, answer_s) for _ in range(2)]
         finally:
             self._proof_inbox = ""
             with suppress(nats.errors.Error):
@@ -87,8 +86,8 @@ class SteadyClient(Client):
         if first < _PROOFS:
             raise IncompatibleClient("its client sends a ping ahead of the messages published before it")
 
-    async def _count_at_pong(self, count: Callable[[], int], answer_s: float) -> int:
-        answer = _Count(count)
+    async def _count_at_pong(self, subscription: Subscription, answer_s: float) -> int:
+        answer = _Count(lambda: subscription.pending_msgs + self._denials)
         await self.ping(answer)
         try:
             return await asyncio.wait_for(answer, answer_s)
