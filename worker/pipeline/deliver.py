@@ -67,13 +67,8 @@ class Publisher:
         """
         payloads = _payloads(keys, now_ms)
         await self.fanout.send(payloads, {room_id: known[room_id] for room_id in payloads if room_id in known})
-        members = pages(
-            self.database,
-            lease,
-            payloads.keys() - known.keys(),
-            first=self.limits.first_page_accounts,
-            most=self.limits.page_accounts,
-        )
+        limits, unread = self.limits, payloads.keys() - known.keys()
+        members = pages(self.database, lease, unread, first=limits.first_page_accounts, most=limits.page_accounts)
         async with aclosing(members) as found:
             async for page in found:
                 await self.fanout.send(payloads, page)
