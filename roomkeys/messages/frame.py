@@ -47,7 +47,7 @@ def _all_plain(page: Sequence[object]) -> bool:
 
 
 def frame(accounts: Sequence[str], payload: bytes) -> bytes:
-    """Return what publishes one payload on every account's key subject. `accounts`, if any, come from `split`."""
+    """Return the bytes that publish a payload on every account's key subject. `accounts`, if any, come from `split`."""
     if not accounts:
         return b""
     head = f"PUB {KEY_PREFIX}".encode()
@@ -58,7 +58,10 @@ def frame(accounts: Sequence[str], payload: bytes) -> bytes:
 
 
 def message(subject: str, body: bytes, headers: Mapping[str, str]) -> bytes:
-    """Return what publishes one message. The caller has checked subject and headers: a line end forges a line."""
+    """Return the bytes that publish one message.
+
+    The caller has checked the tokens of the subject, and the headers: a line end would forge a protocol line.
+    """
     if not headers:
         return f"PUB {subject} {len(body)}\r\n".encode() + body + b"\r\n"
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
