@@ -3,11 +3,15 @@
 An event is a short phrase that says what happened; ids and numbers are its fields. As a last line of defence,
 anything that may be key material is masked: fields with such a name, bytes of every kind, and objects, whose own
 `repr` has to show no key.
+
+A flood of requests or errors does not become a flood of lines: `LineLimit` bounds the lines of each event.
 """
 
 import logging
 import sys
-from collections.abc import MutableMapping
+import time
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, field
 from traceback import extract_tb
 from typing import Any, Final, TextIO
 
@@ -28,6 +32,7 @@ def configure(level: str, form: str, stream: TextIO | None = None) -> None:
     as_text = form == "console"
     structlog.configure(
         processors=[
+            LineLimit(),
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -41,6 +46,33 @@ def configure(level: str, form: str, stream: TextIO | None = None) -> None:
     )
     # Libraries log through the standard library. They log rarely, and their error texts may hold secrets.
     logging.getLogger().setLevel(logging.CRITICAL)
+
+
+@dataclass(slots=True)
+class LineLimit:
+    """Drops lines of an event that comes often: after `burst` lines, one line per second is left.
+
+    The line after a gap says in the field `suppressed` how many lines of its event were dropped before it. The table
+    has one entry per event name; the names are constants of the code, so it stays small.
+    """
+
+    burst: int = 64
+    clock: Callable[[], float] = time.monotonic
+    _events: dict[tuple[object, object], tuple[float, int]] = field(default_factory=dict)
+    """By component and event: the moment at which all its lines are paid off, and the lines dropped since the last."""
+
+    def __call__(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Return the event, or raise `DropEvent`."""
+        now, kind = self.clock(), (event.get("component"), event["event"])
+        paid_off, dropped = self._events.get(kind, (now, 0))
+        paid_off = max(paid_off, now) + 1.0
+        if paid_off - now > self.burst:
+            self._events[kind] = (paid_off - 1.0, dropped + 1)
+            raise structlog.DropEvent
+        self._events[kind] = (paid_off, 0)
+        if dropped:
+            event["suppressed"] = dropped
+        return event
 
 
 def logger(component: str) -> Any:

@@ -2,9 +2,11 @@
 
 import io
 from base64 import b64encode
+from contextlib import suppress
 
 import orjson
 import pytest
+from structlog import DropEvent
 
 from roomkeys.errors import Unexpected
 from roomkeys.keys import RoomKey
@@ -67,3 +69,29 @@ def test_an_error_is_described_by_its_place_and_never_by_somebody_elses_text() -
 )
 def test_server_of_a_url_has_no_user_and_no_password(url: str, shown: str) -> None:
     assert logs.server_of(url) == shown
+
+
+def test_lines_of_one_event_are_bounded_and_the_next_one_says_how_many_were_dropped() -> None:
+    now = 100.0
+    limit = logs.LineLimit(burst=3, clock=lambda: now)
+
+    def written(event: str, times: int) -> list[int]:
+        """Return the `suppressed` counts of the lines that were not dropped."""
+        lines = []
+        for _ in range(times):
+            with suppress(DropEvent):
+                lines.append(limit(None, "info", {"component": "test", "event": event}).get("suppressed", 0))
+        return lines
+
+    assert written("flood", 1_000) == [0, 0, 0]
+    assert written("other", 1) == [0], "one event does not use up the lines of another"
+    now += 2.0
+    assert written("flood", 1_000) == [997, 0]
+    now += 1_000.0
+    assert written("flood", 4) == [998, 0, 0]
+
+
+def test_a_flood_of_one_event_leaves_few_lines(lines: io.StringIO) -> None:
+    for number in range(10_000):
+        logs.logger("test").warning("flood", number=number)
+    assert len(lines.getvalue().splitlines()) < 100
