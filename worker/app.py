@@ -63,7 +63,7 @@ async def run(
     health = Health()
     broker: Broker | None = None
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(served(settings, health))
+        await stack.enter_async_context(served(settings, health, limits))
         database = open_database(settings)
         stack.push_async_callback(database.close)
         try:

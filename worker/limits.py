@@ -86,3 +86,11 @@ class Limits:
     """Seconds after which a request is answered `database_unavailable`."""
     stop_s: float = 5.0
     """Seconds that unanswered requests may still take when the service stops."""
+
+    # Health and metrics
+    http_connections: int = 64
+    """Open HTTP connections per address. When there are more, the oldest is closed."""
+    http_s: float = 5.0
+    """Seconds that a client may take to send its request, and again to read the answer."""
+    http_request_bytes: int = 16 * 1024
+    """Maximum number of bytes of an HTTP request: its first line and its headers."""
