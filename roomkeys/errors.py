@@ -1,17 +1,18 @@
-"""Errors, named after what happens next.
+"""Errors, named after what happens next. (docs/design.md, "Blame")
 
     Exception
     ├── Rejection            the event can never succeed: dead letter and error result; of a request: error reply
-    ├── Unexpected           an unknown cause: try one event at a time, and give up one that keeps failing alone
-    ├── TransientError       the database or the broker is away: wait, take the lease again, retry
-    │   └── WriteConflict    the transaction lost against another writer: retry after a short pause
+    ├── TransientError       a server is in a bad condition: wait, take the lease again, retry; it costs no event
+    │   └── DatabaseError    the server is the database
+    │       ├── Refused      nothing was written: try one event at a time, and set aside the room of one that fails
+    │       └── WriteConflict  another writer was first, nothing was written: retry after a short pause
     └── LeaseLost            another replica owns the partition: drop the batch
 
 No message quotes an event's payload or contains key material. (docs/contract.md, section 3)
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 BAD_REQUEST: Final = "bad_request"
 FORBIDDEN: Final = "forbidden"
@@ -44,15 +45,31 @@ class Rejection(Exception):
 
 
 class TransientError(Exception):
-    """The cause is temporary: the database or the broker is away, slow, or electing a primary."""
+    """A server is in a bad condition: away, slow, full, or it refuses. It lasts as long as it lasts.
+
+    `cause` is the word by which the metrics count it.
+    """
+
+    cause: ClassVar[str] = "broker"
 
 
-class Unexpected(Exception):
-    """A failure of the database that is not known to be temporary; its text names only the kind of failure."""
+class DatabaseError(TransientError):
+    """The database is in a bad condition. A transaction may or may not have been committed."""
+
+    cause: ClassVar[str] = "database"
 
 
-class WriteConflict(TransientError):
+class Refused(DatabaseError):
+    """The database refused a command, and nothing of the transaction was written.
+
+    The refusal may have to do with an event or with the database; only an experiment shows which.
+    """
+
+
+class WriteConflict(DatabaseError):
     """The transaction lost against another writer, and nothing of it was written."""
+
+    cause: ClassVar[str] = "conflict"
 
 
 class LeaseLost(Exception):
@@ -78,4 +95,4 @@ NON_CHANNEL_OPERATION: Final = ErrorInfo(
     BAD_REQUEST, "non_channel_operation", "only a channel's members and key can change"
 )
 INTERNAL_ERROR: Final = ErrorInfo(INTERNAL, "internal", "the event could not be processed")
-"""The event was tried alone and kept failing, for a cause that is not known to be temporary."""
+"""The event kept failing alone, and each time a transaction without it was committed before and after it."""

@@ -1,59 +1,43 @@
-"""What the drivers' errors mean: a write conflict, a transient failure, or an unexpected one.
+"""What the drivers' errors mean: another writer was first, nothing was written, or the outcome is unknown.
+
+No error code is listed as temporary or as fatal. Whether an event or the database is to blame is the result of an
+experiment. (docs/design.md, "Blame")
 
 The drivers' own errors never leave this package, not even as a cause. Their texts and details quote the documents
 of a failed write, including key bytes. (docs/design.md, invariant 9)
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from bson.errors import BSONError
-from pymongo import errors
 from pymongo.errors import BulkWriteError, ConnectionFailure, OperationFailure, PyMongoError
 
-from roomkeys.errors import TransientError, Unexpected, WriteConflict
+from roomkeys.errors import DatabaseError, Refused, WriteConflict
 
 _WRITE_CONFLICT: Final = 112
-# Server errors that pass when an operator acts, an election ends or a disk catches up. They cost no event.
-_PASSING_CODES: Final = frozenset(
-    (
-        *(6, 7, 89, 9001),  # HostUnreachable, HostNotFound, NetworkTimeout, SocketException
-        *(13, 18),  # Unauthorized, AuthenticationFailed
-        211,  # KeyNotFound: after an election, until keys are signed again
-        *(189, 10107),  # PrimarySteppedDown, NotWritablePrimary
-        *(13435, 13436),  # NotPrimaryNoSecondaryOk, NotPrimaryOrSecondary
-        *(64, 133, 134),  # WriteConcernFailed, FailedToSatisfyReadPreference, ReadConcernMajorityNotAvailableYet
-        *(91, 11600, 11601),  # ShutdownInProgress, InterruptedAtShutdown, Interrupted
-        11602,  # InterruptedDueToReplStateChange
-        *(24, 50, 202, 262),  # LockTimeout, MaxTimeMSExpired, NetworkInterfaceExceededTimeLimit, ExceededTimeLimit
-        *(43, 136, 175, 237),  # CursorNotFound, CappedPositionLost, QueryPlanKilled, CursorKilled
-        *(225, 246, 251),  # TransactionTooOld, SnapshotUnavailable, NoSuchTransaction
-        290,  # TransactionExceededLifetimeLimitSeconds
-        *(365, 462, 14031),  # TemporarilyUnavailable, IngressRequestRateLimitExceeded, OutOfDiskSpace
-    )
-)
-_PASSING_TYPES: Final = (ConnectionFailure, errors.ExecutionTimeout, errors.WTimeoutError, errors.WaitQueueTimeoutError)
-_PASSING_LABELS: Final = ("TransientTransactionError", "UnknownTransactionCommitResult", "RetryableWriteError")
+_SEVERAL: Final = 65
+"""The code that the driver gives to the error of a bulk. The codes of the server are in its details."""
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Translate the drivers' errors into `roomkeys.errors`. The new error names only the kind and the code.
+def translated(*, in_doubt: bool = False) -> Iterator[None]:
+    """Translate the drivers' errors into `roomkeys.errors`. The text of the new error is `named`.
 
-    `WriteConflict`: nothing was written. `TransientError`: the cause is temporary. `Unexpected`: it may not be.
+    `WriteConflict`, `Refused`: nothing was written. `DatabaseError`: there was no answer, or, if what runs here is
+    a commit (`in_doubt`), the answer does not say that nothing was written.
     """
     try:
         yield
     except BSONError as error:
-        raise Unexpected(type(error).__name__) from None
+        raise Refused(type(error).__name__) from None
     except PyMongoError as error:
-        label = f"{type(error).__name__} {_code(error) or ''}".strip()
         if is_conflict(error):
-            raise WriteConflict(label) from None
-        if is_transient(error):
-            raise TransientError(label) from None
-        raise Unexpected(label) from None
+            raise WriteConflict(named(error)) from None
+        if in_doubt or isinstance(error, ConnectionFailure):
+            raise DatabaseError(named(error)) from None
+        raise Refused(named(error)) from None
 
 
 def is_conflict(error: PyMongoError) -> bool:
@@ -61,22 +45,29 @@ def is_conflict(error: PyMongoError) -> bool:
     if isinstance(error, ConnectionFailure):
         return False
     refused = isinstance(error, OperationFailure) and error.has_error_label("TransientTransactionError")
-    return refused or _WRITE_CONFLICT in _codes(error)
+    return refused or _WRITE_CONFLICT in _names(error)
 
 
-def is_transient(error: PyMongoError) -> bool:
-    """Tell whether the cause is temporary, so that waiting helps."""
-    has_label = any(map(error.has_error_label, _PASSING_LABELS))
-    return has_label or isinstance(error, _PASSING_TYPES) or bool(_codes(error) & _PASSING_CODES)
+def named(error: PyMongoError) -> str:
+    """Return the type of an error with the codes and code names of the server: "OperationFailure 13 Unauthorized".
+
+    These are the only safe parts. A message (`errmsg`) and the details may quote a document, and so a key.
+    """
+    names = (f"{code} {name}".strip() for code, name in _names(error).items())
+    return " ".join([type(error).__name__, ", ".join(names)]).strip()
 
 
-def _code(error: PyMongoError) -> int | None:
-    return error.code if isinstance(error, OperationFailure) else None
-
-
-def _codes(error: PyMongoError) -> set[int]:
-    codes = {_code(error)}
+def _names(error: PyMongoError) -> dict[int, str]:
+    """Return the server's codes with their names, which are empty where the server did not give them."""
+    if not isinstance(error, OperationFailure):
+        return {}
+    answers: list[Mapping[str, Any]] = [{"codeName": (error.details or {}).get("codeName"), "code": error.code}]
     if isinstance(error, BulkWriteError):
-        codes |= {item.get("code") for item in error.details.get("writeErrors", ())}
-        codes |= {item.get("code") for item in error.details.get("writeConcernErrors", ())}
-    return {code for code in codes if code is not None}
+        details = error.details
+        answers = [*details.get("writeErrors", ()), *details.get("writeConcernErrors", ())]
+    names = {answer.get("code"): _name(answer.get("codeName")) for answer in answers}
+    return {code: name for code, name in names.items() if isinstance(code, int) and code != _SEVERAL}
+
+
+def _name(code_name: object) -> str:
+    return code_name if isinstance(code_name, str) and code_name.isidentifier() and code_name.isascii() else ""

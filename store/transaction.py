@@ -65,8 +65,8 @@ Step = Bulk | Look
 async def commit(database: Database, session: Any, steps: Sequence[Step]) -> None:
     """Carry out the steps in order and commit them, all or none. A bulk without writes sends no command.
 
-    After a `WriteConflict`, or an error that a `check` raises, nothing was written. After a `TransientError`, the
-    transaction may or may not have been committed.
+    After a `WriteConflict`, a `Refused`, or an error that a `check` raises, nothing was written. After any other
+    `DatabaseError`, the transaction may or may not have been committed.
     """
     wanted: list[Step] = [step for step in steps if isinstance(step, Look) or step.writes]
     with translated():
@@ -87,7 +87,8 @@ async def _awaited(database: Database, session: Any, steps: Sequence[Step]) -> N
     except BaseException:
         await session.abort_transaction()
         raise
-    await session.commit_transaction()
+    with translated(in_doubt=True):
+        await session.commit_transaction()
 
 
 def _write(db: Any, session: Any, steps: Sequence[Step]) -> None:
@@ -98,7 +99,8 @@ def _write(db: Any, session: Any, steps: Sequence[Step]) -> None:
     except BaseException:
         session.abort_transaction()
         raise
-    session.commit_transaction()
+    with translated(in_doubt=True):
+        session.commit_transaction()
 
 
 async def wait_despite_cancellation(work: asyncio.Future[Any]) -> None:

@@ -10,7 +10,7 @@ import nats.errors
 from nats.js.errors import APIError
 from pymongo.errors import PyMongoError
 
-from roomkeys.errors import TransientError, Unexpected
+from roomkeys.errors import TransientError
 from store.database import Database, connect
 from store.indexes import ensure_indexes
 from store.leases.lease import PartitionsMismatch, ensure_cursors
@@ -147,8 +147,8 @@ async def _retry_until_ready(
     while not stop.is_set():
         try:
             result = await _or_stopped(stop, attempt())
-        except (TransientError, Unexpected, nats.errors.Error, APIError, OSError) as error:
-            cause = str(error) if isinstance(error, TransientError | Unexpected) else where(error)
+        except (TransientError, nats.errors.Error, APIError, OSError) as error:
+            cause = str(error) if isinstance(error, TransientError) else where(error)
             health.waiting_for[component] = cause
             log.warning("waiting", component=component, cause=cause)
             await _pause(stop, RETRY_SECONDS)

@@ -12,7 +12,7 @@ from typing import Final
 
 from pymongo import UpdateOne
 
-from roomkeys.errors import TransientError
+from roomkeys.errors import DatabaseError
 from roomkeys.keys import KeyRecord, RoomKey
 from store.database import Database, Document
 from store.documents import date, key_document, key_rotation, key_version
@@ -39,7 +39,7 @@ async def settle(
     `records` has the keys of each room as they were read, and `next_keys` the keys to stage, by room id. Replaced
     keys stay fetchable for `grace_ms` (milliseconds). `finished_ids` are outbox entries, which are deleted.
 
-    Errors are those of `store.writes.apply.apply`. `TransientError` is also raised if another program has written
+    Errors are those of `store.writes.apply.apply`. `DatabaseError` is also raised if another program has written
     a room's keys since they were read: read them again.
     """
     if not records:
@@ -58,7 +58,7 @@ def _unchanged(records: Mapping[str, KeyRecord]) -> Look:
 
     def check(rooms: Sequence[Document]) -> None:
         if sum(_is_unchanged(room, records[room["_id"]]) for room in rooms) != len(records):
-            raise TransientError("another program has written the keys of a room")
+            raise DatabaseError("another program has written the keys of a room")
 
     fields = {"encKey.ver": 1, "keyRotation.staged.ver": 1}
     return Look("rooms", {"_id": {"$in": list(records)}}, fields, check)

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from roomkeys.errors import TransientError, Unexpected
+from roomkeys.errors import TransientError
 from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.messages.room_key import RoomKeyEvent, marshal
 from store.database import Database
@@ -138,7 +138,7 @@ class LargeRooms:
         while True:
             try:
                 return await step()
-            except (TransientError, Unexpected) as error:
+            except TransientError as error:
                 metrics.RETRIES.labels("pass").inc()
                 log.warning("rollout interrupted", cause=str(error))
             await self._context.broker.until_connected()

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from roomkeys.errors import LeaseLost, TransientError, WriteConflict
+from roomkeys.errors import LeaseLost, Refused, TransientError, WriteConflict
 from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.membership import Room
 from store.database import Database
@@ -105,9 +105,9 @@ class Loop:
             log.debug("write conflict", partition=partition, cause=str(conflict))
             await asyncio.sleep(self.sizer.on_conflict())
             return None
-        except (TransientError, LeaseLost):
-            raise
-        except Exception as error:  # noqa: BLE001 - an unknown cause: the sizer decides when to give up
+        except Exception as error:
+            if isinstance(error, LeaseLost | TransientError) and not isinstance(error, Refused):
+                raise
             metrics.RETRIES.labels("unexpected").inc()
             log.warning("batch failed", partition=partition, alone=alone, error=where(error))
             await asyncio.sleep(self.sizer.on_failure(alone=alone))

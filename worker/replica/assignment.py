@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Final
 from uuid import uuid4
 
-from roomkeys.errors import TransientError, Unexpected
+from roomkeys.errors import TransientError
 from roomkeys.events.position import StreamPosition
 from roomkeys.subjects import events_stream
 from store.database import Database, Document
@@ -123,7 +123,7 @@ async def serve(
     try:
         await heartbeats.leave(database, me)
         await heartbeats.prune(database, site, _PRUNE_AFTER_MS)
-    except (TransientError, Unexpected) as error:
+    except TransientError as error:
         log.warning("could not delete this replica's heartbeat", cause=str(error))
 
 
@@ -156,7 +156,7 @@ async def _own_partitions(partitions: Partitions, broker: Broker, stop: asyncio.
                 partitions.step_down()
             else:
                 await partitions.rebalance()
-        except (TransientError, Unexpected) as error:
+        except TransientError as error:
             log.warning("cannot reach MongoDB", cause=str(error))
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), limits.heartbeat_s)

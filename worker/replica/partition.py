@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from roomkeys.backoff import Backoff
-from roomkeys.errors import LeaseLost, TransientError, Unexpected
+from roomkeys.errors import LeaseLost, TransientError
 from roomkeys.events.position import StreamPosition
 from store.database import Database, Document
 from store.leases.lease import Lease, move_cursor, read_cursors, release_lease, take_lease
@@ -89,7 +89,7 @@ class Partition:
             await asyncio.sleep(pause)
             try:
                 documents = await read_cursors(self.database, self.site)
-            except (TransientError, Unexpected) as error:
+            except TransientError as error:
                 log.warning("cannot reach MongoDB", partition=self.number, cause=str(error))
                 continue
             mine = (item for item in documents if item["partition"] == self.number)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from roomkeys.decisions.decide import decide
-from roomkeys.errors import Unexpected
+from roomkeys.errors import Refused
 from store.leases import heartbeats
 from tests.harness import events
 from tests.harness.gates import Crash, crash_at_call
@@ -120,7 +120,7 @@ async def test_an_unexpected_database_error_while_looking_around_does_not_end_th
     async def stumble(*args: Any, **kwargs: Any) -> Any:
         if not failed.is_set():
             failed.set()
-            raise Unexpected("OperationFailure 134")
+            raise Refused("OperationFailure 134")
         return await look(*args, **kwargs)
 
     monkeypatch.setattr(heartbeats, "replicas", stumble)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from roomkeys.errors import Unexpected
+from roomkeys.errors import Refused
 from roomkeys.subjects import events_stream
 from store.reads.slices import reasons_to_clear
 from store.writes.settle import settle
@@ -174,7 +174,7 @@ async def test_event_whose_rows_cannot_be_read_fails_between_slices(
 
     async def broken(*args: Any) -> list[str]:
         if next(reads):
-            raise Unexpected("OperationFailure 2")
+            raise Refused("OperationFailure 2")
         return await reasons_to_clear(*args)
 
     async with site_rig.worker(partitions=1):

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from structlog import DropEvent
 
-from roomkeys.errors import Unexpected
+from roomkeys.errors import Refused
 from roomkeys.keys import RoomKey
 from worker.telemetry import logs
 
@@ -55,7 +55,7 @@ def test_an_error_is_described_by_its_place_and_never_by_somebody_elses_text() -
 
     assert "test_logs.py" in fail(ValueError(SECRET.hex()))
     assert SECRET.hex() not in fail(ValueError(SECRET.hex()))
-    assert fail(Unexpected("OperationFailure 134")).startswith("Unexpected: OperationFailure 134 at ")
+    assert fail(Refused("OperationFailure 134")).startswith("Refused: OperationFailure 134 at ")
 
 
 @pytest.mark.parametrize(

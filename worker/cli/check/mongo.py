@@ -8,7 +8,7 @@ from typing import Any, Final
 from pymongo import DeleteMany, IndexModel
 from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeoutError
 
-from roomkeys.errors import TransientError, Unexpected
+from roomkeys.errors import TransientError
 from store.database import Database
 from store.indexes import INDEXES
 from store.leases.lease import CURSORS, stored_partitions
@@ -47,7 +47,7 @@ async def check_mongo(settings: Settings) -> AsyncIterator[CheckResult]:
         yield failed("mongodb", f"{server}: {_unreachable(database)}")
     except OperationFailure as error:
         yield failed("mongodb", _denied(error, settings))
-    except (TransientError, Unexpected) as error:
+    except TransientError as error:
         advice = f"check that this user may write to the database {settings.mongo_db}"
         yield failed("mongodb", f"failed with {error}: {advice}")
     except PyMongoError as error:  # its text may quote the value that caused it
@@ -98,7 +98,7 @@ async def _transactions(database: Database) -> CheckResult:
     session = await database.start_session()
     try:
         await commit(database, session, [Bulk(CURSORS, [DeleteMany({"_id": ""})])])
-    except (TransientError, Unexpected) as error:
+    except TransientError as error:
         advice = "transactions need a replica set and the role readWrite"
         return failed("transactions", f"failed with {error}: {advice}")
     finally:

@@ -10,7 +10,7 @@ from typing import Final
 import nats.errors
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError, ServiceUnavailableError
 
-from roomkeys.errors import TransientError, Unexpected
+from roomkeys.errors import TransientError
 from store.database import Database
 from worker.app import open_database
 from worker.broker.connection import Broker
@@ -110,7 +110,7 @@ async def database_connection(settings: Settings) -> AsyncIterator[Database]:
     database = open_database(settings.model_copy(update={"mongo_driver": "pymongo"}))
     try:
         yield database
-    except (TransientError, Unexpected) as error:
+    except TransientError as error:
         server = server_of(settings.mongo_uri.get_secret_value())
         raise CommandFailed(f"MongoDB at {server}: {error}; run `room-worker check` for details") from None
     finally:

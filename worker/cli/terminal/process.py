@@ -19,7 +19,7 @@ from typing import Any, Concatenate, Final, NoReturn, ParamSpec
 
 import click
 
-from roomkeys.errors import TransientError, Unexpected
+from roomkeys.errors import TransientError
 from worker.app import BrokerClosed
 from worker.broker.compatibility import IncompatibleClient
 from worker.cli.terminal.output import safe
@@ -47,7 +47,7 @@ class CommandFailed(Exception):
 
 
 _WRITTEN_FOR_PEOPLE: Final = (
-    *(WrongSetting, CommandFailed, BrokerClosed, IncompatibleClient, ServerUnavailable, TransientError, Unexpected),
+    *(WrongSetting, CommandFailed, BrokerClosed, IncompatibleClient, ServerUnavailable, TransientError),
 )
 """Errors of this project whose text says what is wrong and holds no secret."""
 
