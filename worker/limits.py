@@ -20,10 +20,18 @@ class Limits:
     """Maximum number of bytes of events in a partition's inbox."""
     conflicts_before_halving: int = 3
     """Write conflicts in a row after which the next batch has half as many events."""
-    failures_before_dead_letter: int = 3
-    """How often an event must fail alone, for an unknown cause, before it may become a dead letter."""
-    dead_letter_s: float = 5.0
-    """For how many seconds such an event is retried at least: an unknown cause may be temporary."""
+    failures_before_set_aside: int = 2
+    """How often in a row an event must fail alone before its room is set aside."""
+    conflict_s: float = 1.0
+    """For how many seconds an event alone must meet write conflicts before its room is set aside."""
+    set_aside_events: int = 1_024
+    """Maximum number of events of set-aside rooms in a partition. Beyond it the partition waits for these rooms."""
+    set_aside_bytes: int = 8 * 1024 * 1024
+    """Maximum number of bytes of these events."""
+    set_aside_pause_s: float = 1.0
+    """Seconds until a set-aside room is tried again. The pause doubles with each failure, up to 30 s."""
+    tries_before_dead_letter: int = 6
+    """How often in a row an event must fail between two control transactions before it becomes a dead letter."""
 
     # Fan-out
     large_room_members: int = 50_000

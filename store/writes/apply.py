@@ -6,6 +6,7 @@ on the number of events.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from pymongo import DeleteMany, InsertOne, UpdateMany, UpdateOne
 
@@ -17,9 +18,10 @@ from roomkeys.membership import MEMBER_ROLES
 from store.database import Database, Document
 from store.documents import date, key_document, membership_document, reason_fields, room_document
 from store.leases.lease import Lease, fence
-from store.transaction import Bulk, Write, commit
+from store.transaction import Bulk, Look, Step, Write, commit
 from store.writes import outbox
 from store.writes.outbox import OUTBOX, StoredEntry, delete_bulk
+from store.writes.waiting import StoredWaiting, waiting_document
 
 
 async def apply(  # noqa: PLR0913 - everything that a batch writes, by name
@@ -34,6 +36,7 @@ async def apply(  # noqa: PLR0913 - everything that a batch writes, by name
     finished_ids: Iterable[str],
     now_ms: int,
     kept_event: StreamMessage | None = None,
+    waiting: Iterable[StoredWaiting] = (),
 ) -> None:
     """Write a batch, or a slice of one event, and move the cursor from `before` to `after`.
 
@@ -41,26 +44,52 @@ async def apply(  # noqa: PLR0913 - everything that a batch writes, by name
     - `entries`: what the batch owes; `finished_ids`: the outbox entries to delete.
     - `now_ms`: when the rooms were updated (epoch milliseconds).
     - `kept_event`: the event to keep in the outbox, with its first slice. The last slice deletes it.
+    - `waiting`: the events that the cursor passes and that wait from now on, because their rooms are set aside.
 
-    Raise `WriteConflict` if nothing was written: retry. Raise `TransientError` if something may have been written:
+    Raise `WriteConflict` or `Refused` if nothing was written. Raise another `DatabaseError` if it may have been:
     take the lease again and read back. Raise `LeaseLost` if another replica has the partition, or if the cursor is
     not at `before`.
     """
-    rooms = [_room_write(change, staged.get(change.room.id), now_ms) for change in changes]
     documents = [outbox.entry_document(entry) for entry in entries]
     documents += [] if kept_event is None else [outbox.kept_event_document(lease, kept_event)]
+    documents += [waiting_document(one) for one in waiting]
     completed = before.slice is not None and after.slice is None
     deleted_ids = [*finished_ids, *([outbox.kept_event_id(lease)] if completed else [])]
     bulks = [
         fence(lease, before, after),
-        Bulk("rooms", [write for write in rooms if write]),
-        *_memberships(changes),
-        *_reasons(changes),
+        *_room_bulks(changes, staged, now_ms),
         # Two bulks: an error of the one must not look like a conflict of the other.
         delete_bulk(deleted_ids),
         Bulk(OUTBOX, [InsertOne(document) for document in documents]),
     ]
     await commit(database, lease.session, bulks)
+
+
+async def rehearse(database: Database, lease: Lease, change: RoomChange, key: RoomKey | None, now_ms: int) -> None:
+    """Carry out what `apply` writes for one room, and abort. Errors are those of `apply`.
+
+    If this succeeds, the database takes such writes now.
+    """
+
+    def abort(_: object) -> None:
+        raise _Rehearsed
+
+    staged = {} if key is None else {change.room.id: key}
+    steps: list[Step] = [
+        *_room_bulks([change], staged, now_ms),
+        Look("rooms", {"_id": change.room.id}, {"_id": 1}, abort),
+    ]
+    with suppress(_Rehearsed):
+        await commit(database, lease.session, steps)
+
+
+class _Rehearsed(Exception):
+    """Every write was carried out, and now none of them shall be kept."""
+
+
+def _room_bulks(changes: Sequence[RoomChange], staged: Mapping[str, RoomKey], now_ms: int) -> list[Bulk]:
+    rooms = [_room_write(change, staged.get(change.room.id), now_ms) for change in changes]
+    return [Bulk("rooms", [write for write in rooms if write]), *_memberships(changes), *_reasons(changes)]
 
 
 def _room_write(change: RoomChange, staged: RoomKey | None, now_ms: int) -> Write | None:

@@ -35,15 +35,18 @@ class StoredEntry:
 
 
 def stored_entries(
-    lease: Lease, entries: Sequence[OutboxEntry], first_sequence: int, before: StreamPosition
+    lease: Lease, entries: Sequence[OutboxEntry], first_sequence: int, before: StreamPosition, retry: int | None = None
 ) -> list[StoredEntry]:
     """Return the entries of a batch, or of the slice after `before`, with their ids.
 
     `first_sequence` is the sequence of the first event. Sequences rise only under one lease: by the next one, the
-    stream may have been created again. That is why the epoch comes first.
+    stream may have been created again. That is why the epoch comes first. Entries of events that have waited sort
+    after everything up to the cursor; `retry` is their rising number under this lease.
     """
-    number = 0 if before.slice is None else before.slice.number
-    prefix = f"{lease.id}.{lease.epoch:010d}.{first_sequence:020d}.{number:06d}."
+    number = f"{0 if before.slice is None else before.slice.number:06d}"
+    if retry is not None:
+        first_sequence, number = before.sequence, f"w{retry:08d}"
+    prefix = f"{lease.id}.{lease.epoch:010d}.{first_sequence:020d}.{number}."
     return [StoredEntry(f"{prefix}{index:06d}", entry) for index, entry in enumerate(entries)]
 
 

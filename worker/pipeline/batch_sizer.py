@@ -14,8 +14,8 @@ def conflict_backoff() -> Backoff:
 class BatchSizer:
     """The size of the next batch: halved by conflicts, one after a failure, doubled by every success.
 
-    A batch that fails for an unknown cause is tried again one event at a time. An event that then fails
-    alone, often and long enough, becomes a dead letter.
+    A batch that fails is tried again one event at a time. `should_set_aside` says that the first event then fails
+    alone, again and again. A partition keeps its sizer from lease to lease, because a commit in doubt ends the lease.
     """
 
     def __init__(self, most_events: int, limits: Limits) -> None:
@@ -23,37 +23,56 @@ class BatchSizer:
         self._most = most_events
         self._limits = limits
         self._conflicts = conflict_backoff()
-        self._failures = Backoff(0.2, 2.0, spread=NO_JITTER)
+        self._failures = Backoff(0.1, 2.0, spread=NO_JITTER)
         self._failed_alone = 0
-        self._alone_since = 0.0
+        self._doubts = 0
+        self._conflicts_since: float | None = None
+        self._conflicted_for_s = 0.0
 
     @property
-    def should_dead_letter(self) -> bool:
-        """Tell whether the first event has failed alone, often and long enough, for an unknown cause."""
-        waited = time.monotonic() - self._alone_since
-        return self._failed_alone >= self._limits.failures_before_dead_letter and waited >= self._limits.dead_letter_s
+    def should_set_aside(self) -> bool:
+        """Tell whether the first event has failed alone, or met conflicts alone, for long enough."""
+        limits = self._limits
+        failed = self._failed_alone >= limits.failures_before_set_aside
+        return failed or (self.events == 1 and self._conflicted_for_s >= limits.conflict_s)
 
     def on_conflict(self) -> float:
         """Note a write conflict; return for how many seconds to stay out of the other writer's way."""
         pause = self._conflicts.next()
-        if self._conflicts.attempts % self._limits.conflicts_before_halving == 0:
-            self.events = max(self.events // 2, 1)
+        now = time.monotonic()
+        self._conflicts_since = self._conflicts_since or now
+        self._conflicted_for_s = now - self._conflicts_since
+        long = self._conflicted_for_s >= self._limits.conflict_s
+        if self.events > 1 and (long or self._conflicts.attempts % self._limits.conflicts_before_halving == 0):
+            self.events = 1 if long else self.events // 2
+            self._conflicts_since, self._conflicted_for_s = now, 0.0
         return pause
 
     def on_failure(self, *, alone: bool) -> float:
-        """Note a failure with an unknown cause; return for how many seconds to pause.
+        """Note a batch of which nothing was written; return for how many seconds to pause.
 
         From now on there is one event per batch. `alone`: the batch that failed had only one.
         """
         self.events = 1
-        if alone:
-            self._alone_since = self._alone_since if self._failed_alone else time.monotonic()
-            self._failed_alone += 1
-        return self._failures.next()
+        self._failed_alone += alone
+        return self._failures.next() if alone else 0.0
+
+    def on_doubt(self, *, alone: bool) -> None:
+        """Note a batch of which nobody knows whether it was written. From now on there is one event per batch."""
+        self.events = 1
+        self._doubts += alone
+
+    def pop_suspicion(self) -> bool:
+        """Tell whether the commit of the first event was in doubt again and again; then begin to count again."""
+        if self._doubts < self._limits.failures_before_set_aside:
+            return False
+        self._doubts = 0
+        return True
 
     def on_success(self) -> None:
-        """Note a batch that was applied."""
+        """Note a batch that was applied, or an event that was set aside."""
         self._conflicts.reset()
         self._failures.reset()
-        self._failed_alone = 0
+        self._failed_alone = self._doubts = 0
+        self._conflicts_since, self._conflicted_for_s = None, 0.0
         self.events = min(self.events * 2, self._most)

@@ -9,28 +9,30 @@ loop, which settles them between two batches. (docs/design.md, "The loop" and "L
 """
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from roomkeys.errors import LeaseLost, Refused, TransientError, WriteConflict
+from roomkeys.errors import WriteConflict
 from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.membership import Room
 from store.database import Database
 from store.writes.outbox import StoredEntry
+from store.writes.waiting import read_waiting
 from worker.broker.connection import Broker
 from worker.clock import Clock
 from worker.limits import Limits
 from worker.pipeline import recovery
 from worker.pipeline.applied_batch import AppliedBatch, FanoutPlan, plan_fanout
-from worker.pipeline.batch_sizer import BatchSizer, conflict_backoff
+from worker.pipeline.batch_sizer import conflict_backoff
+from worker.pipeline.blame import Blame
 from worker.pipeline.deliver import Publisher, joiners_by_room
 from worker.pipeline.inbox import Inbox
 from worker.pipeline.partition_state import PartitionState
 from worker.pipeline.pending_results import without_members
 from worker.pipeline.writer import Writer
 from worker.telemetry import metrics
-from worker.telemetry.logs import logger, where
+from worker.telemetry.logs import logger
 
 log = logger("loop")
 
@@ -44,25 +46,36 @@ class Loop:
     publisher: Publisher
     broker: Broker
     database: Database
-    sizer: BatchSizer
+    blame: Blame
     limits: Limits
     clock: Clock
 
     async def run_batch(self, inbox: Inbox) -> None:
         """Take a batch from the inbox through the seven steps; the events stay in it if nothing was written."""
-        events = inbox.take(self.sizer.events, self.limits.batch_accounts)
-        writing = self.writer.apply_batch(events, give_up=self.sizer.should_dead_letter)
-        applied = await self._attempt(writing, alone=len(events) == 1)
+        events = self.state.set_aside.fitting(inbox.take(self.blame.sizer.events, self.limits.batch_accounts))
+        applied = None
+        if not events:
+            await self.blame.wait_for_place()
+        elif not await self.blame.set_suspect_aside(events[0]):
+            event = events[0] if len(events) == 1 else None
+            applied = await self.blame.attempt(self.writer.apply_batch(events), event)
         inbox.discard_through(self.state.position.sequence)
         if applied is not None:
             await self._finish(applied)
 
     async def run_slice(self) -> None:
         """Take the next slice of the event that is applied in slices through the seven steps."""
-        if self.state.partial is None:
+        event = self.state.partial
+        if event is None or not await self.blame.may_continue(event):
             return
-        writing = self.writer.apply_slice(self.state.partial, give_up=self.sizer.should_dead_letter)
-        applied = await self._attempt(writing, alone=True)
+        writing = self.writer.apply_slice(event, give_up=self.blame.in_place.give_up)
+        applied = await self.blame.attempt(writing, event)
+        if applied is not None:
+            await self._finish(applied)
+
+    async def retry_set_aside(self) -> None:
+        """Take the first events of the set-aside room that is due through the seven steps."""
+        applied = await self.blame.retry()
         if applied is not None:
             await self._finish(applied)
 
@@ -79,8 +92,9 @@ class Loop:
             log.info("finishing the previous owner's batches", partition=lease.partition, entries=len(entries))
             await self._finish(AppliedBatch(entries, rooms))
             await self.writer.delete_finished()
+        self.state.set_aside.add(await read_waiting(self.database, lease))
         if self.state.position.slice is not None:
-            partial = await recovery.partially_applied(self.database, lease)
+            partial = await recovery.partially_applied(self.database, lease, self.state.set_aside)
             self.state.advance(self.state.position, partial)
 
     async def settle_rollouts(self) -> None:
@@ -94,26 +108,6 @@ class Loop:
         release = self.state.pending.release
         due = [release(room_id, staged.version) for room_id, staged in settled if staged is not None]
         await self._announce([entry for of_room in due for entry in of_room])
-
-    async def _attempt(self, writing: Awaitable[AppliedBatch | None], *, alone: bool) -> AppliedBatch | None:
-        """Return what was applied; None, after a pause, if nothing was: the caller tries again."""
-        partition = self.state.lease.partition
-        try:
-            applied = await writing
-        except WriteConflict as conflict:
-            metrics.RETRIES.labels("conflict").inc()
-            log.debug("write conflict", partition=partition, cause=str(conflict))
-            await asyncio.sleep(self.sizer.on_conflict())
-            return None
-        except Exception as error:
-            if isinstance(error, LeaseLost | TransientError) and not isinstance(error, Refused):
-                raise
-            metrics.RETRIES.labels("unexpected").inc()
-            log.warning("batch failed", partition=partition, alone=alone, error=where(error))
-            await asyncio.sleep(self.sizer.on_failure(alone=alone))
-            return None
-        self.sizer.on_success()
-        return applied
 
     async def _finish(self, applied: AppliedBatch) -> None:
         """Deliver, confirm, settle and announce what has been applied."""

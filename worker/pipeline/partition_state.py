@@ -8,6 +8,7 @@ from roomkeys.events.position import StreamPosition
 from store.leases.lease import Lease
 from worker.pipeline.large_rooms import LargeRooms
 from worker.pipeline.pending_results import PendingResults
+from worker.pipeline.set_aside import SetAside
 
 
 @dataclass(slots=True)
@@ -22,14 +23,16 @@ class PartitionState:
     position: StreamPosition
     large_rooms: LargeRooms
     pending: PendingResults
+    set_aside: SetAside
     partial: Sliceable | None = None
     finished_ids: list[str] = field(default_factory=list)
 
-    def begin_slices(self, event: AnyEvent) -> None:
-        """Note that the next event is to be applied in slices; nothing of it is written yet."""
+    def begin_slices(self, event: AnyEvent) -> Sliceable:
+        """Note, and return, the event that is to be applied in slices; nothing of it is written yet."""
         if isinstance(event, InvalidEvent | Rotate):
             raise TypeError("an event without memberships has no slices")
         self.partial = event
+        return event
 
     def advance(self, position: StreamPosition, partial: Sliceable | None = None) -> None:
         """Note what has been written: the cursor is at `position`, `partial` is the event after it in slices."""

@@ -14,6 +14,7 @@ from store.writes import outbox
 from store.writes.outbox import StoredEntry
 from worker.pipeline.applied_batch import AppliedBatch
 from worker.pipeline.deliver import joiners_by_room
+from worker.pipeline.set_aside import SetAside
 
 
 async def unfinished(database: Database, lease: Lease, page: int) -> AsyncIterator[AppliedBatch]:
@@ -28,10 +29,13 @@ async def unfinished(database: Database, lease: Lease, page: int) -> AsyncIterat
         yield AppliedBatch([_keep_joiners(entry, members) for entry in entries], rooms)
 
 
-async def partially_applied(database: Database, lease: Lease) -> Sliceable:
-    """Return the event that is applied in slices; `LookupError` if the outbox lacks it."""
+async def partially_applied(database: Database, lease: Lease, set_aside: SetAside) -> Sliceable:
+    """Return the event that is applied in slices; `LookupError` if the outbox lacks it.
+
+    It is the first event of a set-aside room, or the next one of the stream.
+    """
     kept = await outbox.kept_event(database, lease)
-    event = None if kept is None else decode(kept, parse(kept.body))
+    event = None if kept is None else set_aside.find(kept) or decode(kept, parse(kept.body))
     if event is None or isinstance(event, InvalidEvent | Rotate):
         raise LookupError("the event that is applied in slices is not in the outbox")
     return event

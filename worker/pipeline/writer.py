@@ -24,9 +24,11 @@ from store.reads.snapshot import load_batch, load_slice
 from store.writes import outbox
 from store.writes.apply import apply, clear_reasons
 from store.writes.settle import settle
+from store.writes.waiting import StoredWaiting, note_try, set_aside
 from worker.clock import Clock
 from worker.limits import Limits
 from worker.pipeline.applied_batch import AppliedBatch, remaining_members, rooms_after
+from worker.pipeline.control import rehearse_twin
 from worker.pipeline.partition_state import PartitionState
 from worker.telemetry import metrics
 
@@ -45,24 +47,54 @@ class Writer:
     site: str
     grace_ms: int
 
-    async def apply_batch(self, events: Sequence[AnyEvent], *, give_up: bool) -> AppliedBatch | None:
-        """Write a prefix of the events, at least one. With `give_up` the first event becomes a dead letter.
+    async def apply_batch(self, events: Sequence[AnyEvent]) -> AppliedBatch | None:
+        """Write a prefix of the events, at least one. Those of set-aside rooms begin to wait in this transaction.
 
-        If the first event is too large for one transaction, write nothing and return None: it is `state.partial`
-        then, and `apply_slice` writes it. Errors as those of `store.writes.apply.apply`.
+        Return None if there is nothing to deliver: all of the prefix waits, or the first event is too large for one
+        transaction and nothing was written. It is `state.partial` then, and `apply_slice` writes it. Errors are
+        those of `store.writes.apply.apply`.
         """
-        site, now_ms = self.site, self.clock()
-        if give_up:
-            outcome = reject(events[0], INTERNAL_ERROR, site=site, now_ms=now_ms)
-            given_up = Decision(1, (), (OutboxEntry(events[0].room_id, (outcome,)),))
-            return await self._apply(events[:1], given_up, Snapshot())
+        set_aside = self.state.set_aside
+        ready = [event for event in events if event.room_id not in set_aside] if set_aside else events
+        readable, snapshot = await self._read(ready) if ready else (ready, None)
+        if snapshot is None:
+            waiting = list(takewhile(lambda event: event is not ready[0], events)) if ready else events
+            if waiting:
+                await self._pass_over(waiting)
+            else:
+                self.state.begin_slices(ready[0])
+            return None
+        decision = self._decide(readable, snapshot)
+        if not set_aside:
+            return await self._apply(readable[: decision.taken], decision, snapshot)
+        following = ready[decision.taken] if decision.taken < len(ready) else None
+        batch = list(takewhile(lambda event: event is not following, events))
+        return await self._apply(batch, decision, snapshot)
+
+    async def apply_waiting(self, events: Sequence[AnyEvent]) -> AppliedBatch:
+        """Write a prefix of the first events of a set-aside room, or the first slice of the first one."""
         readable, snapshot = await self._read(events)
         if snapshot is None:
-            self.state.begin_slices(events[0])
-            return None
-        most = self.limits.batch_accounts
-        decision = decide(readable, snapshot, site=site, now_ms=now_ms, new_id=new_id, most=most)
+            return await self.apply_slice(self.state.begin_slices(events[0]), give_up=False)
+        decision = self._decide(readable, snapshot)
         return await self._apply(readable[: decision.taken], decision, snapshot)
+
+    async def give_up(self, event: AnyEvent) -> AppliedBatch:
+        """Write the rejection of an event that has waited: it becomes a dead letter."""
+        outcome = reject(event, INTERNAL_ERROR, site=self.site, now_ms=self.clock())
+        given_up = Decision(1, (), (OutboxEntry(event.room_id, (outcome,)),))
+        return await self._apply([event], given_up, Snapshot())
+
+    async def set_aside(self, event: AnyEvent) -> None:
+        """Let the next event wait, if the database takes what its twin reads and writes. Errors: those of `apply`."""
+        await rehearse_twin(self.database, self.state.lease, event, self.clock())
+        await self._pass_over([event], self.state.set_aside.new(event))
+
+    async def control(self, event: AnyEvent, waiting: StoredWaiting | None) -> None:
+        """Carry out what the event's twin reads and writes, and commit a write for the event that waits, if any."""
+        lease, position = self.state.lease, self.state.position
+        await rehearse_twin(self.database, lease, event, self.clock())
+        await note_try(self.database, lease, position, waiting)
 
     async def apply_slice(self, event: Sliceable, *, give_up: bool) -> AppliedBatch:
         """Write the next slice of the event; with `give_up` its last one, which says that the event failed."""
@@ -106,6 +138,19 @@ class Writer:
             await outbox.delete_finished(self.database, self.state.lease, self.state.finished_ids)
         self.state.finished_ids = []
 
+    def _decide(self, events: Sequence[AnyEvent], snapshot: Snapshot) -> Decision:
+        now_ms, most = self.clock(), self.limits.batch_accounts
+        return decide(events, snapshot, site=self.site, now_ms=now_ms, new_id=new_id, most=most)
+
+    async def _pass_over(self, events: Sequence[AnyEvent], first: StoredWaiting | None = None) -> None:
+        """Move the cursor past events that wait from now on; `first` is that of a room that was not set aside yet."""
+        state, last = self.state, events[-1].origin
+        waiting = state.set_aside.stored(events) if first is None else [first]
+        after = StreamPosition(last.sequence, last.time_ns, state.position.created_ns)
+        await set_aside(self.database, state.lease, state.position, after, waiting)
+        state.advance(after)
+        state.set_aside.add(waiting)
+
     async def _read(self, events: Sequence[AnyEvent]) -> tuple[Sequence[AnyEvent], Snapshot | None]:
         """Read what a prefix of the events needs; no snapshot: the first event has to be applied in slices."""
         most = self.limits.batch_accounts
@@ -142,10 +187,13 @@ class Writer:
         The keys that the decision stages are made here and exist nowhere else.
         """
         state, first, last = self.state, events[0].origin, events[-1].origin
+        waited_ids = state.set_aside.ids_of(events)
         after = StreamPosition(last.sequence, last.time_ns, state.position.created_ns)
-        if progress is not None:
+        if progress is not None or waited_ids:  # the cursor stays, or is past events that have waited
             after = replace(state.position, slice=progress)
-        entries = outbox.stored_entries(state.lease, decision.entries, first.sequence, state.position)
+        retry = state.set_aside.next_retry() if waited_ids else None
+        waiting = [] if waited_ids else state.set_aside.stored(events)
+        entries = outbox.stored_entries(state.lease, decision.entries, first.sequence, state.position, retry)
         versions = {change.room.id: change.stage for change in decision.changes}
         staged = {room_id: RoomKey.generate(stage) for room_id, stage in versions.items() if stage is not None}
         # Members wait for a staged key, so finished entries are deleted by the settle that follows it.
@@ -160,12 +208,16 @@ class Writer:
                 changes=decision.changes,
                 staged=staged,
                 entries=entries,
-                finished_ids=finished_ids,
+                finished_ids=[*finished_ids, *([] if progress else waited_ids)],
                 now_ms=self.clock(),
+                waiting=waiting,
                 kept_event=None if progress is None or state.position.slice is not None else first,
             )
         state.advance(after, None if progress is None else state.partial)
         state.finished_ids = state.finished_ids if staged else []
+        state.set_aside.add(waiting)
+        if waited_ids and progress is None:
+            state.set_aside.succeeded(events[0].room_id, len(waited_ids))
         metrics.BATCHES.observe(decision.taken)
         rooms = rooms_after(decision, snapshot, staged)
         return AppliedBatch(entries, rooms, remaining_members(decision, snapshot))

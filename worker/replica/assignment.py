@@ -6,9 +6,11 @@ does. (docs/design.md, "Partitions")
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from socket import gethostname
 from time import monotonic
 from typing import Final
@@ -27,11 +29,13 @@ from worker.broker.fanout import Fanout
 from worker.clock import Clock
 from worker.limits import Limits
 from worker.pipeline.batch_sizer import BatchSizer
+from worker.pipeline.blame import Blame
 from worker.pipeline.deliver import Publisher
 from worker.pipeline.large_rooms import LargeRooms, PassContext
 from worker.pipeline.loop import Loop
 from worker.pipeline.partition_state import PartitionState
 from worker.pipeline.pending_results import PendingResults
+from worker.pipeline.set_aside import SetAside
 from worker.pipeline.writer import Writer
 from worker.replica.feed import Feed
 from worker.replica.partition import OpenLoop, Partition
@@ -133,13 +137,15 @@ def _loops(settings: Settings, database: Database, broker: Broker, limits: Limit
     publisher = Publisher(broker, database, fanout, settings.site_id, limits)
     slots = asyncio.Semaphore(limits.concurrent_passes)
     context = PassContext(broker, database, fanout, slots, limits, clock)
+    sizers: defaultdict[int, BatchSizer] = defaultdict(partial(BatchSizer, settings.max_batch_events, limits))
 
     def open_loop(lease: Lease, position: StreamPosition, wakeup: asyncio.Event) -> Loop:
         large_rooms = LargeRooms(context, lease, wakeup.set)
-        state = PartitionState(lease, position, large_rooms, PendingResults(limits.deferred_results))
+        pending, set_aside = PendingResults(limits.deferred_results), SetAside(lease, limits)
+        state = PartitionState(lease, position, large_rooms, pending, set_aside)
         writer = Writer(state, database, limits, clock, settings.site_id, settings.grace_ms)
-        sizer = BatchSizer(settings.max_batch_events, limits)
-        return Loop(state, writer, publisher, broker, database, sizer, limits, clock)
+        blame = Blame.of(state, writer, sizers[lease.partition], limits)
+        return Loop(state, writer, publisher, broker, database, blame, limits, clock)
 
     return open_loop
 

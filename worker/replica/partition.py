@@ -74,11 +74,13 @@ class Partition:
         except LeaseLost:
             log.info("lease lost to another replica", partition=self.number)
         except TransientError as error:
+            metrics.INTERRUPTIONS.labels(error.cause).inc()
             if isinstance(error, Unconfirmed):
                 metrics.RETRIES.labels("unconfirmed").inc()
             log.warning("partition interrupted", partition=self.number, cause=str(error))
             return False
         except Exception as error:  # noqa: BLE001 - one partition's failure must not stop the others
+            metrics.INTERRUPTIONS.labels("internal").inc()
             log.warning("partition failed", partition=self.number, error=where(error))
             return False
         return True
@@ -113,6 +115,7 @@ class Partition:
             log.info("partition released", partition=self.number)
         finally:
             metrics.LAG.labels(str(self.number)).set(0)
+            metrics.SET_ASIDE.labels(str(self.number)).set(0)
             self.feed.leave(self.number)
             await loop.state.large_rooms.close()
             self._former_sessions.append(lease.session)
@@ -147,9 +150,12 @@ class Partition:
         while not self._stopping:
             self._wakeup.clear()
             await loop.settle_rollouts()
+            await loop.retry_set_aside()
+            await self._finish_slices(loop)
+            pause = state.set_aside.seconds_until_due(limits.tidy_s if state.finished_ids else limits.follow_s)
             if state.pending.is_full:
-                await inbox.wait_for_wakeup(limits.follow_s)
-            elif await inbox.wait(limits.tidy_s if state.finished_ids else limits.follow_s):
+                await inbox.wait_for_wakeup(pause)
+            elif await inbox.wait(pause):
                 await self._serve_batch(loop, inbox)
             elif state.finished_ids:
                 await loop.writer.delete_finished()

@@ -35,6 +35,15 @@ STEPS: Final = _histogram(
 RETRIES: Final = _counter(
     "retries", "Attempts repeated, by cause: conflict, unexpected, unconfirmed or pass.", ["cause"]
 )
+INTERRUPTIONS: Final = _counter(
+    "interruptions",
+    "Times a partition could not go on, by cause: database, broker, conflict (another writer), denied (by the broker),"
+    " event (an event failed alone), or internal (an error in the worker).",
+    ["cause"],
+)
+SET_ASIDE: Final = _gauge(
+    "rooms_set_aside", "Rooms whose events wait because they failed, by partition.", ["partition"]
+)
 STREAM_FAULTS: Final = _counter(
     "stream_faults",
     "Times the events stream was found re-created or truncated, or had deleted events before they were read.",

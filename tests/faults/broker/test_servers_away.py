@@ -142,7 +142,7 @@ async def test_a_doubtful_give_up_is_not_taken_out_on_the_next_event(
 
     monkeypatch.setattr("worker.pipeline.writer.decide", stumble)
     async with rig(nats_url, own_mongo.uri, "chat", site) as made:
-        made.limit(dead_letter_s=0.0)
+        made.limit(set_aside_pause_s=0.05)
         await made.users("alice", "bob", "carol")
         async with made.worker(partitions=1):
             await made.ask("create", CREATE)

@@ -93,7 +93,7 @@ async def test_an_event_that_fails_alone_for_an_unknown_cause_is_given_up_and_th
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await site_rig.users("alice", "bob", "carol")
-    site_rig.limit(dead_letter_s=0.5)
+    site_rig.limit(set_aside_pause_s=0.05)
 
     def stumble(events: Any, *args: Any, **kwargs: Any) -> Any:
         if any(event.room_id == "cursed" for event in events):

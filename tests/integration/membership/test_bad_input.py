@@ -55,8 +55,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def short_retries(site_rig: Rig) -> None:
-    """Retry an event that fails alone for half a second, not for five."""
-    site_rig.limit(dead_letter_s=0.5)
+    """Retry an event that fails alone for two seconds, not for half a minute."""
+    site_rig.limit(set_aside_pause_s=0.05)
 
 
 async def listen_to_the_worker_only(rig: Rig) -> None:

@@ -169,7 +169,7 @@ async def test_recovery_settles_no_room_between_slices(site_rig: Rig, monkeypatc
 async def test_event_whose_rows_cannot_be_read_fails_between_slices(
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site_rig.limit(dead_letter_s=0.1)
+    site_rig.limit(set_aside_pause_s=0.05)
     reads = count()
 
     async def broken(*args: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""How large the next batch may be, and when an event is given up."""
+"""How large the next batch may be, and when an event is set aside."""
 
 import pytest
 
@@ -35,30 +35,47 @@ def test_three_conflicts_halve_the_batch_and_a_success_doubles_it() -> None:
     assert tried.events == 256
 
 
-def test_a_failure_lets_events_go_one_at_a_time() -> None:
+def test_failure_lets_events_go_one_at_a_time() -> None:
     tried = BatchSizer(256, LIMITS)
-    tried.on_failure(alone=False)
+    assert tried.on_failure(alone=False) == 0, "its events are tried at once"
     assert tried.events == 1
-    assert not tried.should_dead_letter
+    assert not tried.should_set_aside
 
 
-def test_an_event_is_given_up_only_after_it_has_failed_alone_for_a_while(clock: Clock) -> None:
-    tried = BatchSizer(256, LIMITS)
-    for _ in range(50):
-        tried.on_failure(alone=True)
-    assert not tried.should_dead_letter, "an election takes seconds"
-    clock.now += LIMITS.dead_letter_s
-    assert tried.should_dead_letter
-    tried.on_success()
-    assert not tried.should_dead_letter, "the next event starts at zero failures"
-
-
-def test_failures_in_company_do_not_count_against_the_first_event(clock: Clock) -> None:
+def test_event_that_fails_alone_twice_is_to_be_set_aside() -> None:
     tried = BatchSizer(256, LIMITS)
     tried.on_failure(alone=False)
-    clock.now += 2 * LIMITS.dead_letter_s
     tried.on_failure(alone=True)
-    assert not tried.should_dead_letter
+    assert not tried.should_set_aside, "failures in company do not count"
+    tried.on_failure(alone=True)
+    assert tried.should_set_aside
+    tried.on_success()
+    assert not tried.should_set_aside, "the next event starts at zero failures"
+
+
+def test_event_that_meets_conflicts_alone_for_a_second_is_to_be_set_aside(clock: Clock) -> None:
+    tried = BatchSizer(2, LIMITS)
+    tried.on_conflict()
+    clock.now += LIMITS.conflict_s
+    tried.on_conflict()
+    assert tried.events == 1
+    assert not tried.should_set_aside, "the other event may be the one that conflicts"
+    tried.on_conflict()
+    clock.now += LIMITS.conflict_s
+    tried.on_conflict()
+    assert tried.should_set_aside
+    tried.on_success()
+    assert not tried.should_set_aside
+
+
+def test_event_whose_commit_is_in_doubt_twice_is_a_suspect_once() -> None:
+    tried = BatchSizer(256, LIMITS)
+    tried.on_doubt(alone=False)
+    tried.on_doubt(alone=True)
+    assert not tried.pop_suspicion()
+    tried.on_doubt(alone=True)
+    assert tried.pop_suspicion()
+    assert not tried.pop_suspicion(), "it is tried again before it is suspected again"
 
 
 def test_pauses_grow_and_are_bounded() -> None:

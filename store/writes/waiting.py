@@ -1,0 +1,78 @@
+"""The events of rooms that are set aside: the cursor has passed them, and the outbox collection keeps them, in order.
+
+An event gets its document in the transaction that moves the cursor past it, and loses it in the one that writes its
+effects or its rejection. So it takes effect exactly once. (docs/design.md, "Set-aside rooms")
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import TypeAdapter
+from pymongo import InsertOne, UpdateOne
+
+from roomkeys.errors import LeaseLost
+from roomkeys.events.event import StreamMessage
+from roomkeys.events.position import StreamPosition
+from store.database import Database, Document
+from store.leases.lease import Lease, fence
+from store.transaction import Bulk, commit
+from store.writes.outbox import OUTBOX
+
+_EVENT: Final = TypeAdapter(StreamMessage)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredWaiting:
+    """An event that waits, with its `_id`, which sorts by partition, lease and sequence, in this order.
+
+    `tries` counts how often it was tried again, and `failures` how often it failed between two control
+    transactions.
+    """
+
+    id: str
+    message: StreamMessage
+    tries: int = 0
+    failures: int = 0
+
+
+def waiting_id(lease: Lease, sequence: int) -> str:
+    """Return the `_id` of an event that begins to wait under this lease."""
+    return f"{lease.id}.waiting.{lease.epoch:010d}.{sequence:020d}"
+
+
+def waiting_document(waiting: StoredWaiting) -> Document:
+    """Return the document of an event that begins to wait."""
+    return {"_id": waiting.id, "event": _EVENT.dump_python(waiting.message), "tries": 0, "failures": 0}
+
+
+async def read_waiting(database: Database, lease: Lease) -> list[StoredWaiting]:
+    """Return the partition's events that wait, in order."""
+    prefix = f"{lease.id}.waiting."
+    found = await database.find(OUTBOX, {"_id": {"$gt": prefix, "$lt": f"{prefix}~"}}, {}, lease.session, sort="_id")
+    return [_read(item) for item in found]
+
+
+def _read(item: Document) -> StoredWaiting:
+    return StoredWaiting(item["_id"], _EVENT.validate_python(item["event"]), item["tries"], item["failures"])
+
+
+async def set_aside(
+    database: Database, lease: Lease, before: StreamPosition, after: StreamPosition, waiting: Iterable[StoredWaiting]
+) -> None:
+    """Move the cursor from `before` to `after`, past events that wait from now on. Errors are those of `apply`."""
+    documents = [InsertOne(waiting_document(one)) for one in waiting]
+    await commit(database, lease.session, [fence(lease, before, after), Bulk(OUTBOX, documents)])
+
+
+async def note_try(database: Database, lease: Lease, position: StreamPosition, waiting: StoredWaiting | None) -> None:
+    """Store how often an event that waits was tried and has failed; the cursor stays at `position`.
+
+    Without an event, only the fence is written. Errors are those of `apply`.
+    """
+    counts = []
+    if waiting is not None:
+        update = {"$set": {"tries": waiting.tries, "failures": waiting.failures}}
+        counts = [UpdateOne({"_id": waiting.id}, update)]
+    noted = Bulk(OUTBOX, counts, unmatched=LeaseLost())
+    await commit(database, lease.session, [fence(lease, position, position), noted])

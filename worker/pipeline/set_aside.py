@@ -1,0 +1,189 @@
+"""Rooms that are set aside: their events wait, in order, while the partition's other rooms go on.
+
+What is here is what the database holds too (`store/writes/waiting.py`), with the times at which to try again. The
+next owner of the partition reads it back. (docs/design.md, "Set-aside rooms")
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, takewhile
+from typing import Final
+
+from roomkeys.backoff import NO_JITTER, Backoff
+from roomkeys.events.decode import decode, parse
+from roomkeys.events.event import AnyEvent, StreamMessage
+from store.leases.lease import Lease
+from store.writes.waiting import StoredWaiting, waiting_id
+from worker.limits import Limits
+from worker.telemetry import metrics
+from worker.telemetry.logs import logger
+from worker.telemetry.outage import Outage
+
+LONGEST_PAUSE_S: Final = 30.0
+"""Seconds after which a set-aside room is tried again at the latest."""
+_LONGEST_CONFLICT_PAUSE_S: Final = 5.0
+
+log = logger("set_aside")
+
+
+@dataclass(slots=True)
+class WaitingEvent:
+    """An event that waits, and what is stored about it."""
+
+    event: AnyEvent
+    stored: StoredWaiting
+
+
+@dataclass(slots=True)
+class SetAsideRoom:
+    """The events of one room that wait, when the first one is due, and how many to try at once then."""
+
+    due: float
+    backoff: Backoff
+    conflict: Outage
+    at_once: int = 1
+    waiting: deque[WaitingEvent] = field(default_factory=deque)
+
+
+class SetAside:
+    """The set-aside rooms of one partition under one lease; events without a room count as one room."""
+
+    def __init__(self, lease: Lease, limits: Limits) -> None:
+        self._lease = lease
+        self._limits = limits
+        self._rooms: dict[str | None, SetAsideRoom] = {}
+        self._events = 0
+        self._bytes = 0
+        self._retries = 0
+
+    def __contains__(self, room_id: str | None) -> bool:
+        return room_id in self._rooms
+
+    def __len__(self) -> int:
+        return len(self._rooms)
+
+    # Events that begin to wait
+
+    def fitting(self, events: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
+        """Return the events up to the first one that has to wait here and has no place."""
+        if not self._rooms:
+            return events
+        left, left_bytes = self._space()
+        fitting: list[AnyEvent] = []
+        for event in events:
+            if event.room_id in self._rooms:
+                left, left_bytes = left - 1, left_bytes - len(event.origin.body)
+                if left < 0 or left_bytes < 0:
+                    break
+            fitting.append(event)
+        return fitting
+
+    def has_place_for(self, event: AnyEvent) -> bool:
+        """Tell whether one more event may wait here."""
+        left, left_bytes = self._space()
+        return left > 0 and left_bytes >= len(event.origin.body)
+
+    def _space(self) -> tuple[int, int]:
+        return self._limits.set_aside_events - self._events, self._limits.set_aside_bytes - self._bytes
+
+    def stored(self, events: Iterable[AnyEvent]) -> list[StoredWaiting]:
+        """Return what to store of those events that have to wait because their rooms are set aside."""
+        if not self._rooms:
+            return []
+        return [self.new(event) for event in events if event.room_id in self._rooms]
+
+    def new(self, event: AnyEvent) -> StoredWaiting:
+        """Return what to store of an event that begins to wait."""
+        return StoredWaiting(waiting_id(self._lease, event.origin.sequence), event.origin)
+
+    def add(self, stored: Iterable[StoredWaiting]) -> None:
+        """Note events that are stored now; those of a lease before this one too."""
+        for one in stored:
+            event = decode(one.message, parse(one.message.body))
+            if event is None:
+                raise LookupError("the operation of an event that waits is unknown")
+            room = self._rooms.get(event.room_id)
+            if room is None:
+                backoff = Backoff(self._limits.set_aside_pause_s, LONGEST_PAUSE_S, spread=NO_JITTER)
+                backoff.attempts = one.tries
+                room = self._rooms[event.room_id] = SetAsideRoom(
+                    time.monotonic() + backoff.next(), backoff, Outage(room_of(event), log)
+                )
+            room.waiting.append(WaitingEvent(event, one))
+            self._count(1, len(one.message.body))
+
+    # Events that are tried again
+
+    def seconds_until_due(self, most: float) -> float:
+        """Return in how many seconds the next room is due, or `most` if none is until then."""
+        if not self._rooms:
+            return most
+        return min(most, max(min(room.due for room in self._rooms.values()) - time.monotonic(), 0.0))
+
+    def due(self) -> Sequence[WaitingEvent]:
+        """Return the events to try now: the first ones of the room that has been due for longest."""
+        if self.seconds_until_due(1.0) > 0:
+            return []
+        room = min(self._rooms.values(), key=lambda room: room.due)
+        return list(islice(room.waiting, room.at_once))
+
+    def ids_of(self, events: Sequence[AnyEvent]) -> list[str]:
+        """Return the ids of those first events that have waited here."""
+        room = self._rooms.get(events[0].room_id) if events else None
+        pairs = zip(events, room.waiting if room else (), strict=False)
+        return [waiting.stored.id for _, waiting in takewhile(lambda pair: pair[0] is pair[1].event, pairs)]
+
+    def find(self, message: StreamMessage) -> AnyEvent | None:
+        """Return the first event of its room that waits, if that is the event in this message."""
+        heads = (room.waiting[0] for room in self._rooms.values())
+        return next((head.event for head in heads if head.stored.message == message), None)
+
+    def next_retry(self) -> int:
+        """Return a number for the outbox entries of the events that are tried now."""
+        self._retries += 1
+        return self._retries
+
+    def succeeded(self, room_id: str | None, events: int) -> None:
+        """Drop the first events of a room, which wait no longer. The last one frees the room."""
+        room = self._rooms[room_id]
+        for _ in range(events):
+            last = room.waiting.popleft()
+            self._count(-1, -len(last.stored.message.body))
+        room.backoff.reset()
+        room.conflict.ended()
+        room.due, room.at_once = time.monotonic(), room.at_once * 2
+        if not room.waiting:
+            del self._rooms[room_id]
+            self._count(0, 0)
+            text = f"{room_of(last.event)} is no longer set aside"
+            log.info(text, partition=self._lease.partition)
+
+    def failed(self, waiting: WaitingEvent, stored: StoredWaiting) -> None:
+        """Note how often an event has failed by now; its room is tried again after a pause that grows."""
+        room = self._rooms[waiting.event.room_id]
+        waiting.stored = stored
+        room.due, room.at_once = time.monotonic() + room.backoff.next(), 1
+
+    def conflicted(self, waiting: WaitingEvent, cause: str) -> None:
+        """Note that another writer still holds the event's room up."""
+        room = self._rooms[waiting.event.room_id]
+        room.conflict.failed(cause, waiting=name_of(waiting.event))
+        room.due = time.monotonic() + min(room.backoff.next(), _LONGEST_CONFLICT_PAUSE_S)
+        room.at_once = 1
+
+    def _count(self, events: int, size: int) -> None:
+        self._events += events
+        self._bytes += size
+        metrics.SET_ASIDE.labels(str(self._lease.partition)).set(len(self._rooms))
+
+
+def name_of(event: AnyEvent) -> str:
+    """Name an event for the log: "event 4563 (room.key.rotate, room L1)"."""
+    return f"event {event.origin.sequence} ({event.operation}, {room_of(event)})"
+
+
+def room_of(event: AnyEvent) -> str:
+    """Name the event's room for the log."""
+    return "no room" if event.room_id is None else f"room {event.room_id}"
