@@ -20,6 +20,7 @@ DESIGN = Path("docs/design.md")
 RELIABILITY = Path("docs/reliability.md")
 MERGED = {
     (Step.BATCH, Step.DELIVER): (Step.BATCH, Step.APPLY, Step.DELIVER),
+    (Step.BATCH, Step.SET_ASIDE): (Step.BATCH, Step.APPLY, Step.SET_ASIDE),
     (Step.BATCH, Step.ANNOUNCE): (Step.BATCH, Step.SETTLE, Step.ANNOUNCE),
 }
 """Steps that the model takes as one, because no other worker could see what is between them."""
@@ -27,7 +28,8 @@ MERGED = {
 SCENARIOS = (
     Scenario((remove(B), add(C), ROTATE), size=Size.SMALL, disconnects=1),
     Scenario((remove(B), add(C)), disconnects=1, conflicts=1),
-    Scenario((ROTATE, in_slices(remove(B, C))), members=(A, B, C)),
+    Scenario((ROTATE, in_slices(remove(B, C))), members=(A, B, C), outages=1),
+    Scenario((ROTATE, add(C)), conflicts=1, outages=1, refused=(2,)),
 )
 Edges = set[tuple[str, str]]
 

@@ -43,7 +43,7 @@ def receive_key(
 ) -> Received:
     """Give a key to an account because of a membership (0: one whose notice went out just before)."""
     version, name = key[0], names((account,))
-    if version >= model.expectations.at[database.position].first_barred[account]:
+    if version >= model.expectations.at[database.effective].first_barred[account]:
         raise Violation(Invariant.EXCLUSION, f"{name} is sent version {version}, which must not reach it")
     if membership > received.join_notices[account]:
         raise Violation(Invariant.ORDER_ONCE, f"{name} is sent version {version} before the notice that it joined")
@@ -65,13 +65,27 @@ def check_bytes(received: Received, key: Key) -> Received:
 
 def check_applied(model: Model, database: Database) -> None:
     """Compare memberships and versions with the log."""
-    expected = model.expectations.at[database.position]
+    at = database.effective
+    expected = model.expectations.at[at]
     members = [membership != NO_MEMBER for membership in database.room.members]
     if members != [membership != NO_MEMBER for membership in expected.members]:
-        raise Violation(Invariant.ORDER_ONCE, f"at {database.position} the members are {database.room.members}")
+        raise Violation(Invariant.ORDER_ONCE, f"at {at} the members are {database.room.members}")
     if database.room.high != expected.high:
-        text = f"at {database.position} the highest version is {database.room.high} instead of {expected.high}"
+        text = f"at {at} the highest version is {database.room.high} instead of {expected.high}"
         raise Violation(Invariant.ORDER_ONCE, text)
+
+
+def check_order(database: Database, number: int) -> None:
+    """Check that an event is the next one to take effect, or to be given up."""
+    if number != database.done + 1:
+        text = f"event {number} takes effect although {database.done} events have"
+        raise Violation(Invariant.ORDER_ONCE, text)
+
+
+def check_given_up(model: Model, number: int) -> None:
+    """Check that the database refuses an event that is given up."""
+    if number not in model.scenario.refused:
+        raise Violation(Invariant.ORDER_ONCE, f"event {number} is given up although the database would take it")
 
 
 def check_settled(before: Room, after: Room, received: Received) -> None:
@@ -103,8 +117,8 @@ def check_end(model: Model, state: State) -> None:
     """Compare the end, when the owner has nothing left to do, with the log."""
     database, received, count = state.database, state.received, len(model.scenario.log)
     room, expected = database.room, model.expectations.at[count, 0]
-    if database.position != (count, 0):
-        raise Violation(Invariant.ORDER_ONCE, f"in the end the log is applied up to {database.position} only")
+    if database.effective != (count, 0):
+        raise Violation(Invariant.ORDER_ONCE, f"in the end the log is applied up to {database.effective} only")
     if room.staged is not None or room.settled != room.high:
         text = f"in the end version {room.settled} is in use although the highest is {room.high}"
         raise Violation(Invariant.REACH, text)

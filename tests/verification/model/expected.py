@@ -30,15 +30,16 @@ class Expectations(NamedTuple):
 
 
 def expectations(scenario: Scenario) -> Expectations:
-    """Apply the log to a list of members."""
+    """Apply the log to a list of members. An event that the database refuses has no effect."""
     members = [0 if account in scenario.members else NO_MEMBER for account in range(scenario.accounts)]
     barred = [0 if member == NO_MEMBER else ALL_ALLOWED for member in members]
     last = [0] * scenario.accounts
     high = 0 if scenario.has_key else NO_VERSION
     at, needed = {(0, 0): Expected(tuple(members), high, tuple(barred), tuple(last))}, [NO_VERSION]
     for number, event in enumerate(scenario.log, 1):
-        rotates = event.kind == "rotate"
-        for slices, account in enumerate(event.accounts, 1):
+        is_refused = number in scenario.refused
+        rotates = event.kind == "rotate" and not is_refused
+        for slices, account in enumerate(() if is_refused else event.accounts, 1):
             if event.kind == "add" and members[account] == NO_MEMBER:
                 members[account], barred[account], last[account] = number, ALL_ALLOWED, number
                 rotates = rotates or high == NO_VERSION

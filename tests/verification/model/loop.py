@@ -10,12 +10,13 @@ of a large room, which the loop settles between two batches.
 from collections.abc import Iterator
 from functools import partial
 
-from tests.verification.model import checks
+from tests.verification.model import checks, set_aside
+from tests.verification.model.apply import apply, excluded_joiners, may_commit, read_fence
 from tests.verification.model.moves import Message, Move, Turn, after_delivery, announceable
 from tests.verification.model.rules import Rule
 from tests.verification.model.scenario import Size
 from tests.verification.model.state import NO_MEMBER, Key, Notice, Phase, Received, Rollout, Step, Worker
-from tests.verification.model.writes import Decision, after_settle, decide, without_finished
+from tests.verification.model.writes import after_settle, without_finished
 
 
 def batch(turn: Turn) -> Iterator[Move]:
@@ -23,6 +24,8 @@ def batch(turn: Turn) -> Iterator[Move]:
     worker, database = turn.worker, turn.state.database
     if worker.finished and (turn.has_lease or turn.without(Rule.DELETES_FENCED)):
         after = database._replace(outbox=without_finished(database.outbox, worker))
+        if turn.without(Rule.WAITING_EVENT_DELETED_IN_ONE):
+            after = after._replace(waiting=worker.waiting)
         yield turn.move("deletes finished entries", worker._replace(finished=()), database=after)
     if not turn.has_lease:
         return
@@ -34,8 +37,17 @@ def batch(turn: Turn) -> Iterator[Move]:
     if worker.rollout is not None and worker.rollout.phase == Phase.DONE and between_events:
         yield from settle(turn)
         return
+    if worker.waiting:
+        yield from set_aside.between_batches(turn)
+    if not worker.waiting or turn.without(Rule.LATER_EVENTS_WAIT):
+        yield from _take(turn)
+
+
+def _take(turn: Turn) -> Iterator[Move]:
+    """Take the next events, as many as may go into one batch."""
+    worker = turn.worker
     for size in _batch_sizes(turn):
-        excluded = _excluded(turn, size)
+        excluded = excluded_joiners(turn, size)
         taken = worker._replace(step=Step.APPLY, batch_size=size, excluded=excluded)
         move = turn.move(f"takes a batch of {size}", taken)
         if excluded or turn.without(Rule.FENCE_IS_WRITTEN):
@@ -51,82 +63,6 @@ def _batch_sizes(turn: Turn) -> Iterator[int]:
         if size > 1 and (log[applied].sliced or log[applied + size - 1].sliced):
             return
         yield size
-
-
-def _excluded(turn: Turn, batch_size: int) -> tuple[int, ...]:
-    """Return the accounts that the batch makes members of a large room: the rollout excludes them."""
-    worker, database = turn.worker, turn.state.database
-    if worker.rollout is None or turn.without(Rule.JOINERS_EXCLUDED) or turn.without(Rule.EXCLUDED_BEFORE_COMMIT):
-        return ()
-    joiners = decide(turn.model, database, worker, batch_size).entry.joiners
-    every_joiner = turn.without(Rule.ONLY_NEW_MEMBERS_EXCLUDED)
-    return tuple(one for one in joiners if every_joiner or database.room.members[one] == NO_MEMBER)
-
-
-def apply(turn: Turn) -> Iterator[Move]:
-    """Decide the batch and write it in one transaction; after a conflict nothing is written."""
-    worker, state = turn.worker, turn.state
-    if worker.position != state.database.position:
-        yield turn.move("finds the cursor at another position", Worker())
-        return
-    if not _may_commit(turn):
-        yield from _read_fence(turn)
-        return
-    again = worker._replace(step=Step.BATCH, batch_size=0, fence_read=None)
-    if state.conflicts and worker.excluded:
-        yield turn.move("meets a conflict", again, conflicts=state.conflicts - 1)
-    decision = decide(turn.model, state.database, worker, worker.batch_size)
-    applied = _applied(turn, decision)
-    if turn.without(Rule.DOUBT_IS_A_CRASH):
-        yield turn.move(f"takes a batch of {worker.batch_size} for applied", applied)
-    checks.check_applied(turn.model, decision.database)
-    received = state.received if decision.staged is None else checks.check_bytes(state.received, decision.staged)
-    text = f"applies up to {decision.database.position}"
-    yield turn.move(text, applied, database=decision.database, received=received)
-
-
-def _applied(turn: Turn, decision: Decision) -> Worker:
-    """Return the worker after its transaction has committed."""
-    worker, room, before = turn.worker, decision.database.room, turn.state.database.room
-    needs_fanout = decision.staged is not None and worker.rollout is None
-    members_before = worker.members_before
-    if turn.without(Rule.SURVIVORS_AFTER_KEY) and needs_fanout:
-        members_before = before.members
-    after = worker._replace(
-        step=Step.DELIVER, position=decision.database.position, batch=(decision.entry,), batch_size=0,
-        finished=worker.finished if decision.staged is not None else (), fence_read=None, current=room.current,
-        staged=room.staged, needs_fanout=needs_fanout, members_before=members_before,
-        survivors=(members_before or room.members) if needs_fanout else (),
-    )  # fmt: skip
-    if turn.without(Rule.EXCLUDED_BEFORE_COMMIT) and worker.rollout is not None:
-        return after._replace(step=Step.COMMITTED)
-    if turn.without(Rule.ROLLOUT_AFTER_NOTICES) and needs_fanout and turn.model.scenario.size is not Size.SMALL:
-        return after._replace(rollout=Rollout(Phase.READ_KEY), excluded=decision.entry.joiners)
-    return after
-
-
-def _may_commit(turn: Turn) -> bool:
-    """Return True if a transaction commits: the fence that it writes names this lease."""
-    if turn.without(Rule.FENCE_IS_WRITTEN):
-        return turn.worker.fence_read == turn.state.database.room
-    return turn.has_lease
-
-
-def _read_fence(turn: Turn) -> Iterator[Move]:
-    """Open a transaction that only reads the fence; it commits unless the room changes before."""
-    worker = turn.worker
-    if not turn.without(Rule.FENCE_IS_WRITTEN):
-        return
-    if worker.fence_read is not None:
-        yield turn.move("aborts its transaction", worker._replace(fence_read=None))
-    elif turn.has_lease:
-        yield turn.move("reads the fence", worker._replace(fence_read=turn.state.database.room))
-
-
-def committed(turn: Turn) -> Iterator[Move]:
-    """Learn that the transaction has committed; only a search without `EXCLUDED_BEFORE_COMMIT` takes this step."""
-    excluded = tuple(account for entry in turn.worker.batch for account in entry.joiners)
-    yield turn.move("learns of its commit", turn.worker._replace(step=Step.DELIVER, excluded=excluded))
 
 
 def deliver(turn: Turn) -> Iterator[Move]:
@@ -197,8 +133,8 @@ def fan_out(turn: Turn) -> Iterator[Move]:
 def settle(turn: Turn) -> Iterator[Move]:
     """Make the staged key current; if `high` is above it, stage the next key in the same transaction."""
     worker, state = turn.worker, turn.state
-    if not _may_commit(turn):
-        yield from _read_fence(turn)
+    if not may_commit(turn):
+        yield from read_fence(turn)
         return
     room = after_settle(state.database.room, worker.epoch)
     if room is not state.database.room:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from tests.verification.model.checks import Model
 from tests.verification.model.rules import Rule
-from tests.verification.model.state import OutboxEntry, Phase, Received, State, Step, Worker
+from tests.verification.model.state import Outage, OutboxEntry, Phase, Received, State, Step, Worker
 
 Message = Callable[[Received], Received]
 """How a message that the broker has taken changes what accounts and requesters have received."""
@@ -45,6 +45,21 @@ class Turn(NamedTuple):
         workers = (*self.state.workers[: self.at], worker, *self.state.workers[self.at + 1 :])
         return Move(worker.epoch or self.worker.epoch, text, self.state._replace(workers=workers, **changes))
 
+    def transactions(self, *, is_refused: bool = False) -> Iterator[tuple["Turn", bool]]:
+        """Yield the turn as the database lets it go on, and whether it takes a transaction or refuses it."""
+        state = self.state
+        if state.outage is Outage.BEGUN:
+            yield self._in(outage=Outage.GOES_ON), False
+            return
+        if state.outage is Outage.GOES_ON:
+            yield self, False
+        elif state.outages:
+            yield self._in(outages=state.outages - 1, outage=Outage.BEGUN), False
+        yield self._in(outage=Outage.NONE), not is_refused
+
+    def _in(self, **changes: Any) -> "Turn":
+        return self._replace(state=self.state._replace(**changes))
+
     def barrier(self, text: str, messages: Sequence[Message], confirmed: Worker, unconfirmed: Worker) -> Iterator[Move]:
         """Publish messages and confirm them: the broker takes all of them, or the connection breaks on the way."""
         state, received = self.state, self.state.received
@@ -82,5 +97,10 @@ def is_harmless(model: Model, worker: Worker) -> bool:
     return rollout is None or (rollout.phase != Phase.SEND_PAGE and rollout.page is None)
 
 
-_FENCED_STEPS = frozenset({Step.READ_SURVIVORS, Step.SETTLE, Step.BATCH, Step.APPLY, Step.COMMITTED, Step.UNCONFIRMED})
+_FENCED_STEPS = frozenset(
+    {
+        Step.READ_SURVIVORS, Step.SETTLE, Step.BATCH, Step.APPLY, Step.COMMITTED, Step.UNCONFIRMED, Step.SET_ASIDE,
+        Step.RETRY, Step.GIVE_UP,
+    }
+)  # fmt: skip
 """Steps that a worker without the lease cannot take, or that end in a crash."""

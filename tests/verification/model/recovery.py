@@ -14,7 +14,8 @@ def takeovers(model: Model, state: State) -> Iterator[Move]:
     if served and not state.takeovers:
         return
     database = _as_read(model, state.database._replace(epoch=state.database.epoch + 1))
-    owner = Worker(database.epoch, Step.READ_OUTBOX, database.position)
+    waiting = () if Rule.WAITING_EVENTS_READ_BACK in model.left_out else database.waiting
+    owner = Worker(database.epoch, Step.READ_OUTBOX, database.position, waiting=waiting)
     tried = set()
     for index in range(len(state.workers)):
         others = (*state.workers[:index], *state.workers[index + 1 :])
@@ -43,7 +44,7 @@ def read_outbox(turn: Turn) -> Iterator[Move]:
     entries = turn.state.database.outbox
     if turn.without(Rule.EVERY_ENTRY_RESENT):
         # The loop takes no batch before the one before it is delivered and confirmed.
-        entries = tuple(_if_last(entry, turn.state.database.position) for entry in entries)
+        entries = tuple(_if_last(entry, turn.state.database.effective) for entry in entries)
     if turn.without(Rule.JOINERS_IN_OUTBOX):
         entries = tuple(entry._replace(joiners=()) for entry in entries)
     if turn.without(Rule.DECIDED_ONCE):

@@ -1,5 +1,6 @@
 """A scenario: the log, the room, and how often each thing may go wrong."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -29,8 +30,10 @@ class Size(StrEnum):
 class Scenario(NamedTuple):
     """A log, a room, and how often the lease, the connection and a transaction may fail.
 
-    `takeovers` counts only leases that are taken from a living owner. A room without `has_key` never had a key.
-    `max_batch` is the most events of a batch.
+    `takeovers` counts only leases that are taken from a living owner. In each of the `outages` the database refuses
+    at least two transactions in a row, whatever is in them. It always refuses the events `refused` (their numbers).
+    A refused settle ends the lease, as a broken connection does, so outages leave it out.
+    A room without `has_key` never had a key. `max_batch` is the most events of a batch.
     """
 
     log: tuple[Event, ...]
@@ -41,11 +44,18 @@ class Scenario(NamedTuple):
     takeovers: int = 1
     disconnects: int = 0
     conflicts: int = 0
+    outages: int = 0
+    refused: tuple[int, ...] = ()
     max_batch: int = 3
+
+    def refuses(self, events: Iterable[int]) -> bool:
+        """Return True if the database refuses one of these events, by their numbers."""
+        return any(number in self.refused for number in events)
 
     def __str__(self) -> str:
         first = "" if self.members == (0, 1) else f"members {', '.join(names(self.members))}; "
-        return first + ", ".join(map(str, self.log))
+        refused = "".join(f"; event {number} is refused" for number in self.refused)
+        return first + ", ".join(map(str, self.log)) + refused
 
 
 A, B, C = range(3)

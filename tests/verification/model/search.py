@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from tests.verification.model import loop, recovery, rollout
+from tests.verification.model import apply, loop, recovery, rollout, set_aside
 from tests.verification.model.checks import Model, Violation, check_end
 from tests.verification.model.expected import expectations
 from tests.verification.model.moves import Move, Turn
@@ -16,8 +16,11 @@ STEPS: Final[dict[Step, Callable[[Turn], Iterator[Move]]]] = {
     Step.READ_KEYS: recovery.read_keys,
     Step.READ_MEMBERS: recovery.read_members,
     Step.BATCH: loop.batch,
-    Step.APPLY: loop.apply,
-    Step.COMMITTED: loop.committed,
+    Step.APPLY: apply.apply,
+    Step.COMMITTED: apply.committed,
+    Step.SET_ASIDE: set_aside.set_aside,
+    Step.RETRY: set_aside.retry,
+    Step.GIVE_UP: set_aside.give_up,
     Step.DELIVER: loop.deliver,
     Step.READ_SURVIVORS: loop.read_survivors,
     Step.FAN_OUT: loop.fan_out,

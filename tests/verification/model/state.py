@@ -52,7 +52,9 @@ class Room(NamedTuple):
 class Database(NamedTuple):
     """The cursor of the partition, its only room, and its outbox.
 
-    `rotates` says whether the event that is applied up to a slice has to rotate the room in the end.
+    `rotates` says whether the event that is applied up to a slice has to rotate the room in the end. `waiting` are
+    the numbers of the events that the cursor has passed although they have no effect yet: the room is set aside.
+    `done` counts the events that have taken effect or were given up; no worker knows it.
     """
 
     epoch: int
@@ -60,6 +62,13 @@ class Database(NamedTuple):
     rotates: bool
     room: Room
     outbox: tuple[OutboxEntry, ...]
+    waiting: tuple[int, ...] = ()
+    done: int = 0
+
+    @property
+    def effective(self) -> Position:
+        """Return the position of the events that have taken effect, which are always a prefix of the log."""
+        return self.done, self.position[1]
 
 
 class Received(NamedTuple):
@@ -113,6 +122,9 @@ class Step(StrEnum):
     BATCH = "batch"
     APPLY = "apply"
     COMMITTED = "committed"
+    SET_ASIDE = "set aside"
+    RETRY = "retry"
+    GIVE_UP = "give up"
     DELIVER = "deliver"
     READ_SURVIVORS = "read survivors"
     FAN_OUT = "fan out"
@@ -128,7 +140,8 @@ class Worker(NamedTuple):
     those that may be deleted. `needs_fanout` says that the staged key has not been given to the loop or to a
     rollout yet. `excluded` are the accounts that the rollout excludes. `survivors` are the members as the batch
     that staged the key left them, and `recipients` are those that the loop sends it to. `batch_size` is how many
-    events the batch takes. `members_before` and `fence_read` serve searches that leave out a rule.
+    events the batch takes. `waiting` are the events of the room if it is set aside. `members_before` and
+    `fence_read` serve searches that leave out a rule.
     """
 
     epoch: int = 0
@@ -145,13 +158,24 @@ class Worker(NamedTuple):
     survivors: Members = ()
     recipients: Members = ()
     batch_size: int = 0
+    waiting: tuple[int, ...] = ()
     rollout: Rollout | None = None
     members_before: Members | None = None
     fence_read: Room | None = None
 
 
+class Outage(StrEnum):
+    """Whether the database refuses every transaction."""
+
+    NONE = "none"
+    BEGUN = "begun"
+    """It refuses one more transaction at least."""
+    GOES_ON = "goes on"
+    """It may end before the next transaction, or refuse that one too."""
+
+
 class State(NamedTuple):
-    """Everything, with how often the lease, the connection and a transaction may still fail."""
+    """Everything, with how often the lease, the connection, a transaction and the database may still fail."""
 
     database: Database
     received: Received
@@ -159,6 +183,8 @@ class State(NamedTuple):
     takeovers: int
     disconnects: int
     conflicts: int
+    outages: int = 0
+    outage: Outage = Outage.NONE
 
 
 def start(scenario: Scenario) -> State:
@@ -175,4 +201,5 @@ def start(scenario: Scenario) -> State:
         scenario.takeovers,
         scenario.disconnects,
         scenario.conflicts,
+        scenario.outages,
     )

@@ -30,6 +30,7 @@ class TableRow:
 LEFT_AND_CAME_BACK: Final = Scenario((ROTATE, remove(B), add(B)), takeovers=0, conflicts=1)
 JOINED_BEFORE_SLICES: Final = Scenario((add(B), ROTATE, in_slices(remove(B, C))), members=(A, C))
 CAME_AND_LEFT: Final = Scenario((add(C), remove(C)), size=Size.SMALL, disconnects=1)
+FLAPPING: Final = Scenario((ROTATE,), size=Size.SMALL, takeovers=0, outages=2)
 
 TABLE: Final = (
     TableRow(
@@ -239,6 +240,54 @@ TABLE: Final = (
         ("worker.replica.partition:Partition._serve_one_lease", "store.transaction:commit"),
         Scenario((ROTATE, ROTATE), size=Size.SMALL, max_batch=1),
         Invariant.ONE_KEY_PER_VERSION,
+    ),
+    TableRow(
+        Rule.EVENT_SET_ASIDE_IN_ONE,
+        "The transaction that moves the cursor past an event of a set-aside room stores the event.",
+        "Set-aside rooms",
+        ("store.writes.waiting:set_aside", "store.writes.apply:apply"),
+        Scenario((remove(B), ROTATE), size=Size.SMALL, outages=1),
+        Invariant.ORDER_ONCE,
+    ),
+    TableRow(
+        Rule.LATER_EVENTS_WAIT,
+        "While an event of a room waits, all later events of the room wait behind it.",
+        "Set-aside rooms",
+        ("worker.pipeline.writer:Writer.apply_batch", "worker.pipeline.set_aside:SetAside.stored"),
+        Scenario((remove(B), add(B)), size=Size.SMALL, takeovers=0, outages=1),
+        Invariant.ORDER_ONCE,
+    ),
+    TableRow(
+        Rule.WAITING_EVENTS_READ_BACK,
+        "A new owner reads which events wait before it takes others.",
+        "Set-aside rooms",
+        ("worker.pipeline.loop:Loop.recover", "store.writes.waiting:read_waiting"),
+        Scenario((remove(B), add(B)), size=Size.SMALL, outages=1),
+        Invariant.ORDER_ONCE,
+    ),
+    TableRow(
+        Rule.WAITING_EVENT_DELETED_IN_ONE,
+        "The transaction that writes the effects of an event that waits deletes it.",
+        "Set-aside rooms",
+        ("worker.pipeline.writer:Writer._apply", "worker.pipeline.set_aside:SetAside.ids_of"),
+        Scenario((ROTATE,), size=Size.SMALL, outages=1),
+        Invariant.ORDER_ONCE,
+    ),
+    TableRow(
+        Rule.CONTROL_COMES_FIRST,
+        "A failure counts against an event only if a control transaction was committed just before it.",
+        "Blame",
+        ("worker.pipeline.blame:Blame.retry", "worker.pipeline.control:rehearse_twin"),
+        FLAPPING,
+        Invariant.ORDER_ONCE,
+    ),
+    TableRow(
+        Rule.VERDICT_IS_DROPPED,
+        "If the control transaction or the rejection after a failure is refused, the event is tried first again.",
+        "Blame",
+        ("worker.pipeline.blame:Blame._failed_again",),
+        FLAPPING,
+        Invariant.ORDER_ONCE,
     ),
 )
 

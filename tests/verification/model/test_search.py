@@ -20,6 +20,11 @@ HOLDS = {
     "removal in slices": Scenario((ROTATE, in_slices(remove(B, C))), members=(A, B, C)),
     "add in slices": Scenario((ROTATE, in_slices(add(B, C))), members=(A,), conflicts=1),
     "takeover of a small room": Scenario((add(C), remove(B), ROTATE), size=Size.SMALL),
+    "refuses everything for a while": Scenario((remove(B), add(C)), size=Size.SMALL, disconnects=1, outages=2),
+    "refuses everything, and a large room": Scenario((ROTATE, add(C)), conflicts=1, outages=2),
+    "refuses everything, and slices": Scenario((ROTATE, in_slices(remove(B, C))), members=(A, B, C), outages=1),
+    "refuses one event": Scenario((remove(B), add(C), ROTATE), size=Size.SMALL, outages=1, refused=(1,)),
+    "refuses the last event of a large room": Scenario((ROTATE, add(C)), disconnects=1, outages=1, refused=(2,)),
     "two takeovers": Scenario((remove(B), add(C)), size=Size.SMALL, takeovers=2),
 }
 

@@ -2,18 +2,18 @@
 
 from typing import NamedTuple
 
-from tests.verification.model.checks import Model
+from tests.verification.model.checks import Model, check_order
 from tests.verification.model.rules import Rule
 from tests.verification.model.scenario import Event
-from tests.verification.model.state import NO_MEMBER, Database, Key, Notice, OutboxEntry, Room, Worker
+from tests.verification.model.state import NO_MEMBER, Database, Key, Notice, OutboxEntry, Position, Room, Worker
 
 
 class Draft:
     """The room while a batch is being decided."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, position: Position) -> None:
         self.room = database.room
-        self.position = database.position
+        self.position = position
         self.rotates = database.rotates
         self.members = list(database.room.members)
         self.high = database.room.high
@@ -56,26 +56,57 @@ class Draft:
 
 
 class Decision(NamedTuple):
-    """A batch that is to be applied: the database after it, its outbox entry, and the key that it stages."""
+    """A batch that is to be applied: the database after it, its outbox entry, and the key that it stages.
+
+    `waiting` are the events that wait after it.
+    """
 
     database: Database
     entry: OutboxEntry
     staged: Key | None
+    waiting: tuple[int, ...]
 
 
 def decide(model: Model, database: Database, worker: Worker, batch_size: int) -> Decision:
-    """Decide a batch of the next events."""
-    draft, room = Draft(database), database.room
-    first = database.position[0]
-    for event in model.scenario.log[first : first + batch_size]:
+    """Decide a batch of the next events; without a size, the event that has waited longest."""
+    waiting = None if batch_size else worker.waiting[0]
+    first = database.position[0] if waiting is None else waiting - 1
+    draft, room = Draft(database, (first, database.position[1])), database.room
+    for event in model.scenario.log[first : first + (batch_size or 1)]:
         draft.take_effect(event)
+    done = len(draft.results)
+    database = _moved(model, database, draft, waiting)._replace(done=database.done + done)
     may_stage = room.staged is None or Rule.ONE_STAGED_KEY in model.left_out
     staged = (draft.high, worker.epoch) if draft.high > room.high and may_stage else None
-    entry = OutboxEntry(draft.position, tuple(draft.notices), draft.joiners, tuple(draft.results), draft.high)
+    entry = OutboxEntry(database.effective, tuple(draft.notices), draft.joiners, tuple(draft.results), draft.high)
     after = Room(draft.high, room.settled, room.current, staged or room.staged, tuple(draft.members))
     # Finished entries are deleted with the batch, or with the settling of the key that the batch stages.
     kept = without_finished(database.outbox, worker) if staged is None else database.outbox
-    return Decision(Database(database.epoch, draft.position, draft.rotates, after, (*kept, entry)), entry, staged)
+    left = worker.waiting[1:] if waiting is not None and done else worker.waiting
+    return Decision(database._replace(room=after, outbox=(*kept, entry)), entry, staged, left)
+
+
+def _moved(model: Model, database: Database, draft: Draft, waiting: int | None) -> Database:
+    """Return the database with the cursor after the events; one that has waited leaves the cursor where it is."""
+    if draft.results:
+        check_order(database, draft.results[0])
+    if waiting is None:
+        return database._replace(position=draft.position, rotates=draft.rotates)
+    kept = database.waiting[bool(draft.results) :]
+    if Rule.WAITING_EVENT_DELETED_IN_ONE in model.left_out:
+        kept = database.waiting
+    slices = 0 if draft.results else draft.position[1]
+    return database._replace(position=(database.position[0], slices), rotates=draft.rotates, waiting=kept)
+
+
+def given_up(database: Database, worker: Worker) -> Decision:
+    """Reject the event that has waited longest."""
+    number = worker.waiting[0]
+    check_order(database, number)
+    database = database._replace(done=number, waiting=database.waiting[1:])
+    entry = OutboxEntry(database.effective, (), (), (number,), database.room.high)
+    kept = without_finished(database.outbox, worker)
+    return Decision(database._replace(outbox=(*kept, entry)), entry, None, worker.waiting[1:])
 
 
 def without_finished(outbox: tuple[OutboxEntry, ...], worker: Worker) -> tuple[OutboxEntry, ...]:
