@@ -18,13 +18,15 @@ from worker.broker import connection as brokers
 from worker.broker.bootstrap import bootstrap_streams, check_streams, first_position
 from worker.broker.cancellation import cancel_and_wait
 from worker.broker.connection import Broker
+from worker.broker.errors import describe
 from worker.clock import Clock, now_ms
 from worker.key_service.service import answering
 from worker.limits import Limits
 from worker.replica.assignment import serve
 from worker.settings import Settings, WrongSetting
 from worker.telemetry.health import Health, served
-from worker.telemetry.logs import logger, where
+from worker.telemetry.logs import logger
+from worker.telemetry.outage import Outage
 
 RETRY_SECONDS: Final = 2.0
 
@@ -67,9 +69,10 @@ async def run(
         database = open_database(settings)
         stack.push_async_callback(database.close)
         try:
-            connecting = partial(brokers.connect, settings, "room-worker", stop.set, limits)
-            opened = await _retry_until_ready(stop, "nats", health, connecting)
-            broker, health.nats_connected = opened, lambda: opened.connected
+            outage = Outage("NATS", log)
+            health.checks["nats"] = outage.problem
+            connecting = partial(brokers.connect, settings, "room-worker", stop.set, limits, outage)
+            broker = await _retry_until_ready(stop, "nats", health, connecting)
             stack.push_async_callback(broker.close)
             await _retry_until_ready(stop, "nats", health, broker.client.prove_wire_order)
             await _retry_until_ready(stop, "mongodb", health, lambda: ensure_indexes(database))
@@ -148,7 +151,7 @@ async def _retry_until_ready(
         try:
             result = await _or_stopped(stop, attempt())
         except (TransientError, nats.errors.Error, APIError, OSError) as error:
-            cause = str(error) if isinstance(error, TransientError) else where(error)
+            cause = str(error) if isinstance(error, TransientError) else describe(error)
             health.waiting_for[component] = cause
             log.warning("waiting", component=component, cause=cause)
             await _pause(stop, RETRY_SECONDS)

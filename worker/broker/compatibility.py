@@ -18,15 +18,28 @@ REQUIRED: Final = "~=2.16.0"
 
 METHODS: Final = (
     "_build_message(self, sid, subject, reply, data, headers)",
+    "async _connect_to_server(self, s)",
     "async _flush_pending(self, force_flush)",
     "async _process_connect_init(self)",
     "async _process_err(self, err_msg)",
     "async _process_headers(self, headers)",
+    "async _process_info(self, info, initial_connection)",
+    "async _process_op_err(self, e)",
     "async _process_pong(self)",
     "async _send_command(self, cmd, priority)",
     "async _send_ping(self, future)",
+    "_setup_nkeys_seed_connect(self)",
 )
-ATTRIBUTES: Final = ("_pending", "_pending_data_size", "_pings_outstanding", "_pongs", "msg_class")
+ATTRIBUTES: Final = (
+    "_error_cb",
+    "_max_payload",
+    "_nkeys_seed",
+    "_pending",
+    "_pending_data_size",
+    "_pings_outstanding",
+    "_pongs",
+    "msg_class",
+)
 PATTERNS: Final = ("HMSG_RE", "MSG_RE")
 """The patterns of `nats.protocol.parser` that `worker/broker/nats_client.py` replaces."""
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from secrets import token_hex
 from typing import Final
 
 import nats.errors
@@ -19,17 +20,25 @@ from nats.js import JetStreamContext
 from roomkeys.errors import TransientError
 from worker.broker.cancellation import cancel_and_wait, raise_if_cancelled
 from worker.broker.credentials import credentials
+from worker.broker.errors import describe
 from worker.broker.nats_client import SteadyClient
 from worker.limits import Limits
 from worker.settings import Settings
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger, server_of, where
+from worker.telemetry.outage import Outage
 
 _HEADER_OVERHEAD: Final = 16
 """Bytes of `NATS/1.0` and the line ends around the headers, rounded up."""
 
 _NO_SUBJECT: Final = re.compile(r"[\x00-\x20\x7f]")
 _LINE_END: Final = re.compile(r"[\r\n]")
+
+INBOX_PREFIX: Final = "_INBOX.room-worker"
+"""What the inboxes of all workers begin with: nobody else may name one of them as a reply address."""
+
+_DISCONNECTED: Final = (OSError, nats.errors.UnexpectedEOF, nats.errors.StaleConnectionError)
+"""Errors that the client reports while it seems to be connected, just before it notes that it is not."""
 
 _BARRIER_EPOCH: Final[ContextVar[int | None]] = ContextVar("barrier_epoch", default=None)
 """The connection epoch in which the barrier of the current task began."""
@@ -44,7 +53,8 @@ class Unconfirmed(TransientError):
 class Broker:
     """One connection for the life of the process: it reconnects by itself.
 
-    `connection_epoch` increases whenever the connection breaks: equal epochs mean the same connection.
+    `connection_epoch` increases whenever the connection breaks: equal epochs mean the same connection. `outage` says
+    since when and why there is no connection.
     """
 
     def __init__(
@@ -53,8 +63,10 @@ class Broker:
         confirm_s: float,
         servers: Sequence[str] = (),
         on_close: Callable[[], None] = lambda: None,
+        outage: Outage | None = None,
     ) -> None:
         self.client = client
+        self.outage = outage or Outage("NATS", log)
         self._confirm_s = confirm_s
         self._servers = servers
         self._on_close = on_close
@@ -172,19 +184,19 @@ class Broker:
     def on_connected(self) -> None:
         """Note that the first connection is up."""
         self._connected.set()
+        self.outage.ended()
 
     async def on_reconnected(self) -> None:
         """Note that the connection is up again."""
-        self._connected.set()
-        log.info("broker connection restored")
+        self.on_connected()
 
     async def on_disconnected(self) -> None:
         """Note that the connection is down: barriers in flight fail."""
         metrics.DISCONNECTS.inc()
         self._connected.clear()
         self._start_epoch()
-        if not self.is_closed:
-            log.warning("broker connection lost")
+        if not self.is_closed and self.outage.cause is None:
+            self.outage.failed("the connection was closed", servers=self._servers)
 
     async def on_closed(self) -> None:
         """Note that the client has given up for good."""
@@ -197,10 +209,10 @@ class Broker:
         # Only a flush that times out shows that: many buffered bytes may just be many senders.
         self._write_timeouts += isinstance(error, nats.errors.FlushTimeoutError)
         metrics.BROKER_ERRORS.labels(type(error).__name__).inc()
-        # The broker's own words name subjects and permissions, but no payload.
-        is_theirs = isinstance(error, nats.errors.Error | OSError)
-        text = f"{type(error).__name__}: {error}" if is_theirs else where(error)
-        log.warning("broker reported an error", error=text, servers=self._servers)
+        if self.connected and not isinstance(error, _DISCONNECTED):
+            log.warning("broker reported an error", error=describe(error), servers=self._servers)
+        else:
+            self.outage.failed(describe(error), servers=self._servers)
 
     def _start_epoch(self) -> None:
         self.connection_epoch += 1
@@ -213,12 +225,15 @@ async def connect(
     name: str,
     on_close: Callable[[], None] = lambda: None,
     limits: Limits = Limits(),  # noqa: B008 - frozen
+    outage: Outage | None = None,
 ) -> Broker:
-    """Connect; a server that cannot be reached is tried again forever, with a log line each time.
+    """Connect; a server that cannot be reached is tried again forever, and `outage` says why it cannot.
 
     The client calls `on_close` when it gives up for good.
     """
-    broker = Broker(SteadyClient(), limits.confirm_s, [server_of(url) for url in settings.nats_url], on_close)
+    servers = [server_of(url) for url in settings.nats_url]
+    broker = Broker(SteadyClient(), limits.confirm_s, servers, on_close, outage)
+    broker.client.renew = lambda: credentials(settings)
     await broker.client.connect(
         servers=settings.nats_url,
         name=name,
@@ -233,6 +248,7 @@ async def connect(
         max_outstanding_pings=2,
         pending_size=limits.write_buffer_bytes,
         flush_timeout=limits.confirm_s,
+        inbox_prefix=f"{INBOX_PREFIX}.{token_hex(8)}",
         **credentials(settings),
     )
     broker.on_connected()

@@ -1,9 +1,11 @@
 """Authentication and TLS for NATS: user and password, nkey seed, credentials file, certificates.
 
 The files are read before any connection is tried. So a malformed file is reported as a wrong setting, and not as a
-server that cannot be reached.
+server that cannot be reached. They are read again for each connection, because they are renewed while the worker
+runs: `SteadyClient.renew` calls `credentials` once more, and the login is signed with what the file holds then.
 """
 
+import base64
 import re
 import ssl
 from pathlib import Path
@@ -13,19 +15,21 @@ import nkeys
 
 from worker.settings import Settings, WrongSetting
 
-_SEED: Final = re.compile(r"BEGIN USER NKEY SEED-+\s+(\S+)\s+-+END USER NKEY SEED")
+_CREDENTIALS: Final = re.compile(
+    r"BEGIN NATS USER JWT-+\s+(\S+)\s+-+END NATS USER JWT.*"
+    r"BEGIN USER NKEY SEED-+\s+(\S+)\s+-+END USER NKEY SEED",
+    re.DOTALL,
+)
 
 
 def credentials(settings: Settings) -> dict[str, Any]:
     """Return the options for nats-py; `WrongSetting` names the file that cannot be used."""
     options: dict[str, Any] = {}
-    if settings.nats_creds_file is not None:
-        text = _read(settings.nats_creds_file)
-        seed = _SEED.search(text)
-        if "BEGIN NATS USER JWT" not in text or seed is None or not _is_seed(seed[1]):
-            raise WrongSetting("NATS_CREDS_FILE must be a credentials file of nsc")
-        options["user_credentials"] = str(settings.nats_creds_file)
-    if settings.nats_nkey_seed_file is not None:
+    if (creds := settings.nats_creds_file) is not None:
+        _read_credentials(creds)
+        options["user_jwt_cb"] = lambda: _read_credentials(creds)[0]
+        options["signature_cb"] = lambda nonce: _sign(_read_credentials(creds)[1], nonce)
+    elif settings.nats_nkey_seed_file is not None:
         if not _is_seed(_read(settings.nats_nkey_seed_file)):
             raise WrongSetting("NATS_NKEY_SEED_FILE must be a file with a user's nkey seed")
         options["nkeys_seed"] = str(settings.nats_nkey_seed_file)
@@ -56,6 +60,21 @@ def _read(file: Path) -> str:
         return file.read_text()
     except (OSError, UnicodeDecodeError):
         return ""
+
+
+def _read_credentials(file: Path) -> tuple[bytes, bytes]:
+    """Return the user's JWT and seed. (nats-py would search a file without them for ever.)"""
+    found = _CREDENTIALS.search(_read(file))
+    if found is not None and _is_seed(found[2]):
+        return found[1].encode(), found[2].encode()
+    raise WrongSetting("NATS_CREDS_FILE must be a credentials file of nsc")
+
+
+def _sign(seed: bytes, nonce: str) -> bytes:
+    keys = nkeys.from_seed(bytearray(seed))
+    signature = keys.sign(nonce.encode())
+    keys.wipe()
+    return base64.b64encode(signature)
 
 
 def _is_seed(text: str) -> bool:

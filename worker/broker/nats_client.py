@@ -6,7 +6,7 @@ This is the only file that overrides private parts of the library. `tests/faults
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from nats.protocol import parser
 
 from roomkeys.errors import TransientError
 from worker.broker.compatibility import PATTERNS, IncompatibleClient, require_names
+from worker.telemetry.logs import where
 
 _PING: Final = b"PING\r\n"
 _PROOFS: Final = 2
@@ -42,14 +43,16 @@ class SteadyClient(Client):
     """A client that keeps reading, counts its connections, and sends a PING after what was published before it.
 
     `on_connection` is called at the start of every connection attempt, also after a connection that the library
-    gave up while reconnecting, which it reports to no callback. The constructor raises `IncompatibleClient` if the
-    library lacks a name that this class overrides or uses.
+    gave up while reconnecting, which it reports to no callback. `renew` returns the options of authentication and
+    TLS for the next attempt: the files behind them may have changed. The constructor raises `IncompatibleClient` if
+    the library lacks a name that this class overrides or uses.
     """
 
     def __init__(self) -> None:
         require_names()
         super().__init__()
         self.on_connection: Callable[[], None] = lambda: None
+        self.renew: Callable[[], Mapping[str, Any]] = dict
         self._proof_inbox = ""
         self._denials = 0
 
@@ -109,15 +112,39 @@ class SteadyClient(Client):
             await super()._process_pong()
 
     async def _process_err(self, err_msg: str) -> None:
-        """Keep a denial that `prove_wire_order` expects from the error callback."""
+        """Reconnect where the library would close for good, such as when the user's JWT has expired.
+
+        A denial that `prove_wire_order` expects is kept from the error callback.
+        """
         if self._proof_inbox and "publish" in err_msg and self._proof_inbox in err_msg:
             self._denials += 1
-        else:
+        elif parser.PERMISSIONS_ERR in err_msg:
             await super()._process_err(err_msg)
+        else:
+            error = nats.errors.Error(f"nats: {err_msg}")
+            await self._process_op_err(error)
+            await self._error_cb(error)
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        """Keep the limit of a message up to date: the library reads it only when it connects."""
+        self._max_payload = info.get("max_payload", self._max_payload)
+        await super()._process_info(info, initial_connection)
+
+    async def _connect_to_server(self, server: Any) -> None:
+        """Read certificates and credentials again, before each attempt."""
+        self.options.update({name: value for name, value in self.renew().items() if name == "tls"})
+        if self._nkeys_seed is not None:
+            self._setup_nkeys_seed_connect()
+        await super()._connect_to_server(server)
 
     async def _process_connect_init(self) -> None:
         self.on_connection()
-        await super()._process_connect_init()
+        try:
+            await super()._process_connect_init()
+        except (nats.errors.Error, OSError, TimeoutError):
+            raise
+        except Exception as error:  # noqa: BLE001 - any other error would end the library's attempts to reconnect
+            raise nats.errors.Error(f"nats: {where(error)}") from None
         # A ping of the previous connection would be answered first, and confirm what comes after it.
         self._pending = [command for command in self._pending if command != _PING]
         self._pending_data_size = sum(map(len, self._pending))

@@ -16,15 +16,16 @@ from worker.telemetry.listener import AddressInUse
 class Health:
     """What this process still waits for; it is ready when it waits for nothing.
 
-    `waiting_for` has a text for people by component. `nats_connected` is set once the first connection is up.
+    `waiting_for` has a text for people by component. Each of `checks` returns such a text while something is wrong.
     """
 
     waiting_for: dict[str, str] = field(default_factory=lambda: {"start": "starting"})
-    nats_connected: Callable[[], bool] = lambda: True
+    checks: dict[str, Callable[[], str | None]] = field(default_factory=dict)
 
     def problems(self) -> dict[str, str]:
         """Return what is missing now, as texts for people by component; empty when the process is ready."""
-        return self.waiting_for | ({} if self.nats_connected() else {"nats": "not connected"})
+        found = {component: check() for component, check in self.checks.items()}
+        return self.waiting_for | {component: text for component, text in found.items() if text is not None}
 
 
 @asynccontextmanager

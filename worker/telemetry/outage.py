@@ -34,6 +34,12 @@ class Outage:
         """Return how long the outage has lasted; 0 while there is none."""
         return 0.0 if self.cause is None else self._clock() - self._since
 
+    def problem(self, after_s: float = 0.0) -> str | None:
+        """Return why it cannot be used and for how long, as a text for people; None until `after_s` have passed."""
+        if self.cause is None or self.seconds < after_s:
+            return None
+        return f"{self.cause} (for {self.seconds:.0f} s)"
+
     def failed(self, cause: str, **fields: object) -> None:
         """Report a failed attempt. The fields go into the log line, if there is one."""
         if self.cause is None:

@@ -45,6 +45,7 @@ async def nats_connection(settings: Settings, on_change: Callable[[str], None] |
 
 async def _connect(settings: Settings, on_change: Callable[[str], None] | None) -> Broker:
     client = SteadyClient()
+    client.renew = lambda: credentials(settings)
     watch = _Watch(client, on_change)
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
