@@ -30,7 +30,7 @@ from roomkeys.tokens import is_reply, is_token
 from store.database import Database
 from store.reads.key_lookups import MembershipQuery, RoomsQuery, list_rooms, read_room_views
 from worker.broker.cancellation import cancel_and_wait
-from worker.broker.connection import Broker, Unconfirmed
+from worker.broker.connection import INBOX_PREFIX, Broker, Unconfirmed
 from worker.clock import Clock
 from worker.key_service.batching import ReadBatcher
 from worker.key_service.discovery import Identity, count
@@ -110,12 +110,12 @@ class KeyService:
                 await self._context.memberships.close()
 
     async def _discover(self, verb: ServiceVerb, message: Msg) -> None:
-        if is_reply(message.reply, self.settings.key_service_replies):
+        if self._may_reply(message):
             await self._send(message.reply, self._identity.answer(verb))
 
     async def _accept(self, endpoint: Endpoint, message: Msg) -> None:
         """Refuse a request at once, or start a task that answers it."""
-        if not is_reply(message.reply, self.settings.key_service_replies):
+        if not self._may_reply(message):
             metrics.REQUESTS.labels(endpoint.name, "unanswered").inc()
             return
         since = time.perf_counter_ns()
@@ -130,6 +130,11 @@ class KeyService:
         self._in_hand.add(task)
         self._bytes += len(request.body)
         task.add_done_callback(self._in_hand.discard)
+
+    def _may_reply(self, message: Msg) -> bool:
+        """Tell whether the reply address is allowed; the inbox of a worker is not."""
+        is_own = message.reply.startswith(f"{INBOX_PREFIX}.")
+        return not is_own and is_reply(message.reply, self.settings.key_service_replies)
 
     def _refusal(self, request: KeyRequest) -> ErrorInfo | None:
         """Return why the request is refused; the rate limit comes last, to charge accepted requests only."""

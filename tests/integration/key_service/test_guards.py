@@ -43,6 +43,7 @@ FORBIDDEN_REPLIES = [
     "$JS.API.STREAM.NAMES",
     "_INBOXES.x",
     "_INBOX_app.x",
+    "_INBOX.room-worker.0123456789abcdef.x",
     "_INBOX." + ".".join(["x" * 200] * 6),
 ]
 
