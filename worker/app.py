@@ -82,7 +82,8 @@ async def run(
         except _Stopped:
             log.info("stopped before start-up was complete")
         if broker is not None and broker.is_closed:
-            raise BrokerClosed("the connection to NATS is closed for good")
+            error = broker.client.last_error
+            raise BrokerClosed(f"the connection to NATS is closed for good: {error and describe(error)}")
     log.info("stopped")
 
 
@@ -106,7 +107,7 @@ async def _serve(
             while not stop.is_set() and not broker.is_closed:
                 await _pause(stop, _POLL_SECONDS)
         else:
-            await serve(settings, database, broker, stop, limits, clock)
+            await serve(settings, database, broker, stop, health, limits, clock)
 
 
 def open_database(settings: Settings) -> Database:

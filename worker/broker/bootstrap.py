@@ -3,13 +3,13 @@
 from typing import Final
 
 from nats.js.api import RetentionPolicy, StreamConfig
-from nats.js.errors import NotFoundError
+from nats.js.errors import APIError, NotFoundError
 
 from roomkeys import subjects
 from roomkeys.errors import TransientError
 from roomkeys.events.position import StreamPosition
 from worker.broker.connection import Broker
-from worker.broker.stream import created_ns, inspect, position_at
+from worker.broker.stream import StreamMissing, created_ns, inspect, position_at, requests_to
 from worker.settings import Settings
 from worker.telemetry.logs import logger
 
@@ -28,12 +28,22 @@ async def bootstrap_streams(broker: Broker, site: str) -> None:
         (subjects.events_stream(site), subjects.events_subjects(site)),
         (subjects.dead_letter_stream(site), subjects.dead_letter_subject(site)),
     ):
-        config = StreamConfig(name=name, subjects=[subject], duplicate_window=DEDUPLICATION_SECONDS)
         try:
-            await broker.jetstream.stream_info(name)
-        except NotFoundError:
-            await broker.jetstream.add_stream(config)
-            log.info("stream created", stream=name)
+            await inspect(broker, name)
+        except StreamMissing:
+            await _create(broker, StreamConfig(name=name, subjects=[subject], duplicate_window=DEDUPLICATION_SECONDS))
+
+
+async def _create(broker: Broker, config: StreamConfig) -> None:
+    """Create a stream, with the duplicate window that the server allows if it allows less."""
+    with requests_to(broker, config.name or ""):
+        try:
+            info = await broker.jetstream.add_stream(config)
+        except APIError as error:
+            if "duplicates window" not in (error.description or ""):
+                raise
+            info = await broker.jetstream.add_stream(config.evolve(duplicate_window=0))
+    log.info("stream created", stream=config.name, duplicate_window_s=info.config.duplicate_window)
 
 
 async def check_streams(broker: Broker, site: str) -> None:
@@ -60,8 +70,9 @@ async def first_position(settings: Settings, broker: Broker) -> StreamPosition:
 
 
 async def _former_ack_floor(broker: Broker, stream: str) -> int:
-    try:
-        consumer = await broker.jetstream.consumer_info(stream, FORMER_CONSUMER)
-    except NotFoundError:
-        return 0
+    with requests_to(broker, stream):
+        try:
+            consumer = await broker.jetstream.consumer_info(stream, FORMER_CONSUMER)
+        except NotFoundError:
+            return 0
     return 0 if consumer.ack_floor is None else int(consumer.ack_floor.stream_seq)

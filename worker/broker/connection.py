@@ -46,6 +46,10 @@ _BARRIER_EPOCH: Final[ContextVar[int | None]] = ContextVar("barrier_epoch", defa
 log = logger("broker")
 
 
+class BrokerUnavailable(TransientError):
+    """The broker is away, or refuses: `Broker.outage` or `Feed.outage` reports it, and so nobody else has to."""
+
+
 class Unconfirmed(TransientError):
     """The broker did not confirm what was published: all of it has to be published again."""
 
@@ -103,7 +107,7 @@ class Broker:
         without the ones before them, for example a key without the notice that announces the membership.
         """
         if not self.connected:
-            raise TransientError("not connected to NATS")
+            raise BrokerUnavailable("not connected to NATS")
         if _BARRIER_EPOCH.get() not in {None, self.connection_epoch}:
             raise Unconfirmed("the connection broke before the broker confirmed what was published")
         timeouts = self._write_timeouts
@@ -119,7 +123,7 @@ class Broker:
         try:
             await self.client.publish(subject, body, headers=dict(headers) if headers else None)
         except (nats.errors.Error, OSError) as error:
-            raise TransientError(where(error)) from None
+            raise TransientError(describe(error)) from None
         raise_if_cancelled()
         return True
 

@@ -4,6 +4,8 @@ A stream that was deleted and re-created, or that lost its end, has other messag
 broker reports no error then; only the times of messages show it. (docs/pitfalls.md, items 18 and 19)
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -11,23 +13,53 @@ import nats.errors
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
 from nats.js.errors import APIError, NotFoundError
 
-from roomkeys.errors import TransientError
 from roomkeys.events.position import StreamPosition
-from worker.broker.connection import Broker
-from worker.telemetry.logs import where
+from worker.broker.connection import Broker, BrokerUnavailable
+from worker.broker.errors import describe
 
 _NANOSECOND: Final = 1_000_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_STREAM_NOT_FOUND: Final = 10_059
+_TOO_MANY_CONSUMERS: Final = 10_026
+
+
+class StreamMissing(BrokerUnavailable):
+    """The stream does not exist."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(f"stream {stream} does not exist: create it, or restart with BOOTSTRAP_STREAMS=true")
+
+
+class TooManyConsumers(BrokerUnavailable):
+    """The stream, or the account, has as many consumers as it may have."""
+
+
+@contextmanager
+def requests_to(broker: Broker, stream: str) -> Iterator[None]:
+    """Raise a `BrokerUnavailable` with the broker's words in place of an error of the block."""
+    if not broker.connected:  # a request would only time out
+        raise BrokerUnavailable("not connected to NATS")
+    try:
+        yield
+    except (nats.errors.Error, OSError) as error:
+        code = error.err_code if isinstance(error, APIError) else None
+        if code == _STREAM_NOT_FOUND:
+            raise StreamMissing(stream) from None
+        kind = TooManyConsumers if code == _TOO_MANY_CONSUMERS else BrokerUnavailable
+        raise kind(_denial(broker, stream, error) or describe(error)) from None
+
+
+def _denial(broker: Broker, stream: str, error: Exception) -> str | None:
+    """Return the broker's denial of a request that got no answer: JetStream does not hear of it."""
+    last = str(broker.client.last_error or "")
+    denied = isinstance(error, TimeoutError) and "$js.api" in last and stream.lower() in last
+    return last.removeprefix("nats: ") if denied else None
 
 
 async def inspect(broker: Broker, stream: str) -> StreamInfo:
-    """Return the stream's state; `TransientError` while it is missing or the broker is away."""
-    try:
+    """Return the stream's state; `StreamMissing` if it does not exist."""
+    with requests_to(broker, stream):
         return await broker.jetstream.stream_info(stream)
-    except NotFoundError:
-        raise TransientError(f"stream {stream} does not exist") from None
-    except (nats.errors.Error, APIError, OSError) as error:
-        raise TransientError(where(error)) from None
 
 
 def created_ns(info: StreamInfo) -> int:
@@ -65,12 +97,13 @@ async def expired(broker: Broker, stream: str, position: StreamPosition) -> int:
 
 async def _time_of(broker: Broker, stream: str, sequence: int) -> int | None:
     """Return the broker time of a message, to the microsecond; None: it is gone."""
-    try:
-        message = await broker.jetstream.get_msg(stream, sequence)
-    except NotFoundError:
-        return None
-    except (nats.errors.Error, APIError, OSError) as error:
-        raise TransientError(where(error)) from None
+    with requests_to(broker, stream):
+        try:
+            message = await broker.jetstream.get_msg(stream, sequence)
+        except NotFoundError as error:
+            if error.err_code == _STREAM_NOT_FOUND:
+                raise
+            return None
     return None if message.time is None else _ns(message.time)
 
 
@@ -86,11 +119,10 @@ async def _last_before(broker: Broker, stream: str, time_ns: int) -> int:
         mem_storage=True,
         num_replicas=1,
     )
-    try:
+    with requests_to(broker, stream):
         info = await broker.jetstream.add_consumer(stream, config)
+    with suppress(nats.errors.Error):  # it expires by itself
         await broker.jetstream.delete_consumer(stream, info.name)
-    except (nats.errors.Error, APIError, OSError) as error:
-        raise TransientError(where(error)) from None
     return 0 if info.delivered is None else int(info.delivered.stream_seq)
 
 

@@ -23,6 +23,7 @@ from store.database import Database, Document
 from store.leases import heartbeats
 from store.leases.heartbeats import Replica
 from store.leases.lease import Lease, abandon_lease, read_cursors
+from worker.broker.bootstrap import bootstrap_streams
 from worker.broker.cancellation import cancel_and_wait
 from worker.broker.connection import Broker
 from worker.broker.fanout import Fanout
@@ -37,10 +38,12 @@ from worker.pipeline.partition_state import PartitionState
 from worker.pipeline.pending_results import PendingResults
 from worker.pipeline.set_aside import SetAside
 from worker.pipeline.writer import Writer
+from worker.replica.events_stream import EventsStream
 from worker.replica.feed import Feed
 from worker.replica.partition import OpenLoop, Partition
 from worker.settings import Settings
 from worker.telemetry import metrics
+from worker.telemetry.health import Health
 from worker.telemetry.logs import logger
 
 _PRUNE_AFTER_MS: Final = 3_600_000
@@ -105,13 +108,26 @@ class Partitions:
 
 
 async def serve(
-    settings: Settings, database: Database, broker: Broker, stop: asyncio.Event, limits: Limits, clock: Clock
+    settings: Settings,
+    database: Database,
+    broker: Broker,
+    stop: asyncio.Event,
+    health: Health,
+    limits: Limits,
+    clock: Clock,
 ) -> None:
     """Own partitions until `stop` is set, then release them."""
+
+    async def create_streams() -> None:
+        if settings.bootstrap_streams:
+            await bootstrap_streams(broker, site)
+
     site, me = settings.site_id, f"{gethostname()}-{uuid4().hex[:8]}"
     open_loop = _loops(settings, database, broker, limits, clock)
     async with asyncio.TaskGroup() as tasks:
-        feed = Feed(broker, events_stream(site), settings.partitions, tasks, limits)
+        stream = EventsStream(broker, events_stream(site), limits, create_streams)
+        health.checks["events"] = lambda: stream.outage.problem(limits.lease_ms / 1_000)
+        feed = Feed(stream, settings.partitions, tasks, limits)
 
         def open_partition(number: int) -> Partition:
             return Partition(number, site, me, database, feed, open_loop, limits)

@@ -6,7 +6,6 @@ position. So a slow partition delays no other, and memory stays bounded. (docs/d
 """
 
 import asyncio
-from typing import Final
 
 from roomkeys.errors import TransientError
 from roomkeys.events.decode import decode, parse, room_of
@@ -14,21 +13,16 @@ from roomkeys.events.event import AnyEvent, StreamMessage
 from roomkeys.events.position import StreamPosition, partition_of
 from roomkeys.subjects import operation_of
 from worker.broker.cancellation import cancel_and_wait
-from worker.broker.connection import Broker
 from worker.broker.consumer import Consumer, ConsumerFailed
-from worker.broker.stream import expired, resume_after
+from worker.broker.stream import TooManyConsumers
 from worker.limits import Limits
 from worker.pipeline.inbox import Inbox
+from worker.replica.events_stream import RETRY_SECONDS, EventsStream, StreamChanged
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger
-
-_RETRY_SECONDS: Final = 0.5
+from worker.telemetry.outage import Outage
 
 log = logger("feed")
-
-
-class StreamChanged(TransientError):
-    """The stream is not the one that was read so far: every partition has to find its position in it again."""
 
 
 class Feed:
@@ -37,10 +31,10 @@ class Feed:
     `position` is the last message that the feed has read, None before the first partition joins.
     """
 
-    def __init__(self, broker: Broker, stream: str, partitions: int, tasks: asyncio.TaskGroup, limits: Limits) -> None:
-        self._broker = broker
+    def __init__(self, stream: EventsStream, partitions: int, tasks: asyncio.TaskGroup, limits: Limits) -> None:
+        self.stream = stream
+        self.position: StreamPosition | None = None
         self._tasks = tasks
-        self._stream = stream
         self._partitions = partitions
         self._limits = limits
         self._inboxes: dict[int, Inbox] = {}
@@ -48,11 +42,24 @@ class Feed:
         self._ending: set[asyncio.Task[None]] = set()
         self._joined = asyncio.Event()
         self._space = asyncio.Event()
-        self.position: StreamPosition | None = None
+        self._consumer: Consumer | None = None
+        self._may_detach = True
+        self._behind: list[Inbox] = []
+        self._catch_up_outage = Outage("catching up with the events stream", log)
 
     async def find_position(self, position: StreamPosition) -> StreamPosition:
-        """Return where a partition at `position` reads on: the same, unless the stream has changed since."""
-        return await resume_after(self._broker, self._stream, position)
+        """Return where a partition at `position` reads on: the same, unless the stream has changed since.
+
+        If that cannot be found out, the feed tries to read from `position` until it can.
+        """
+        try:
+            return await self.stream.find_position(position)
+        except TransientError as error:
+            await self.stream.report(error, position)
+            if self.position is None:
+                self.position = position
+                self._joined.set()
+            raise
 
     def join(self, partition: int, position: StreamPosition, wakeup: asyncio.Event) -> Inbox:
         """Return an inbox that gets the partition's events after `position`, and sets `wakeup` for each."""
@@ -96,42 +103,37 @@ class Feed:
             await self._joined.wait()
             try:
                 await self._read()
-            except ConsumerFailed as error:
-                after = self.position and self.position.sequence
-                log.warning("feed interrupted, reading again", cause=str(error), after=after)
             except StreamChanged as error:
                 self._start_over(error)
             except TransientError as error:
-                log.warning("cannot read the events stream", cause=str(error))
-            await asyncio.sleep(_RETRY_SECONDS)
+                await self.stream.report(error, self.position)
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _read(self) -> None:
-        position = self.position
+        position = self.position = self._first_position()
         if position is None:
             self._joined.clear()
             return
-        async with await self._consumer(position) as consumer:
-            while True:
-                for message in await consumer.read():
+        async with await self.stream.consumer_after(position) as self._consumer:
+            await self._consumer.until_heard()
+            self.stream.is_read()
+            while not self._behind:
+                for message in await self._consumer.read():
                     await self._route(message, position.created_ns)
 
-    async def _consumer(self, position: StreamPosition) -> Consumer:
-        """Return a consumer of the messages after `position`, once the connection is up.
-
-        Raise `StreamChanged` if the stream has changed since `position` was found. Report events that the stream's
-        limits removed before they were read: a consumer sees no gap there.
-        """
-        await self._broker.until_connected()
-        if await self.find_position(position) != position:
-            raise StreamChanged("the stream was re-created or shortened")
-        if lost := await expired(self._broker, self._stream, position):
-            metrics.STREAM_FAULTS.inc()
-            log.error("events expired before they were read", after=position.sequence, events=lost)
-        return Consumer(self._broker, self._stream, position.sequence + 1, self._limits)
+    def _first_position(self) -> StreamPosition | None:
+        """Return where to read on: from the first inbox that is behind and has no consumer to catch up with."""
+        behind = [inbox for inbox in self._behind if inbox.failure is None]
+        self._behind.clear()
+        for inbox in behind:
+            inbox.attach()
+        known = [self.position, *(inbox.position for inbox in behind)]
+        return min(filter(None, known), key=lambda position: position.sequence, default=None)
 
     def _start_over(self, error: StreamChanged) -> None:
-        log.error("events stream changed, every partition finds its position again", cause=str(error))
+        log.error(str(error), stream=self.stream.name)
         self.position = None
+        self._behind.clear()
         self._joined.clear()
         for inbox in self._inboxes.values():
             inbox.fail(error)
@@ -161,7 +163,7 @@ class Feed:
 
     async def _wait_for_space(self, inbox: Inbox) -> None:
         """Wait while the inbox is full, unless another inbox is empty."""
-        while inbox.is_full and inbox.failure is None and not self._any_inbox_empty():
+        while inbox.is_full and inbox.failure is None and not (self._may_detach and self._any_inbox_empty()):
             self._space.clear()
             await self._space.wait()
 
@@ -183,7 +185,9 @@ class Feed:
         """Read the stream for one partition until it reaches the feed's position."""
         while inbox.failure is None:
             try:
-                async with await self._consumer(inbox.position) as consumer:
+                async with await self.stream.consumer_after(inbox.position) as consumer:
+                    await consumer.until_heard()
+                    self._catch_up_outage.ended()
                     while True:
                         for message in await consumer.read():
                             if await self._catch_up_with(inbox, message):
@@ -191,9 +195,21 @@ class Feed:
             except StreamChanged as error:
                 inbox.fail(error)
                 return
+            except TooManyConsumers as error:
+                self._catch_up_without_consumer(inbox, error)
+                return
             except TransientError as error:
-                log.warning("catch-up interrupted, reading again", partition=inbox.partition, cause=str(error))
-            await asyncio.sleep(_RETRY_SECONDS)
+                if self.stream.broker.connected:
+                    self._catch_up_outage.failed(str(error), partition=inbox.partition)
+            await asyncio.sleep(RETRY_SECONDS)
+
+    def _catch_up_without_consumer(self, inbox: Inbox, error: TooManyConsumers) -> None:
+        """Let the feed read again from the inbox's position: the other inboxes skip what they have had."""
+        log.warning("one consumer for all partitions: a slow one delays the others", cause=str(error))
+        self._may_detach = False
+        self._behind.append(inbox)
+        if self._consumer is not None:
+            self._consumer.interrupt()
 
     async def _catch_up_with(self, inbox: Inbox, message: StreamMessage) -> bool:
         """Put one message into the inbox; tell whether that ends the catch-up."""

@@ -15,10 +15,11 @@ from roomkeys.errors import LeaseLost, TransientError
 from roomkeys.events.position import StreamPosition
 from store.database import Database, Document
 from store.leases.lease import Lease, move_cursor, read_cursors, release_lease, take_lease
-from worker.broker.connection import Unconfirmed
+from worker.broker.connection import BrokerUnavailable, Unconfirmed
 from worker.limits import Limits
 from worker.pipeline.inbox import Inbox
 from worker.pipeline.loop import Loop
+from worker.replica.events_stream import changed
 from worker.replica.feed import Feed
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger, where
@@ -77,7 +78,8 @@ class Partition:
             metrics.INTERRUPTIONS.labels(error.cause).inc()
             if isinstance(error, Unconfirmed):
                 metrics.RETRIES.labels("unconfirmed").inc()
-            log.warning("partition interrupted", partition=self.number, cause=str(error))
+            if not isinstance(error, BrokerUnavailable):  # which the broker or the feed reports
+                log.warning("partition interrupted", partition=self.number, cause=str(error))
             return False
         except Exception as error:  # noqa: BLE001 - one partition's failure must not stop the others
             metrics.INTERRUPTIONS.labels("internal").inc()
@@ -135,12 +137,7 @@ class Partition:
         found = await self.feed.find_position(position)
         if found != position:
             metrics.STREAM_FAULTS.inc()
-            log.error(
-                "the events stream was re-created or shortened, events may be lost",
-                partition=self.number,
-                applied=position.sequence,
-                resumes_after=found.sequence,
-            )
+            log.error(changed(position, found), partition=self.number, resumes_after=found.sequence)
             await self._move(loop, found)
 
     async def _serve(self, loop: Loop) -> None:

@@ -16,7 +16,9 @@ _gauge: Final = partial(Gauge, namespace="room_worker", registry=REGISTRY)
 _histogram: Final = partial(Histogram, namespace="room_worker", registry=REGISTRY)
 
 EVENTS: Final = _counter("events", "Finished events, by operation and status: ok or error.", ["operation", "status"])
-SKIPPED: Final = _counter("skipped", "Stream messages skipped because they belong to other services.")
+SKIPPED: Final = _counter(
+    "skipped", "Stream messages skipped because they belong to other services or are delete markers."
+)
 DEAD_LETTERS: Final = _counter(
     "dead_letters", "Events that can never succeed, published as dead letters, by reason.", ["reason"]
 )

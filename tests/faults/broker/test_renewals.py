@@ -24,6 +24,8 @@ from worker.broker import connection as brokers
 from worker.broker.connection import Broker, Unconfirmed
 from worker.local.servers import NatsServer
 from worker.settings import read_settings
+from worker.telemetry.logs import logger
+from worker.telemetry.outage import Outage
 
 pytestmark = LEAVES_CONNECTIONS
 
@@ -165,25 +167,17 @@ async def publish_too_much(made: Broker) -> None:
         await until(lambda: not made.connected)
 
 
-@pytest.mark.parametrize("limit", ["max_connections: 1", "max_control_line: 100"])
-async def test_limit_that_refuses_a_connection_is_waited_out(own_nats: NatsServer, limit: str) -> None:
-    async with broker(own_nats) as made:
-        async with holding(own_nats):
-            await reload(own_nats, limit)
-            if "control" in limit:
-                await made.client.publish("a" * 200)
-            await until(lambda: not made.connected)
-            await until(lambda: made.outage.seconds > 2, lambda: made.outage.cause)
-            await reload(own_nats, "")
+async def test_server_that_takes_no_more_connections_is_waited_for(tmp_path: Path) -> None:
+    async with NatsServer(tmp_path / "nats", config="max_connections: 1") as server:
+        other = await nats.connect(server.url)
+        outage = Outage("NATS", logger("test"))
+        connecting = asyncio.create_task(brokers.connect(read_settings(nats_url=server.url), "test", outage=outage))
+        await until(lambda: outage.seconds > 2, lambda: outage.cause)
+        await other.close()
+        made = await asyncio.wait_for(connecting, 20)
         await until_works(made)
-
-
-@asynccontextmanager
-async def holding(server: NatsServer) -> AsyncIterator[None]:
-    """Hold a connection that the server keeps: it closes the older ones."""
-    client = await nats.connect(server.url, max_reconnect_attempts=-1, reconnect_time_wait=0.01)
-    yield
-    await client.close()
+        assert outage.cause is None
+        await made.close()
 
 
 async def test_limit_of_subscriptions_is_an_outage_until_it_is_raised(tmp_path: Path) -> None:

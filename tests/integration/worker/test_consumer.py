@@ -1,13 +1,20 @@
-"""The stream's reader asks for no more than its owner reads, and reads everything."""
+"""The consumer requests no more than its owner reads, reads everything, and survives messages of others."""
 
 import asyncio
+from dataclasses import replace
 
-from roomkeys.subjects import event_subject, events_stream
+import pytest
+from nats.js.api import StreamConfig
+
+from roomkeys.subjects import event_subject, events_stream, events_subjects
+from tests.harness import events
 from tests.harness.site import PATIENCE, Rig
 from worker.broker import connection as brokers
 from worker.broker.bootstrap import bootstrap_streams
+from worker.broker.connection import INBOX_PREFIX
 from worker.broker.consumer import Consumer
 from worker.limits import Limits
+from worker.telemetry import metrics
 
 MESSAGES = 40
 BODY = b"x" * 400_000
@@ -33,3 +40,62 @@ async def test_a_reader_that_nobody_reads_from_stops_asking(site_rig: Rig) -> No
             read += len(await reader.read())
         assert read == MESSAGES
     await broker.close()
+
+
+@pytest.mark.parametrize(
+    ("reply", "headers"),
+    [
+        ("", None),
+        ("_INBOX.x", None),
+        ("$JS.ACK", None),
+        ("$JS.ACK.a.b.c.d.e.f.g", None),
+        ("$JS.ACK.stream.other.1.1.1.1.0", {"X-Request-ID": "x"}),
+        ("$JS.ACK.domain.account.stream.other.1.1.1.1.0.random", None),
+        ("", {"Status": "409", "Description": "Exceeded MaxWaiting"}),
+        ("", {"Status": "200", "Nats-Pending-Messages": 5_000 * "9"}),
+        ("", {"Status": "²", "Nats-Pending-Messages": "²"}),
+        ("x" * 300, {"Nats-Marker-Reason": "Purge"}),
+    ],
+)
+async def test_message_of_another_client_in_its_inbox_ends_no_reading(
+    site_rig: Rig, reply: str, headers: dict[str, str] | None
+) -> None:
+    await site_rig.users("alice", "bob")
+    inboxes: set[str] = set()
+
+    async def learn(message: object) -> None:
+        inboxes.add(message.reply)  # type: ignore[attr-defined]
+
+    await site_rig.nc.subscribe(f"$JS.API.CONSUMER.MSG.NEXT.{events_stream(site_rig.site)}.>", cb=learn)
+    await site_rig.nc.flush()
+    async with site_rig.worker():
+        await site_rig.ask("create", events.create("r1", "bob"))
+        await site_rig.until(lambda: inboxes)
+        for inbox in list(inboxes):
+            assert inbox.startswith(f"{INBOX_PREFIX}.")
+            for _ in range(3):
+                await site_rig.nc.publish(inbox, b"", reply=reply, headers=headers)
+        assert (await site_rig.ask("key.rotate", events.rotate("r1")))["status"] == "ok"
+        assert (await site_rig.ask("key.rotate", events.rotate("r1")))["status"] == "ok"
+
+
+async def test_delete_markers_are_skipped_and_counted(site_rig: Rig) -> None:
+    """The server writes them under the subjects of the events that it has deleted."""
+    await site_rig.users("alice", "bob")
+    name = events_stream(site_rig.site)
+    jetstream = site_rig.nc.jetstream()
+    await jetstream.delete_stream(name)
+    config = StreamConfig(name=name, subjects=[events_subjects(site_rig.site)], max_age=1, duplicate_window=1)
+    await jetstream.add_stream(
+        replace(config, allow_msg_ttl=True, allow_rollup_hdrs=True, subject_delete_marker_ttl=60)
+    )
+    await jetstream.publish(event_subject(site_rig.site, "r9.create"), b"{}")
+    async with asyncio.timeout(PATIENCE):
+        while (info := await jetstream.stream_info(name)).state.last_seq == 1:
+            pass
+    await jetstream.update_stream(replace(info.config, max_age=0))
+    skipped = metrics.SKIPPED._value.get()
+    async with site_rig.worker():
+        assert (await site_rig.ask("create", events.create("r1", "bob")))["status"] == "ok"
+    assert metrics.SKIPPED._value.get() == skipped + 1
+    assert site_rig.of(f"chat.room.deadletter.{site_rig.site}") == []

@@ -10,14 +10,15 @@ from roomkeys.events.position import StreamPosition
 from tests.unit.builders import rotate
 from worker.limits import Limits
 from worker.pipeline.inbox import Inbox
-from worker.replica.feed import Feed, StreamChanged
+from worker.replica.events_stream import StreamChanged
+from worker.replica.feed import Feed
 
 HERE = StreamPosition(10, 1_000, 7)
 LIMITS = Limits()
 
 
 def feed(tasks: Any = None) -> Feed:
-    return Feed(None, "ROOMS_x", 8, tasks, LIMITS)  # type: ignore[arg-type]  # nothing is read from a broker
+    return Feed(None, 8, tasks, LIMITS)  # type: ignore[arg-type]  # nothing is read
 
 
 def joined(made: Feed, partition: int, position: StreamPosition = HERE) -> Inbox:
