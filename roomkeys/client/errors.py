@@ -48,7 +48,11 @@ class NotRoomMember(KeyMissing, reason="not_room_member", text="this account is 
 
 
 class KeyNotAvailable(KeyMissing, reason="key_not_available", text="it has expired or is not in use yet"):
-    """The version has expired or is not in use yet, or the room has no key."""
+    """The version has expired or is not in use yet, or the room has no key yet."""
+
+
+class RoomHasNoKey(KeyNotAvailable, reason="room_has_no_key", text="a dm never has one"):
+    """The room is a dm, or a channel of two that another program made and that the worker has not changed yet."""
 
 
 class TooManyRequests(KeyMissing, reason="too_many_requests", text="this account sends too many requests"):

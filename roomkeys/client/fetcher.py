@@ -6,8 +6,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from roomkeys import subjects
 from roomkeys.backoff import Backoff
 from roomkeys.client import protocol
-from roomkeys.client.errors import KeyMissing, KeyNotAvailable, KeyStoreFailed, missing
+from roomkeys.client.errors import (
+    KeyMissing,
+    KeyNotAvailable,
+    KeyStoreFailed,
+    KeyTimeout,
+    NotRoomMember,
+    RoomHasNoKey,
+    missing,
+)
 from roomkeys.client.keyring import StoredKeyRing
+from roomkeys.client.membership import Counts, Memberships
 from roomkeys.errors import UNAVAILABLE
 from roomkeys.keys import UNUSED, RoomKey
 from roomkeys.messages.key_requests import MAX_ITEMS, Item
@@ -21,13 +30,16 @@ Request = Callable[[str, bytes], Awaitable[bytes | None]]
 class KeyFetcher:
     """Sends the requests of one account at one site."""
 
-    def __init__(self, request: Request, account: str, site: str, keys: StoredKeyRing, backoff: Backoff) -> None:
+    def __init__(
+        self, request: Request, account: str, site: str, keys: StoredKeyRing, memberships: Memberships, backoff: Backoff
+    ) -> None:
         self._request = request
         self._account = account
         self._batch_subject = subjects.keys_batch(site, account)
         self._sync_subject = subjects.keys_sync(site, account)
         self._status_subject = subjects.status_batch(site, account)
         self._keys = keys
+        self._memberships = memberships
         self._backoff = backoff
         self._failures = 0
         self._status_checks = 0
@@ -38,10 +50,17 @@ class KeyFetcher:
 
     async def fetch(self, items: Sequence[Item]) -> Mapping[Item, RoomKey | KeyMissing]:
         """Request several keys; return for each item the key, or the reason why it is missing."""
+        counts = self._memberships.asked_now()
         data = await self._request(self._batch_subject, protocol.encode_batch_request(items))
         reply = protocol.decode_batch_reply(items, data)
-        stored = await self._keys.add(reply.keys.values())
-        return {item: self._outcome(item, reply, stored=stored) for item in items}
+        stored = await self._keys.add(reply.keys.values(), counts)
+        outcomes = {item: self._outcome(item, reply, counts, stored=stored) for item in items}
+        without = [
+            item for item, found in outcomes.items() if item.version is None and isinstance(found, KeyNotAvailable)
+        ]
+        for room_id in await self._rooms_without_key([item.room_id for item in without]):
+            outcomes[Item(room_id)] = RoomHasNoKey(room_id, None, retryable=False)
+        return outcomes
 
     async def sync(self, max_bytes: int, *, force: bool) -> float | None:
         """Fetch all keys in use that the ring lacks; return after how many seconds to call again, or None.
@@ -74,9 +93,10 @@ class KeyFetcher:
         cursor: str | None = ""
         while cursor is not None:
             body = protocol.encode_sync_request(have, cursor or None, max_bytes)
+            counts = self._memberships.asked_now()
             data = await self._request(self._sync_subject, body)
             page = protocol.decode_sync_reply(data)
-            if page.code is not None or not await self._keys.add(page.keys):
+            if page.code is not None or not await self._keys.add(page.keys, counts):
                 return page.code or KeyStoreFailed.reason
             cursor = page.cursor
         return None
@@ -86,29 +106,46 @@ class KeyFetcher:
         room_ids = list(self._maybe_rotating)
         for start in range(0, len(room_ids), MAX_ITEMS):
             chunk = room_ids[start : start + MAX_ITEMS]
+            counts = self._memberships.asked_now()
             data = await self._request(self._status_subject, protocol.encode_status_request(chunk))
             statuses = protocol.decode_status_reply(data)
             if isinstance(statuses, str):
                 return statuses
             for room_id in chunk:
-                self._update(room_id, statuses.get(room_id))
+                self._update(room_id, statuses.get(room_id), counts)
         return None
 
-    def _update(self, room_id: str, status: protocol.RoomStatus | None) -> None:
+    async def _rooms_without_key(self, room_ids: Sequence[str]) -> list[str]:
+        """Return which of these rooms, which have no key in use, get none soon; none of them if nobody answers."""
+        if not room_ids:
+            return []
+        data = await self._request(self._status_subject, protocol.encode_status_request(room_ids))
+        statuses = protocol.decode_status_reply(data)
+        if isinstance(statuses, str):
+            return []
+        return [room_id for room_id in room_ids if room_id in statuses and statuses[room_id].has_no_key]
+
+    def _update(self, room_id: str, status: protocol.RoomStatus | None, counts: Counts) -> None:
         """Keep checking a room while the ring lacks the version in use, or the rotation seen before goes on."""
         # A key that is staged later is sent to this client, which is subscribed by then.
         checked = self._maybe_rotating.pop(room_id)
         if status is None:
+            if counts(room_id):  # the account was removed, and no notice has reached this client
+                self._keys.ring.retract(room_id)
             return
         ring_version = self._keys.ring.in_use().get(room_id, UNUSED)
         is_behind = status.version > ring_version and checked != status.version
         if is_behind or (status.rotating and checked in {None, status.version}):
             self._maybe_rotating[room_id] = status.version
 
-    def _outcome(self, item: Item, reply: protocol.BatchReply, *, stored: bool) -> RoomKey | KeyMissing:
+    def _outcome(self, item: Item, reply: protocol.BatchReply, counts: Counts, *, stored: bool) -> RoomKey | KeyMissing:
+        if item.version is None and not counts(item.room_id):
+            return KeyTimeout(item.room_id, None)  # the membership changed meanwhile: ask again
         received = reply.keys.get(item)
         if received is None:
             error = missing(item.room_id, item.version, reply.code or reply.codes.get(item, UNAVAILABLE))
+            if isinstance(error, NotRoomMember) and counts(item.room_id):
+                self._keys.ring.retract(item.room_id)
             if isinstance(error, KeyNotAvailable) and item.version is not None:
                 # Versions only rise: one below the version in use has expired and will not come back.
                 error.retryable = item.version >= self._keys.ring.in_use().get(item.room_id, 0)

@@ -5,17 +5,18 @@ The result does not depend on the order, the number or the source of the keys th
 - The bytes of a version are never replaced.
 - A room keeps its highest versions.
 - The key in use is the highest of them, but only after some key of the room was announced as in use. Before that,
-  all of them may be older keys that were requested.
+  all of them may be older keys that were requested. The same holds after the account has left the room.
 - A requested key that is higher than every announced one is in use, or was: the key service hands out no other.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Final, Protocol
 
+from roomkeys.client.membership import Counts
 from roomkeys.keys import RoomKey
 from roomkeys.messages.key_requests import Item
 
@@ -107,6 +108,10 @@ class KeyRing:
             self._announced.add(offered.room_id)
         return verdict
 
+    def retract(self, room_id: str) -> None:
+        """Keep a room's keys, but do not know which is in use until one is announced again."""
+        self._announced.discard(room_id)
+
     def select(self, offered: Iterable[HeldKey]) -> tuple[list[HeldKey], list[HeldKey]]:
         """Return the keys that would change the ring, and those that it would refuse as conflicting."""
         fresh: dict[tuple[str, int], HeldKey] = {}
@@ -155,16 +160,19 @@ class StoredKeyRing:
             for saved in await self._store.load():
                 self.ring.add(saved)
 
-    async def add(self, offered: Iterable[HeldKey]) -> bool:
-        """Save and add the keys that are new; return False if saving failed and none was added."""
+    async def add(self, offered: Iterable[HeldKey], counts: Counts = lambda _: True) -> bool:
+        """Save and add the keys that are new; return False if saving failed and none was added.
+
+        A key in use is added as an older one unless it `counts`: before it is saved, and also after.
+        """
         async with self._adding:
-            fresh, refused = self.ring.select(offered)
+            fresh, refused = self.ring.select(_as_counted(offered, counts))
             for item in refused:
                 text = "received another key for room %s version %d: keeping the first"
                 log.warning(text, item.room_id, item.version)
             if not await self._save(fresh):
                 return False
-            for item, verdict in [(item, self.ring.add(item)) for item in fresh]:
+            for item, verdict in [(item, self.ring.add(item)) for item in _as_counted(fresh, counts)]:
                 self._publish(item, is_new=verdict is Verdict.NEW)
             return True
 
@@ -187,3 +195,8 @@ class StoredKeyRing:
             self._resolve(Item(added.room_id), in_use)
         if is_new:
             self._notify(added)
+
+
+def _as_counted(offered: Iterable[HeldKey], counts: Counts) -> Iterator[HeldKey]:
+    for item in offered:
+        yield replace(item, in_use=False) if item.in_use and not counts(item.room_id) else item

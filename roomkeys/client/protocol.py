@@ -13,11 +13,23 @@ from typing import Any, Final
 import orjson
 
 from roomkeys.client.keyring import HeldKey
+from roomkeys.client.membership import MembershipNotice
 from roomkeys.errors import INTERNAL, UNAVAILABLE
 from roomkeys.keys import KEY_BYTES, UNUSED, RoomKey, is_version
 from roomkeys.messages.key_requests import Item
 
 _REFUSED: Final = "error"
+ADDED: Final = "added"
+_ACTIONS: Final = (ADDED, "removed")
+_MEMBERS_OF_A_DM: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class KeyMessage:
+    """A key that the worker sent, at `sent_ms` (epoch milliseconds; 0 if the message does not say)."""
+
+    key: HeldKey
+    sent_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +52,36 @@ class SyncReply:
 
 @dataclass(frozen=True, slots=True)
 class RoomStatus:
-    """A room's version in use, `UNUSED` if the reply names none, and whether the room rotates now."""
+    """A room's version in use, `UNUSED` if the reply names none, whether the room rotates now, and its members."""
 
     version: int
     rotating: bool
+    members: int = 0
+
+    @property
+    def has_no_key(self) -> bool:
+        """Tell whether the room has no key, none on its way, and the two members of a dm.
+
+        A room of thousands is without a key, and without one on its way, while it is being created.
+        """
+        return self.version == UNUSED and not self.rotating and self.members == _MEMBERS_OF_A_DM
 
 
-def decode_key_message(data: bytes) -> HeldKey | None:
+def decode_key_message(data: bytes) -> KeyMessage | None:
     """Decode a room-key message; return None if it is not one."""
-    document = _document(data)
-    return None if document is None else _key(document, in_use=True)
+    document = _document(data) or {}
+    key = _key(document, in_use=True)
+    return None if key is None else KeyMessage(key, _time(document))
+
+
+def decode_notice(data: bytes) -> MembershipNotice | None:
+    """Decode a `subscription.update`; return None if it is not one."""
+    document = _document(data) or {}
+    subscription, action = document.get("subscription"), document.get("action")
+    room_id = subscription.get("roomId") if isinstance(subscription, dict) else None
+    if not isinstance(room_id, str) or action not in _ACTIONS:
+        return None
+    return MembershipNotice(room_id, _time(document), action == ADDED)
 
 
 def encode_batch_request(items: Sequence[Item]) -> bytes:
@@ -117,7 +149,9 @@ def _request(item: Item) -> dict[str, Any]:
 
 def _status(room: Mapping[str, Any]) -> RoomStatus:
     version = room.get("keyVersion")
-    return RoomStatus(version if is_version(version) else UNUSED, room.get("rotating") is True)
+    counts = (room.get(name) for name in ("userCount", "appCount"))
+    members = sum(count for count in counts if isinstance(count, int))
+    return RoomStatus(version if is_version(version) else UNUSED, room.get("rotating") is True, members)
 
 
 def _document(data: bytes | None) -> dict[str, Any] | None:
@@ -126,6 +160,11 @@ def _document(data: bytes | None) -> dict[str, Any] | None:
     except orjson.JSONDecodeError:
         return None
     return document if isinstance(document, dict) else None
+
+
+def _time(document: Mapping[str, Any]) -> int:
+    value = document.get("timestamp")
+    return value if isinstance(value, int) else 0
 
 
 def _results(document: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -4,9 +4,9 @@
     async with RoomKeys(nc, "alice", "site-a") as keys:
         text = await keys.open(room_id, envelope)
 
-The client first subscribes to the account's keys and then fetches the keys in use, so that it misses none. It
-fetches them again after every reconnect, and requests a single key when a message needs it. The connection belongs
-to the caller: the client sets none of its callbacks, and detects reconnects by the connection's own counter.
+The client first subscribes to the account's keys and notices and then fetches the keys in use, so that it misses
+none. It fetches them again after every reconnect, and requests a single key when a message needs it. The connection
+belongs to the caller: the client sets none of its callbacks, and detects reconnects by the connection's own counter.
 
 This is the only file of the library that talks to NATS.
 """
@@ -29,10 +29,11 @@ from roomkeys import subjects
 from roomkeys.backoff import Backoff
 from roomkeys.client import protocol
 from roomkeys.client.envelope import EncryptedMessage, SealedMessage, read_envelope, seal, unseal
-from roomkeys.client.errors import InvalidRequest
+from roomkeys.client.errors import InvalidRequest, NotRoomMember
 from roomkeys.client.fetcher import KeyFetcher
 from roomkeys.client.keyring import VERSIONS, HeldKey, KeyRing, KeyStore, StoredKeyRing
 from roomkeys.client.listeners import KeyListeners
+from roomkeys.client.membership import Memberships
 from roomkeys.client.pending import PendingKeys
 from roomkeys.client.resync import Resync
 from roomkeys.keys import RoomKey, is_version
@@ -103,10 +104,11 @@ class RoomKeys:
         self._ring = KeyRing(versions)
         self._keys = StoredKeyRing(self._ring, store, self._pending.resolve, self._listeners.notify)
         request = partial(_request, nc, limits.request_seconds)
-        self._fetcher = KeyFetcher(request, account, site, self._keys, backoff)
+        self._memberships = Memberships()
+        self._fetcher = KeyFetcher(request, account, site, self._keys, self._memberships, backoff)
         self._resync = Resync()
         self._reconnects = 0
-        self._subscription: Subscription | None = None
+        self._subscriptions: list[Subscription] = []
         self._running: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -116,7 +118,11 @@ class RoomKeys:
         """Load the stored keys, subscribe, and try once to fetch the keys in use; a failure is retried later."""
         await self._keys.load()
         self._reconnects = self._nc.stats["reconnects"]
-        self._subscription = await self._nc.subscribe(subjects.room_key(self.account), cb=self._on_message)
+        for subject, callback in (
+            (subjects.subscription_update(self.account), self._on_notice),
+            (subjects.room_key(self.account), self._on_key),
+        ):
+            self._subscriptions.append(await self._nc.subscribe(subject, cb=callback))
         self._running = asyncio.create_task(self._run())
         try:
             await self._wait_unless_closed(self._resync.attempted)
@@ -127,9 +133,9 @@ class RoomKeys:
 
     async def __aexit__(self, *_: object) -> None:
         """Unsubscribe and stop everything except the connection."""
-        if self._subscription is not None:
+        for subscription in self._subscriptions:
             with suppress(nats.errors.Error, OSError):
-                await self._subscription.unsubscribe()
+                await subscription.unsubscribe()
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait({self._running})
@@ -158,6 +164,8 @@ class RoomKeys:
             raise InvalidRequest(room_id, version, retryable=False)
         if self._running is None:
             raise RuntimeError("RoomKeys is not entered: use `async with`")
+        if version is None and self._memberships.has_left(room_id):
+            raise NotRoomMember(room_id, None, retryable=False)
         return await self._pending.get(Item(room_id, version), deadline)
 
     def held(self, room_id: str) -> list[int]:
@@ -214,12 +222,17 @@ class RoomKeys:
     async def _sync(self, requested: bool) -> float | None:
         return await self._fetcher.sync(self._nc.max_payload - _SPARE_BYTES, force=requested)
 
-    async def _on_message(self, message: Msg) -> None:
-        key = protocol.decode_key_message(message.data)
-        if key is None:
+    async def _on_key(self, message: Msg) -> None:
+        sent = protocol.decode_key_message(message.data)
+        if sent is None:
             log.warning("ignored a message to %s that is not a room key", self.account)
-        elif not await self._keys.add([key]):
+        elif not await self._keys.add([sent.key], self._memberships.sent_at(sent.sent_ms)):
             self._resync.request()  # fetches the key again, until it can be stored
+
+    async def _on_notice(self, message: Msg) -> None:
+        notice = protocol.decode_notice(message.data)
+        if notice is not None and self._memberships.hear(notice):
+            self._ring.retract(notice.room_id)
 
 
 async def _request(nc: Client, seconds: float, subject: str, body: bytes) -> bytes | None:

@@ -54,7 +54,7 @@ def sent(room_id: str, version: int) -> list[HeldKey]:
     """Decode a key message of the worker."""
     decoded = protocol.decode_key_message(marshal(RoomKeyEvent(room_id, key(room_id, version)), 5))
     assert decoded is not None
-    return [decoded]
+    return [decoded.key]
 
 
 def sync(versions: Sequence[int]) -> list[HeldKey]:

@@ -11,6 +11,7 @@ from roomkeys.client.errors import (
     KeyStoreFailed,
     KeyTimeout,
     NotRoomMember,
+    RoomHasNoKey,
     ServiceUnavailable,
     TooManyRequests,
     missing,
@@ -27,6 +28,7 @@ def test_the_text_names_the_missing_key_and_the_cause() -> None:
     [
         (NotRoomMember, "not_room_member"),
         (KeyNotAvailable, "key_not_available"),
+        (RoomHasNoKey, "room_has_no_key"),
         (TooManyRequests, "too_many_requests"),
         (ServiceUnavailable, "unavailable"),
         (KeyStoreFailed, "not_stored"),

@@ -1,5 +1,6 @@
 """The client's side of the wire: decodes what the service encodes, and ignores what is malformed."""
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -9,18 +10,53 @@ from hypothesis import strategies as st
 
 from roomkeys.client import protocol
 from roomkeys.client.keyring import HeldKey
+from roomkeys.client.membership import MembershipNotice
 from roomkeys.keys import RoomKey
-from roomkeys.membership import RoomView
+from roomkeys.membership import Member, RoomView
 from roomkeys.messages import key_replies, key_requests
 from roomkeys.messages.key_requests import Item
+from roomkeys.messages.notices import notices
 from roomkeys.messages.room_key import RoomKeyEvent, marshal
+from tests.unit.builders import NOW, add, decided, only_outcome, room, snapshot, user
 
 ONE, TWO = RoomKey(1, bytes(32)), RoomKey(2, bytes(range(32)))
 STATES = {"r1": RoomView(TWO, (ONE,)), "r2": RoomView(ONE)}
 
 
 def test_a_key_message_of_the_worker_is_decoded() -> None:
-    assert protocol.decode_key_message(marshal(RoomKeyEvent("r1", TWO), 5)) == HeldKey("r1", TWO)
+    sent = protocol.decode_key_message(marshal(RoomKeyEvent("r1", TWO), 5))
+    assert sent == protocol.KeyMessage(HeldKey("r1", TWO), 5)
+
+
+def test_notices_of_the_worker_are_decoded() -> None:
+    outcome = only_outcome(decided(snapshot([user("alice"), user("bob")], room(), ["alice"]), add("bob")))
+    gone = replace(outcome, added=(), removed=(Member("s1", "u-bob", "bob"),))
+    decoded = [protocol.decode_notice(next(notices(item)).body) for item in (outcome, gone)]
+    assert decoded == [MembershipNotice("r1", NOW, is_member=True), MembershipNotice("r1", NOW, is_member=False)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"action": "muted"},
+        {"action": None},
+        {"subscription": None},
+        {"subscription": {}},
+        {"subscription": {"roomId": 7}},
+    ],
+)
+def test_another_message_is_no_notice(change: dict[str, Any]) -> None:
+    notice = {"subscription": {"roomId": "r1"}, "action": "added", "timestamp": 5}
+    assert protocol.decode_notice(orjson.dumps(notice)) == MembershipNotice("r1", 5, is_member=True)
+    assert protocol.decode_notice(orjson.dumps({**notice, **change})) is None
+    assert protocol.decode_notice(b"[]") is None
+
+
+def test_a_message_without_a_time_is_older_than_every_other() -> None:
+    document = orjson.loads(marshal(RoomKeyEvent("r1", TWO), 5))
+    for time in (None, "5", 5.5):
+        sent = protocol.decode_key_message(orjson.dumps({**document, "timestamp": time}))
+        assert sent == protocol.KeyMessage(HeldKey("r1", TWO), 0)
 
 
 def test_batch_request_and_reply_agree_with_the_service() -> None:
@@ -80,6 +116,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 @given(JSON.map(orjson.dumps) | st.binary(max_size=20))
 def test_arbitrary_bytes_yield_no_key_and_raise_nothing(data: bytes) -> None:
     assert protocol.decode_key_message(data) is None
+    assert protocol.decode_notice(data) is None
     assert protocol.decode_batch_reply([Item("r1")], data).keys == {}
     assert list(protocol.decode_sync_reply(data).keys) == []
 
@@ -91,3 +128,21 @@ def test_arbitrary_bytes_yield_no_key_and_raise_nothing(data: bytes) -> None:
 def test_a_key_message_with_an_invalid_field_is_ignored(change: dict[str, Any]) -> None:
     document = orjson.loads(marshal(RoomKeyEvent("r1", TWO), 5))
     assert protocol.decode_key_message(orjson.dumps({**document, **change})) is None
+
+
+@pytest.mark.parametrize(
+    ("view", "has_no_key"),
+    [
+        (RoomView(users=2), True),
+        (RoomView(users=1, apps=1), True),
+        (RoomView(users=2, rotating=True), False),
+        (RoomView(ONE, users=2), False),
+        (RoomView(users=5_000), False),
+        (RoomView(), False),
+    ],
+    ids=["dm", "dm with a bot", "new channel of two", "channel of two", "large room being created", "no counts"],
+)
+def test_status_shows_which_rooms_are_dms(view: RoomView, *, has_no_key: bool) -> None:
+    statuses = protocol.decode_status_reply(key_replies.encode_status_reply(["r1"], {"r1": view}))
+    assert not isinstance(statuses, str)
+    assert statuses["r1"].has_no_key is has_no_key
