@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from functools import partial
 from typing import Final, Literal, TypeVar
 
@@ -24,6 +24,7 @@ from worker.key_service.service import answering
 from worker.limits import Limits
 from worker.replica.assignment import serve
 from worker.settings import Settings, WrongSetting
+from worker.shutdown import Shutdown
 from worker.telemetry.health import Health, served
 from worker.telemetry.logs import logger
 from worker.telemetry.outage import Outage
@@ -34,6 +35,9 @@ _POLL_SECONDS: Final = 0.5
 
 Role = Literal["worker", "service"]
 """What may run alone: the partitions' loop, or the key service."""
+
+Report = Callable[[Settings, Health, Limits], AbstractAsyncContextManager[None]]
+"""How the state of this process is reported while it runs."""
 
 log = logger("app")
 _T = TypeVar("_T")
@@ -54,33 +58,36 @@ async def run(
     *,
     limits: Limits = Limits(),  # noqa: B008 - frozen
     clock: Clock = now_ms,
+    report: Report = served,
 ) -> None:
     """Serve until `stop` is set: both roles, or `only` one.
 
     `WrongSetting`: a setting contradicts the machine or what the site was started with. `IncompatibleClient`: the
-    installed nats-py does not fit. `BrokerClosed`: the process has to end.
+    installed nats-py does not fit. `BrokerClosed`: the process has to end. `Unfinished`: it was stopped, and had to
+    leave a batch to its next owner.
     """
     if only == "service" and not settings.key_service:
         raise WrongSetting("KEY_SERVICE must be on with --only service")
-    health = Health()
+    health, shutdown = Health(), Shutdown(stop, limits.shutdown_s)
     broker: Broker | None = None
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(served(settings, health, limits))
+        await stack.enter_async_context(report(settings, health, limits))
         database = open_database(settings)
-        stack.push_async_callback(database.close)
+        stack.push_async_callback(shutdown.step, "disconnect from MongoDB", database.close)
         try:
             outage = Outage("NATS", log)
             health.checks["nats"] = outage.problem
             connecting = partial(brokers.connect, settings, "room-worker", stop.set, limits, outage)
             broker = await _retry_until_ready(stop, "nats", health, connecting)
-            stack.push_async_callback(broker.close)
+            stack.push_async_callback(shutdown.step, "disconnect from NATS", broker.close, keep=0.5)
             await _retry_until_ready(stop, "nats", health, broker.client.prove_wire_order)
             await _retry_until_ready(stop, "mongodb", health, lambda: ensure_indexes(database))
             if only != "service":
                 await _prepare(settings, database, broker, stop, health)
-            await _serve(settings, database, broker, stop, health, only, limits, clock)
+            await _serve(settings, database, broker, shutdown, health, only, limits, clock)
         except _Stopped:
             log.info("stopped before start-up was complete")
+        shutdown.require_finished()
         if broker is not None and broker.is_closed:
             error = broker.client.last_error
             raise BrokerClosed(f"the connection to NATS is closed for good: {error and describe(error)}")
@@ -91,7 +98,7 @@ async def _serve(
     settings: Settings,
     database: Database,
     broker: Broker,
-    stop: asyncio.Event,
+    shutdown: Shutdown,
     health: Health,
     only: Role | None,
     limits: Limits,
@@ -100,14 +107,16 @@ async def _serve(
     """Serve with everything up; the key service answers until the partitions are released."""
     async with AsyncExitStack() as stack:
         if settings.key_service and only != "worker":
-            await stack.enter_async_context(answering(settings, database, broker, limits, clock))
+            await stack.enter_async_context(answering(settings, database, broker, limits, clock, shutdown))
         health.waiting_for.pop("start")
         log.info("ready", site=settings.site_id, partitions=settings.partitions, driver=settings.mongo_driver)
         if only == "service":
-            while not stop.is_set() and not broker.is_closed:
-                await _pause(stop, _POLL_SECONDS)
+            while not shutdown.stop.is_set() and not broker.is_closed:
+                await _pause(shutdown.stop, _POLL_SECONDS)
         else:
-            await serve(settings, database, broker, stop, health, limits, clock)
+            await shutdown.outlast(
+                "serve", serve(settings, database, broker, shutdown, health, limits, clock), keep=1.7
+            )
 
 
 def open_database(settings: Settings) -> Database:

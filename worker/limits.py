@@ -95,6 +95,18 @@ class Limits:
     stop_s: float = 5.0
     """Seconds that unanswered requests may still take when the service stops."""
 
+    # The end
+    shutdown_s: float = 6.5
+    """Seconds that all steps of a shutdown may take together; a step that takes longer is given up."""
+    exit_after_s: float = 0.4
+    """Seconds after that until the process exits, whatever its threads do."""
+    kill_after_s: float = 0.7
+    """Seconds after `shutdown_s` until the supervisor kills a half that still runs."""
+    restart_s: float = 0.5
+    """Seconds of pause before the supervisor restarts a half that has ended. Each next pause is twice as long."""
+    longest_restart_s: float = 30.0
+    """The longest such pause. A half that ran for longer than that is restarted after a short one again."""
+
     # Health and metrics
     http_connections: int = 64
     """Open HTTP connections per address. When there are more, the oldest is closed."""

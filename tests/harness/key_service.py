@@ -1,5 +1,6 @@
 """A rig for requests: the key service alone on real servers, rooms in its database, and clients that ask."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from worker.broker.connection import connect as connect_broker
 from worker.clock import now_ms
 from worker.key_service.service import answering
 from worker.settings import Settings
+from worker.shutdown import Shutdown
 
 HOUR = timedelta(hours=1)
 BATCH = ("results", "totalRequested", "totalSucceeded", "totalFailed", "timestamp")
@@ -102,9 +104,10 @@ async def service(rig: Rig, driver: Driver = "pymongo", **changes: Any) -> Async
     uri = settings.mongo_uri.get_secret_value()
     database = connect(uri, settings.mongo_db, driver, listeners=[commands])
     broker = await connect_broker(settings, "key service", limits=rig.limits)
+    shutdown = Shutdown(asyncio.Event(), rig.limits.shutdown_s)
     try:
         await ensure_indexes(database)
-        async with answering(settings, database, broker, rig.limits, now_ms):
+        async with answering(settings, database, broker, rig.limits, now_ms, shutdown):
             commands.take()
             yield Asking(rig.nc, rig.site, settings, database, broker, commands)
     finally:

@@ -182,7 +182,7 @@ class Broker:
         """Close the connection; what was not confirmed may be lost."""
         try:
             await self.client.close()
-        except OSError as error:  # the client writes to a socket that is gone (docs/pitfalls.md, item 9)
+        except (OSError, RuntimeError) as error:  # a write to a socket that is gone, in uvloop's words too
             log.debug("closing a broken connection", error=where(error))
 
     def on_connected(self) -> None:

@@ -38,6 +38,7 @@ from worker.key_service.endpoints import ENDPOINTS, Endpoint, KeyRequest, KeySer
 from worker.key_service.rate_limit import RateLimit
 from worker.limits import Limits
 from worker.settings import Settings
+from worker.shutdown import Shutdown
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger, where
 
@@ -60,6 +61,7 @@ class KeyService:
     _subscriptions: list[Subscription] = field(init=False, default_factory=list)
     _in_hand: set[asyncio.Task[None]] = field(init=False, default_factory=set)
     _bytes: int = field(init=False, default=0)
+    _is_abandoned: bool = field(init=False, default=False)
 
     def __post_init__(self, database: Database, clock: Clock) -> None:
         limits, broker = self.limits, self.broker
@@ -106,8 +108,13 @@ class KeyService:
                         await asyncio.wait(tasks, timeout=self.limits.stop_s)
                     for task in list(tasks):
                         await cancel_and_wait(task)
-                await self._context.rooms.close()
-                await self._context.memberships.close()
+
+    async def abandon(self) -> None:
+        """Accept no more requests, and leave those in hand without a reply."""
+        self._is_abandoned = True
+        await asyncio.gather(*(cancel_and_wait(task) for task in self._in_hand))
+        await self._context.rooms.close()
+        await self._context.memberships.close()
 
     async def _discover(self, verb: ServiceVerb, message: Msg) -> None:
         if self._may_reply(message):
@@ -115,6 +122,8 @@ class KeyService:
 
     async def _accept(self, endpoint: Endpoint, message: Msg) -> None:
         """Refuse a request at once, or start a task that answers it."""
+        if self._is_abandoned:
+            return
         if not self._may_reply(message):
             metrics.REQUESTS.labels(endpoint.name, "unanswered").inc()
             return
@@ -188,16 +197,20 @@ class KeyService:
 
 @asynccontextmanager
 async def answering(
-    settings: Settings, database: Database, broker: Broker, limits: Limits, clock: Clock
+    settings: Settings, database: Database, broker: Broker, limits: Limits, clock: Clock, shutdown: Shutdown
 ) -> AsyncIterator[None]:
-    """Answer requests for the length of the block; at its end, finish the requests in hand."""
+    """Answer requests for the length of the block; at its end, finish the requests in hand.
+
+    If an error or a cancellation ends the block, they get no reply, and their clients ask again.
+    """
     async with asyncio.TaskGroup() as tasks:
         service = KeyService(settings, database, broker, tasks, limits, clock)
         try:
             await service.start()
             yield
+            await shutdown.step("answer the requests in hand", service.stop, keep=1.0)
         finally:
-            await service.stop()
+            await service.abandon()
 
 
 async def _drain(subscription: Subscription) -> None:

@@ -42,6 +42,7 @@ from worker.replica.events_stream import EventsStream
 from worker.replica.feed import Feed
 from worker.replica.partition import OpenLoop, Partition
 from worker.settings import Settings
+from worker.shutdown import Shutdown
 from worker.telemetry import metrics
 from worker.telemetry.health import Health
 from worker.telemetry.logs import logger
@@ -98,9 +99,13 @@ class Partitions:
 
     async def end(self) -> None:
         """Cancel what still runs; other replicas take the partitions that were not released."""
-        for partition, task in self._running.values():
+        for partition, _ in self._running.values():
             partition.stop()
-            await cancel_and_wait(task)
+        await asyncio.gather(*(cancel_and_wait(task) for _, task in self._running.values()))
+
+    def owned(self) -> list[Partition]:
+        """Return the partitions that run now."""
+        return [partition for partition, _ in self._running.values()]
 
     def _forget_finished(self) -> None:
         self._running = {number: running for number, running in self._running.items() if not running[1].done()}
@@ -111,12 +116,12 @@ async def serve(
     settings: Settings,
     database: Database,
     broker: Broker,
-    stop: asyncio.Event,
+    shutdown: Shutdown,
     health: Health,
     limits: Limits,
     clock: Clock,
 ) -> None:
-    """Own partitions until `stop` is set, then release them."""
+    """Own partitions until the process has to stop, then release them."""
 
     async def create_streams() -> None:
         if settings.bootstrap_streams:
@@ -135,11 +140,18 @@ async def serve(
         feeding = tasks.create_task(feed.run())
         partitions = Partitions(site, me, database, open_partition, tasks, limits.lease_ms)
         try:
-            await _own_partitions(partitions, broker, stop, limits)
+            await _own_partitions(partitions, broker, shutdown, limits)
+            owned = partitions.owned()
+            shutdown.has_batch = lambda: [partition.number for partition in owned if partition.has_batch]
+            await shutdown.step("release the partitions", partitions.release_all, keep=3.0)
         finally:
             await partitions.end()
-            await feed.close()
+            await shutdown.step("stop reading", feed.close, keep=2.4)
             await cancel_and_wait(feeding)
+    await shutdown.step("delete the heartbeat", partial(_leave, database, site, me), keep=2.0)
+
+
+async def _leave(database: Database, site: str, me: str) -> None:
     try:
         await heartbeats.leave(database, me)
         await heartbeats.prune(database, site, _PRUNE_AFTER_MS)
@@ -166,8 +178,8 @@ def _loops(settings: Settings, database: Database, broker: Broker, limits: Limit
     return open_loop
 
 
-async def _own_partitions(partitions: Partitions, broker: Broker, stop: asyncio.Event, limits: Limits) -> None:
-    connected_at = monotonic()
+async def _own_partitions(partitions: Partitions, broker: Broker, shutdown: Shutdown, limits: Limits) -> None:
+    connected_at, stop = monotonic(), shutdown.stop
     while not stop.is_set():
         if broker.is_closed:
             return
@@ -177,12 +189,11 @@ async def _own_partitions(partitions: Partitions, broker: Broker, stop: asyncio.
             if monotonic() - connected_at > limits.lease_ms / 1_000:
                 partitions.step_down()
             else:
-                await partitions.rebalance()
+                await shutdown.unless_stopped(partitions.rebalance())
         except TransientError as error:
             log.warning("cannot reach MongoDB", cause=str(error))
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), limits.heartbeat_s)
-    await partitions.release_all()
 
 
 def alive_ids(known: Sequence[Replica], lease_ms: int) -> list[str]:

@@ -47,6 +47,8 @@ class Partition:
     _wakeup: asyncio.Event = field(init=False, default_factory=asyncio.Event)
     _former_sessions: list[Any] = field(init=False, default_factory=list)
     _stopping: bool = field(init=False, default=False)
+    has_batch: bool = field(init=False, default=False)
+    """Whether a batch was begun and has not been finished, by this lease or the one before it."""
 
     def stop(self) -> None:
         """Let `run` finish the batch in hand, release the partition and return."""
@@ -73,6 +75,7 @@ class Partition:
         try:
             await self._serve_under_lease(document)
         except LeaseLost:
+            self.has_batch = False  # the new owner finishes it
             log.info("lease lost to another replica", partition=self.number)
         except TransientError as error:
             metrics.INTERRUPTIONS.labels(error.cause).inc()
@@ -108,6 +111,7 @@ class Partition:
         try:
             await loop.recover()
             await self._finish_slices(loop)
+            self.has_batch = loop.state.partial is not None
             if not self._stopping:
                 await self._find_position(loop)
                 await self._serve(loop)
@@ -165,8 +169,10 @@ class Partition:
         waiting = metrics.LAG.labels(str(self.number))
         waiting.set(len(inbox))
         await inbox.drain_ready()
+        self.has_batch = True
         await loop.run_batch(inbox)
         await self._finish_slices(loop)
+        self.has_batch = loop.state.partial is not None
         inbox.discard_through(loop.state.position.sequence)
         waiting.set(len(inbox))
 

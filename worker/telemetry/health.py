@@ -9,7 +9,7 @@ from prometheus_client import generate_latest
 from worker.limits import Limits
 from worker.settings import Settings, WrongSetting
 from worker.telemetry import metrics, pages
-from worker.telemetry.listener import AddressInUse
+from worker.telemetry.listener import AddressInUse, address_in_use
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ async def served(settings: Settings, health: Health, limits: Limits) -> AsyncIte
         return health.problems()
 
     async def latest() -> bytes:
-        return generate_latest(metrics.REGISTRY)
+        return latest_metrics()
 
     source = pages.Source(stuck, missing, latest)
     try:
@@ -49,6 +49,6 @@ async def served(settings: Settings, health: Health, limits: Limits) -> AsyncIte
         raise WrongSetting(address_in_use(error)) from None
 
 
-def address_in_use(error: AddressInUse) -> str:
-    """Return the complaint about an address that cannot be listened on."""
-    return f"HEALTH_ADDR and METRICS_ADDR must be free to listen on: {error} is not"
+def latest_metrics() -> bytes:
+    """Return the metrics of this process, in the text format of Prometheus."""
+    return generate_latest(metrics.REGISTRY)

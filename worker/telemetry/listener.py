@@ -111,3 +111,8 @@ def _encode(page: Page, *, with_body: bool = True) -> bytes:
         f"Content-Length: {len(page.body)}\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + page.body * with_body
+
+
+def address_in_use(error: AddressInUse) -> str:
+    """Return the complaint about an address that cannot be listened on."""
+    return f"HEALTH_ADDR and METRICS_ADDR must be free to listen on: {error} is not"

@@ -68,6 +68,9 @@ LOOKUPS: Final = _histogram(
     "Requests to the key service answered by one read of the database.",
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096),
 )
+RESTARTS: Final = _counter(
+    "restarts", "Times that the supervisor restarted a half of the service: worker or service.", ["half"]
+)
 
 
 def step(name: str) -> AbstractContextManager[object]:

@@ -2,13 +2,13 @@
 
 import signal
 
-import aiohttp
 import pytest
 
 from roomkeys import subjects
 from roomkeys.events.position import StreamPosition
 from store.leases.lease import CURSORS, ensure_cursors
 from tests.harness import events
+from tests.harness.pages import until_status
 from tests.harness.processes import ended, run, running, says, variables
 from tests.harness.site import Rig
 from worker.app import open_database
@@ -35,9 +35,7 @@ async def test_run_without_servers_waits_is_not_ready_and_can_be_stopped(number:
     }
     async with running("run", env=env) as process:
         await says(process, nowhere, on_stderr=True)
-        async with aiohttp.ClientSession() as http, http.get(f"http://{health}/readyz") as ready:
-            assert ready.status == 503
-            assert "nats" in (await ready.json())["for"]
+        assert '"nats"' in await until_status(health, "/readyz", 503)
         stopped = await ended(process, number)
     assert stopped.code == 0
     assert "Traceback" not in stopped.err

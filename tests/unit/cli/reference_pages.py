@@ -16,7 +16,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from worker.cli.main import room_worker
+from worker.cli.commands import room_worker
 from worker.limits import Limits
 from worker.settings import Settings
 from worker.settings.environment import must_be, variable
@@ -127,12 +127,13 @@ def _default(name: str, field: FieldInfo) -> str:
     return f"`{text}`"
 
 
-def _help_texts(command: click.Command, name: str, parent: click.Context | None) -> Iterator[tuple[str, str]]:
-    context = click.Context(command, parent, info_name=name, terminal_width=_WIDTH, **command.context_settings)
+def _help_texts(command: click.Command, called: str, parent: click.Context | None) -> Iterator[tuple[str, str]]:
+    context = click.Context(command, parent, info_name=called, terminal_width=_WIDTH, **command.context_settings)
     yield context.command_path, command.get_help(context)
     if isinstance(command, click.Group):
-        for subcommand in command.list_commands(context):
-            yield from _help_texts(command.commands[subcommand], subcommand, context)
+        for name in command.list_commands(context):
+            if (subcommand := command.get_command(context, name)) is not None:
+                yield from _help_texts(subcommand, name, context)
 
 
 def _metric_rows() -> Iterator[tuple[str, ...]]:

@@ -10,7 +10,6 @@ An error becomes one line on standard error that starts with `room-worker:`.
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Callable, Coroutine
 from functools import wraps
@@ -20,11 +19,13 @@ from typing import Any, Concatenate, Final, NoReturn, ParamSpec
 import click
 
 from roomkeys.errors import TransientError
+from worker import early
 from worker.app import BrokerClosed
 from worker.broker.compatibility import IncompatibleClient
 from worker.cli.terminal.output import safe
 from worker.local.servers import ServerUnavailable
 from worker.settings import WrongSetting
+from worker.shutdown import Unfinished
 from worker.telemetry.logs import configure, where
 
 try:
@@ -37,9 +38,8 @@ FAILURE: Final = 1
 WRONG_SETTING: Final = 2
 INTERRUPTED: Final = 130
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _P = ParamSpec("_P")
-_Stoppable = Callable[Concatenate[asyncio.Event, _P], Coroutine[Any, Any, None]]
+_Stoppable = Callable[Concatenate[asyncio.Event, _P], Coroutine[Any, Any, int | None]]
 
 
 class CommandFailed(Exception):
@@ -47,31 +47,35 @@ class CommandFailed(Exception):
 
 
 _WRITTEN_FOR_PEOPLE: Final = (
-    *(WrongSetting, CommandFailed, BrokerClosed, IncompatibleClient, ServerUnavailable, TransientError),
+    *(WrongSetting, CommandFailed, BrokerClosed, IncompatibleClient, ServerUnavailable, Unfinished, TransientError),
 )
 """Errors of this project whose text says what is wrong and holds no secret."""
 
 
-def until_stopped(main: _Stoppable[_P]) -> Callable[_P, NoReturn]:
-    """Make a function that runs `main` with an event that Ctrl-C or SIGTERM sets (a second one kills), then exits."""
+def until_stopped(main: _Stoppable[_P], *, exit_at_once: bool = False) -> Callable[_P, NoReturn]:
+    """Make a function that runs `main` with an event that Ctrl-C or SIGTERM sets (a second one kills), then exits.
+
+    The exit code is what `main` returns, or 0. With `exit_at_once`, nothing waits for threads that still run.
+    """
 
     async def stoppable(*args: _P.args, **kwargs: _P.kwargs) -> int:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
 
         def on_signal() -> None:
-            for number in _SIGNALS:
+            for number in early.STOPPING:
                 loop.remove_signal_handler(number)
             stop.set()
 
-        for number in _SIGNALS:
+        for number in early.STOPPING:
             loop.add_signal_handler(number, on_signal)
-        await main(stop, *args, **kwargs)
-        return OK
+        if early.kept:
+            on_signal()
+        return await main(stop, *args, **kwargs) or OK
 
     @wraps(main)
     def run(*args: _P.args, **kwargs: _P.kwargs) -> NoReturn:
-        _run(stoppable(*args, **kwargs))
+        _run(stoppable(*args, **kwargs), exit_at_once=exit_at_once)
 
     return run
 
@@ -89,8 +93,10 @@ def to_end(main: Callable[_P, Coroutine[Any, Any, int]]) -> Callable[_P, NoRetur
 
 async def _cancellable(main: Coroutine[Any, Any, int]) -> int:
     task = asyncio.ensure_future(main)
-    for number in _SIGNALS:
+    for number in early.STOPPING:
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    if early.kept:
+        task.cancel()
     try:
         code = await task
     except asyncio.CancelledError:
@@ -98,19 +104,30 @@ async def _cancellable(main: Coroutine[Any, Any, int]) -> int:
     return INTERRUPTED if task.cancelling() else code
 
 
-def _run(main: Coroutine[Any, Any, int]) -> NoReturn:
+def _run(main: Coroutine[Any, Any, int], *, exit_at_once: bool = False) -> NoReturn:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        code = _code(runner, main)
+        if exit_at_once:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            # The runner, and then the interpreter, would wait for the threads of Motor and of name look-ups, and these
+            # for a server that hangs.
+            os._exit(code)
+    sys.exit(code)
+
+
+def _code(runner: asyncio.Runner, main: Coroutine[Any, Any, int]) -> int:
     try:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            code = runner.run(main)
+        return runner.run(main)
     except KeyboardInterrupt:
-        code = INTERRUPTED
+        return INTERRUPTED
     except click.UsageError:  # click prints it, with the usage of the command
         raise
     except Exception as error:  # noqa: BLE001 - the end of the program: every error becomes a line and a code
         lines, code = error_lines(error)
         for line in lines:
             click.echo(f"room-worker: {line}", err=True)
-    sys.exit(code)
+        return code
 
 
 def error_lines(error: BaseException) -> tuple[list[str], int]:
