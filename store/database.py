@@ -53,9 +53,11 @@ class Database:
             session = self.client.start_session(causal_consistency=True)
             return await session if self.driver == "motor" else session
 
-    async def aggregate(self, collection: str, pipeline: Sequence[Document], session: Any = None) -> list[Document]:
-        """Run a pipeline and return all its results."""
-        options = {"session": session, "batchSize": EVERYTHING}
+    async def aggregate(
+        self, collection: str, pipeline: Sequence[Document], session: Any = None, *, max_ms: int | None = None
+    ) -> list[Document]:
+        """Run a pipeline, for `max_ms` milliseconds at most, and return all its results."""
+        options = {"session": session, "batchSize": EVERYTHING} | ({"maxTimeMS": max_ms} if max_ms else {})
         with translated():
             cursor = self.db[collection].aggregate(pipeline, **options)
             cursor = cursor if self.driver == "motor" else await cursor

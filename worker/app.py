@@ -12,8 +12,8 @@ from pymongo.errors import PyMongoError
 
 from roomkeys.errors import TransientError
 from store.database import Database, connect
-from store.indexes import ensure_indexes
 from store.leases.lease import PartitionsMismatch, ensure_cursors
+from store.requirements import prepare_database
 from worker.broker import connection as brokers
 from worker.broker.bootstrap import bootstrap_streams, check_streams, first_position
 from worker.broker.cancellation import cancel_and_wait
@@ -81,7 +81,9 @@ async def run(
             broker = await _retry_until_ready(stop, "nats", health, connecting)
             stack.push_async_callback(shutdown.step, "disconnect from NATS", broker.close, keep=0.5)
             await _retry_until_ready(stop, "nats", health, broker.client.prove_wire_order)
-            await _retry_until_ready(stop, "mongodb", health, lambda: ensure_indexes(database))
+            preparing = partial(prepare_database, database, writes=only != "service")
+            for warning in await _retry_until_ready(stop, "mongodb", health, preparing):
+                log.warning("the database needs attention", problem=warning)
             if only != "service":
                 await _prepare(settings, database, broker, stop, health)
             await _serve(settings, database, broker, shutdown, health, only, limits, clock)

@@ -38,7 +38,8 @@ async def test_check_exits_with_0_and_prints_one_line_per_check_when_all_is_righ
     assert stopped.code == 0, stopped.out
     lines = stopped.out.splitlines()
     assert all(line.startswith("ok ") for line in lines)
-    parts = ["settings", "nats", "jetstream", "events", "dead letters", "mongodb", "replica set", "transactions"]
+    parts = ["settings", "nats", "jetstream", "events", "dead letters", "mongodb", "replica set"]
+    parts += ["permissions", "transactions"]
     parts += ["index subscriptions", "index room_members", "index users", "partitions", "clock"]
     assert [line.removeprefix("ok").strip().split("  ")[0] for line in lines] == parts
 
@@ -111,11 +112,26 @@ async def test_check_fails_when_partitions_differ_from_the_stored_number(site_ri
     assert findings["partitions"]["text"].startswith("PARTITIONS must be 3")
 
 
-async def test_check_fails_when_an_index_is_not_unique(site_rig: Rig) -> None:
+async def test_check_warns_when_an_index_is_not_unique(site_rig: Rig) -> None:
     await site_rig.db.subscriptions.create_index([("roomId", 1), ("u.account", 1)])
     stopped, findings = await check(variables(site_rig))
+    assert stopped.code == 0
+    assert findings["index subscriptions"]["warning"]
+    assert "no unique index on (roomId, u.account): run db.subscriptions.createIndex" in stopped.out
+
+
+async def test_check_fails_when_there_are_duplicates(site_rig: Rig) -> None:
+    await site_rig.db.subscriptions.insert_many([{"roomId": "r1", "u": {"account": "bob"}} for _ in range(2)])
+    stopped, findings = await check(variables(site_rig))
     assert stopped.code == 1
-    assert "drop it" in findings["index subscriptions"]["text"]
+    assert "several documents with roomId 'r1', u.account 'bob'" in findings["index subscriptions"]["text"]
+
+
+async def test_check_accepts_an_index_that_serves_as_well(site_rig: Rig) -> None:
+    await site_rig.db.users.create_index("account", unique=True, name="account_idx")
+    stopped, findings = await check(variables(site_rig))
+    assert stopped.code == 0
+    assert findings["index users"]["text"] == "the worker creates sectId_1_account_1, deptId_1_account_1 when it starts"
 
 
 async def test_check_names_the_credentials_when_they_are_refused(tmp_path: Path, site_rig: Rig) -> None:

@@ -37,5 +37,6 @@ async def check(*, as_json: bool) -> int:
     else:
         for result in results:
             mark = ("ok    ", "green") if result.ok else ("FAIL  ", "bold red")
+            mark = ("warn  ", "yellow") if result.warning else mark
             show(mark, f"{result.part:20} {safe(result.text)}")
     return code

@@ -1,20 +1,21 @@
-"""The checks of MongoDB: connection, replica set, transactions, indexes, partitions and clock."""
+"""The checks of MongoDB: connection, replica set, permissions, transactions, indexes, partitions and clock."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any, Final
 
-from pymongo import DeleteMany, IndexModel
 from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeoutError
 
 from roomkeys.errors import TransientError
 from store.database import Database
-from store.indexes import INDEXES
-from store.leases.lease import CURSORS, stored_partitions
-from store.transaction import Bulk, commit
+from store.indexes import INDEXES, Index, existing_indexes, without_guard
+from store.leases.lease import stored_partitions
+from store.permissions import READS_AND_WRITES, require_permissions
+from store.requirements import require_transactions, server_problem
 from worker.app import open_database
-from worker.cli.check.result import CheckResult, failed, passed
+from worker.cli.check.result import CheckResult, failed, passed, warned
 from worker.settings import Settings
 from worker.telemetry.logs import server_of
 
@@ -37,10 +38,11 @@ async def check_mongo(settings: Settings) -> AsyncIterator[CheckResult]:
         yield passed("mongodb", f"connected to {server}")
         replica_set = check_replica_set(hello)
         yield replica_set
+        yield await _permissions(database)
         if replica_set.ok:
             yield await _transactions(database)
-        for collection, models in INDEXES.items():
-            yield await _indexes(database, collection, models)
+        for collection, indexes in groupby(INDEXES, lambda index: index.collection):
+            yield await _indexes(database, collection, list(indexes))
         yield await _partitions(database, settings)
         yield _clock(hello)
     except (TimeoutError, ServerSelectionTimeoutError):
@@ -81,41 +83,39 @@ def _denied(error: OperationFailure, settings: Settings) -> str:
 
 def check_replica_set(hello: dict[str, Any]) -> CheckResult:
     """Return whether the server that answered `hello` has transactions and can be written to."""
-    if hello.get("msg") == "isdbgrid":
-        return passed("replica set", "a sharded cluster")
+    problem = server_problem(hello)
+    if problem is not None:
+        return failed("replica set", problem)
     if "setName" not in hello:
-        problem = "MongoDB is not a replica set, so transactions are unavailable"
-        fix = "start mongod with --replSet rs0 and run rs.initiate() in mongosh; one node is enough"
-        return failed("replica set", f"{problem}: {fix}")
-    if not hello.get("isWritablePrimary"):
-        fix = "name the replica set in MONGO_URI (replicaSet=…), not one member"
-        return failed("replica set", f"{hello.get('me')} is not the primary: {fix}")
+        return passed("replica set", "a sharded cluster")
     return passed("replica set", f"{hello['setName']}, primary {hello.get('me')}")
 
 
-async def _transactions(database: Database) -> CheckResult:
-    """Commit a transaction that deletes a document that does not exist, so that nothing is written."""
-    session = await database.start_session()
+async def _permissions(database: Database) -> CheckResult:
     try:
-        await commit(database, session, [Bulk(CURSORS, [DeleteMany({"_id": ""})])])
+        await require_permissions(database, READS_AND_WRITES)
     except TransientError as error:
-        advice = "transactions need a replica set and the role readWrite"
-        return failed("transactions", f"failed with {error}: {advice}")
-    finally:
-        await session.end_session()
+        return failed("permissions", str(error))
+    return passed("permissions", "sufficient")
+
+
+async def _transactions(database: Database) -> CheckResult:
+    try:
+        await require_transactions(database)
+    except TransientError as error:
+        return failed("transactions", str(error))
     return passed("transactions", "available")
 
 
-async def _indexes(database: Database, collection: str, models: list[IndexModel]) -> CheckResult:
-    part = f"index {collection}"
-    present = await database[collection].index_information()
-    wanted = {model.document["name"]: bool(model.document.get("unique")) for model in models}
-    for name, unique in wanted.items():
-        if name in present and bool(present[name].get("unique")) != unique:
-            problem = "is not unique" if unique else "is unique and must not be"
-            return failed(part, f"{name} {problem}: drop it, and the worker creates it again at its next start")
-    missing = ", ".join(name for name in wanted if name not in present)
-    return passed(part, f"the worker creates {missing} when it starts" if missing else "present")
+async def _indexes(database: Database, collection: str, indexes: Sequence[Index]) -> CheckResult:
+    part, present = f"index {collection}", await existing_indexes(database, collection)
+    missing = [index for index in indexes if not any(map(index.is_served_by, present.values()))]
+    for index in indexes:
+        unguarded = await without_guard(database, index, present)
+        if unguarded is not None and (unguarded.has_duplicates or index not in missing):
+            return (failed if unguarded.has_duplicates else warned)(part, unguarded.text)
+    names = ", ".join(index.name for index in missing)
+    return passed(part, f"the worker creates {names} when it starts" if missing else "present")
 
 
 async def _partitions(database: Database, settings: Settings) -> CheckResult:

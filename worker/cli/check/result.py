@@ -17,10 +17,13 @@ class CheckResult:
     part: str
     ok: bool = field(kw_only=True)
     text: str
+    warning: bool = field(kw_only=True, default=False)
 
 
 passed: Final = partial(CheckResult, ok=True)
 failed: Final = partial(CheckResult, ok=False)
+warned: Final = partial(CheckResult, ok=True, warning=True)
+"""Nothing that keeps the worker from its work; the text says what to change."""
 
 
 async def within_limit(part: str, results: AsyncIterator[CheckResult]) -> list[CheckResult]:
