@@ -4,7 +4,10 @@ Everything is checked here that can be checked without the database. A message t
 `InvalidEvent` and is never retried.
 """
 
+import json
+import re
 from collections.abc import Callable, Iterable
+from typing import Final
 
 import orjson
 from pydantic import ValidationError
@@ -16,14 +19,33 @@ from roomkeys.membership import Kind
 from roomkeys.subjects import Operation, operation_of
 from roomkeys.tokens import is_account, is_bot, is_token
 
+_REQUESTERS: Final = ("requesterAccount", "requester")
+
+_PIECES: Final = re.compile(rb'"((?:[^"\\]++|\\.)*+)("?)|[{}\[\]:,]', re.DOTALL)
+"""The pieces of JSON that show where a field of the outermost object begins: texts and punctuation."""
+
+_MAX_DIGITS: Final = 20
+
 
 def parse(body: bytes) -> dict[str, object] | None:
     """Return the body's JSON object, or None if it is anything else: bad JSON or UTF-8, too deep, a list."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return None
+        document = _parse_odd_values(body)
     return document if isinstance(document, dict) else None
+
+
+def _parse_odd_values(body: bytes) -> object:
+    """Parse JSON with values that orjson refuses: 1e400, integers of any length, and halves of surrogate pairs."""
+    try:
+        return json.loads(body.decode(), parse_int=_number, parse_constant=int)  # int refuses NaN and Infinity
+    except (ValueError, RecursionError):
+        return None
+
+
+def _number(text: str) -> float:
+    return int(text) if len(text) < _MAX_DIGITS else float(text)
 
 
 def room_of(document: dict[str, object] | None) -> str | None:
@@ -42,7 +64,8 @@ def decode(origin: StreamMessage, document: dict[str, object] | None) -> AnyEven
     try:
         return _event(origin, operation, document)
     except Rejection as error:
-        return InvalidEvent(origin, operation, room_of(document), _requester_of(document), error.info)
+        requester = _requester_of(document, origin.body)
+        return InvalidEvent(origin, operation, room_of(document), requester, error.info)
 
 
 def _event(origin: StreamMessage, operation: Operation, document: dict[str, object] | None) -> AnyEvent:
@@ -118,6 +141,29 @@ def _accounts(values: Iterable[str]) -> tuple[str, ...]:
     return _distinct(_account(value) for value in values)
 
 
-def _requester_of(document: dict[str, object] | None) -> str | None:
-    candidates = [(document or {}).get(name) for name in ("requesterAccount", "requester")]
-    return next((value for value in candidates if is_token(value)), None)
+def _requester_of(document: dict[str, object] | None, body: bytes) -> str | None:
+    """Return the account that the result goes to; in a body that is not JSON, the one that can be made out."""
+    found = _texts_in(body) if document is None else document
+    return next((value for value in map(found.get, _REQUESTERS) if is_token(value)), None)
+
+
+def _texts_in(body: bytes) -> dict[str, object]:
+    """Return the texts among the fields of what should have been one JSON object."""
+    found: dict[str, object] = {}
+    depth, name, before = 0, b"", b""
+    for piece in _PIECES.finditer(body):
+        depth += (piece[0] in b"{[") - (piece[0] in b"}]")
+        if piece[2] and depth == 1:
+            if before != b":":
+                name = piece[1]
+            elif name.decode(errors="replace") in _REQUESTERS:
+                found[name.decode()] = _text(piece[0])
+        before = piece[0]
+    return found
+
+
+def _text(piece: bytes) -> object:
+    try:
+        return orjson.loads(piece)
+    except orjson.JSONDecodeError:
+        return None

@@ -1,5 +1,6 @@
 """Parses events as docs/contract.md demands (sections 1 and 3), without the code of the worker."""
 
+import json
 import re
 from dataclasses import dataclass, field
 from math import inf
@@ -73,10 +74,7 @@ def parse(event: Event) -> ParsedEvent | None:
     suffix = next((name for name in OPERATIONS if event.subject.endswith(f".{name}")), None)
     if suffix is None:
         return None
-    try:
-        body = orjson.loads(event.body)
-    except orjson.JSONDecodeError:
-        body = None
+    body = _object(event.body)
     if not isinstance(body, dict):
         return ParsedEvent(suffix, None, None, {}, INVALID_EVENT)
     room = body["roomId"] if is_token(body.get("roomId")) else None
@@ -84,6 +82,18 @@ def parse(event: Event) -> ParsedEvent | None:
     named = (body.get(name) for name in (REQUESTERS if refusal else [_requester(suffix)]))
     requester = next((value for value in named if is_token(value)), None)
     return ParsedEvent(suffix, room, requester, _with_resolved(suffix, body), refusal)
+
+
+def _object(body: bytes) -> Any:
+    """Parse JSON; with numbers of any size and halves of surrogate pairs, as the standard library reads them."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return json.loads(body.decode(), parse_int=lambda text: int(text[:30]), parse_constant=int)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _requester(suffix: str) -> str:
