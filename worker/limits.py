@@ -92,6 +92,14 @@ class Limits:
     """Seconds that MongoDB may take for a read."""
     reply_s: float = 4.0
     """Seconds after which a request is answered `database_unavailable`."""
+    refusals_per_s: float = 1.0
+    """Requests beyond its rate limit for which an account gets a refusal, per second. Further ones are dropped."""
+    refusals_burst: int = 5
+    """How many of these refusals an account may get at once."""
+    discoveries_per_s: float = 20.0
+    """Requests to discover the service (`$SRV`) that are answered per second, of all clients together."""
+    discoveries_burst: int = 100
+    """How many of these requests are answered at once."""
     stop_s: float = 5.0
     """Seconds that unanswered requests may still take when the service stops."""
 

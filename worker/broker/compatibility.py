@@ -11,6 +11,7 @@ from inspect import iscoroutinefunction, signature
 from typing import Final
 
 from nats.aio.client import Client
+from nats.aio.subscription import Subscription
 from nats.protocol import parser
 
 REQUIRED: Final = "~=2.16.0"
@@ -24,6 +25,7 @@ METHODS: Final = (
     "async _process_err(self, err_msg)",
     "async _process_headers(self, headers)",
     "async _process_info(self, info, initial_connection)",
+    "async _process_msg(self, sid, subject, reply, data, headers)",
     "async _process_op_err(self, e)",
     "async _process_pong(self)",
     "async _send_command(self, cmd, priority)",
@@ -38,8 +40,15 @@ ATTRIBUTES: Final = (
     "_pending_data_size",
     "_pings_outstanding",
     "_pongs",
+    "_ps",
     "msg_class",
 )
+SUBSCRIPTION: Final = ("_id",)
+"""The attributes of a subscription."""
+
+PARSER: Final = ("buf", "header_needed", "msg_arg", "nc", "needed", "state")
+"""The attributes of the parser."""
+
 PATTERNS: Final = ("HMSG_RE", "MSG_RE")
 """The patterns of `nats.protocol.parser` that `worker/broker/nats_client.py` replaces."""
 
@@ -66,4 +75,6 @@ def _missing(client: type[Client]) -> Iterator[str]:
         if not callable(method) or f"{prefix}{name}({', '.join(signature(method).parameters)})" != shape:
             yield shape
     yield from (name for name in ATTRIBUTES if not hasattr(instance, name))
+    yield from (name for name in SUBSCRIPTION if not hasattr(Subscription(instance), name))
+    yield from (name for name in PARSER if not hasattr(parser.Parser(instance), name))
     yield from (name for name in PATTERNS if not hasattr(parser, name))

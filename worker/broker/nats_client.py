@@ -38,6 +38,12 @@ def _separate_words_by_spaces_only() -> None:
 
 _separate_words_by_spaces_only()
 
+Gate = Callable[[bytes, bytes], bool]
+"""Tells from subject and reply address whether a message is let in. It is asked once per message."""
+
+_LARGE: Final = 16 * 1024
+"""Bytes of payload from which a message that is not let in is not collected in memory."""
+
 
 class SteadyClient(Client):
     """A client that keeps reading, counts its connections, and sends a PING after what was published before it.
@@ -55,6 +61,20 @@ class SteadyClient(Client):
         self.renew: Callable[[], Mapping[str, Any]] = dict
         self._proof_inbox = ""
         self._denials = 0
+        self._gates: dict[int, Gate] = {}
+        self._ps: _Parser = _Parser(self)
+
+    def guard(self, subscription: Subscription, gate: Gate) -> None:
+        """Drop messages of the subscription that the gate does not let in, before anything is made of them.
+
+        The library would keep them in the queue of the subscription, and report each one that the queue cannot take.
+        """
+        self._gates[subscription._id] = gate  # noqa: SLF001 - by which the library finds a message's subscription
+
+    def admits(self, sid: int, subject: bytes, reply: bytes) -> bool:
+        """Ask the gate of a subscription, if it has one."""
+        gate = self._gates.get(sid)
+        return gate is None or gate(subject, reply)
 
     async def write(self, framed: bytes) -> None:
         """Hand framed protocol bytes to the socket; those that a flush cannot send in time stay in the buffer."""
@@ -160,6 +180,12 @@ class SteadyClient(Client):
             _sid=sid,
         )
 
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
+        """Drop a message that is not let in."""
+        is_admitted, self._ps.is_admitted = self._ps.is_admitted, False
+        if is_admitted or self.admits(sid, subject, reply):
+            await super()._process_msg(sid, subject, reply, data, headers)
+
     async def _process_headers(self, headers: Any) -> Any:
         """Return None for headers that are not UTF-8."""
         try:
@@ -181,3 +207,34 @@ class _Count(asyncio.Future[int]):
     def set_result(self, _: object) -> None:
         """Take the place of `True`, the library's result."""
         super().set_result(self._count())
+
+
+class _Parser(parser.Parser):
+    """A parser that skips the payload of a large message that is not let in, instead of collecting it.
+
+    `is_admitted` says that the message whose payload is being collected has been let in.
+    """
+
+    def reset(self) -> None:
+        super().reset()
+        self.is_admitted = False
+        self._skip = 0
+
+    async def parse(self, data: bytes = b"") -> None:
+        if self._skip:
+            skipped = min(self._skip, len(data))
+            self._skip -= skipped
+            data = data[skipped:]
+        await super().parse(data)
+        if self.state == parser.AWAITING_MSG_PAYLOAD and self.needed > _LARGE and not self.is_admitted:
+            self._ask_or_skip()
+
+    def _ask_or_skip(self) -> None:
+        message = self.msg_arg
+        if self.nc.admits(message["sid"], message["subject"], message["reply"]):
+            self.is_admitted = True
+            return
+        self._skip = self.needed + parser.CRLF_SIZE - len(self.buf)
+        self.buf.clear()
+        self.header_needed = 0
+        self.state = parser.AWAITING_CONTROL_LINE

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Final
 
 RATE: Final = 20.0
@@ -27,13 +28,13 @@ class RateLimit:
     rate: float = RATE
     burst: int = BURST
     max_accounts: int = MAX_ACCOUNTS
-    _theoretical_arrival: OrderedDict[str, float] = field(default_factory=OrderedDict, init=False)
+    _theoretical_arrival: OrderedDict[bytes, float] = field(default_factory=OrderedDict, init=False)
     """Seconds, by account; the account with the oldest request comes first."""
 
     def __len__(self) -> int:
         return len(self._theoretical_arrival)
 
-    def allows(self, account: str, now: float) -> bool:
+    def allows(self, account: bytes, now: float) -> bool:
         """Tell whether the account may make a request now, and if so, charge it.
 
         `now` is in seconds, from a clock that does not jump.
@@ -53,3 +54,28 @@ class RateLimit:
             if arrival > now and len(self._theoretical_arrival) < self.max_accounts:
                 return
             del self._theoretical_arrival[account]
+
+
+class Verdict(Enum):
+    """What becomes of a request: it is accepted, or refused, or dropped without a reply."""
+
+    ACCEPT = auto()
+    REFUSE = auto()
+    DROP = auto()
+
+
+@dataclass(slots=True)
+class AccountLimit:
+    """Judges requests by account: those beyond the rate limit are refused, and most of them dropped.
+
+    A refusal costs more than a request, so a flood must not be answered request by request.
+    """
+
+    refusals: RateLimit
+    requests: RateLimit = field(default_factory=RateLimit)
+
+    def judge(self, account: bytes, now: float) -> Verdict:
+        """Return what becomes of a request at `now`, in seconds, and charge the account for it."""
+        if self.requests.allows(account, now):
+            return Verdict.ACCEPT
+        return Verdict.REFUSE if self.refusals.allows(account, now) else Verdict.DROP

@@ -1,19 +1,20 @@
 """The key service: answers members who ask for room keys, as the NATS micro service `room-keys`.
 
 This file accepts, limits, counts and answers requests; `worker/key_service/endpoints.py` decides what a reply
-contains. The account is a token of the request's subject, and the permissions of the broker let a client publish
-only under its own account. The broker does not check reply addresses, so the service does: it replies only to
-addresses below the allowed prefixes. (docs/contract.md, section 6)
+contains. The rate limit stands first, before anything is made of a request, so that a flood costs little. The account
+is a token of the request's subject, and the permissions of the broker let a client publish only under its own account.
+The broker does not check reply addresses, so the service does: it replies only to addresses below the allowed
+prefixes. (docs/contract.md, section 6)
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import InitVar, dataclass, field
 from functools import partial
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 import nats.errors
 import orjson
@@ -21,6 +22,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER
 from nats.micro.service import EndpointStats, ServiceVerb
+from prometheus_client import Counter
 
 from roomkeys.errors import ErrorInfo, Rejection, TransientError
 from roomkeys.membership import RoomViews
@@ -35,7 +37,7 @@ from worker.clock import Clock
 from worker.key_service.batching import ReadBatcher
 from worker.key_service.discovery import Identity, count
 from worker.key_service.endpoints import ENDPOINTS, Endpoint, KeyRequest, KeyServiceContext
-from worker.key_service.rate_limit import RateLimit
+from worker.key_service.rate_limit import AccountLimit, RateLimit, Verdict
 from worker.limits import Limits
 from worker.settings import Settings
 from worker.shutdown import Shutdown
@@ -44,6 +46,9 @@ from worker.telemetry.logs import logger, where
 
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 """What the client puts for bytes of a subject that are not UTF-8."""
+
+_SERVICE_IMPORT: Final = "_R_."
+"""How a NATS server begins the reply address of a request that another account sends through a service import."""
 
 log = logger("key_service")
 
@@ -62,10 +67,12 @@ class KeyService:
     _in_hand: set[asyncio.Task[None]] = field(init=False, default_factory=set)
     _bytes: int = field(init=False, default=0)
     _is_abandoned: bool = field(init=False, default=False)
+    _has_seen_import: bool = field(init=False, default=False)
 
     def __post_init__(self, database: Database, clock: Clock) -> None:
         limits, broker = self.limits, self.broker
-        self._limit = RateLimit()
+        self._limit = AccountLimit(RateLimit(limits.refusals_per_s, limits.refusals_burst))
+        self._discoveries = RateLimit(limits.discoveries_per_s, limits.discoveries_burst)
         rooms: ReadBatcher[RoomsQuery, RoomViews] = ReadBatcher(
             lambda queries: read_room_views(database, queries, clock(), limits.read_s),
             self.tasks,
@@ -92,10 +99,14 @@ class KeyService:
         with suppress(Unconfirmed):  # the client subscribes again when it reconnects
             async with self.broker.barrier():
                 for subject, verb in self._identity.subjects().items():
-                    self._subscriptions.append(await client.subscribe(subject, cb=partial(self._discover, verb)))
+                    subscription = await client.subscribe(subject, cb=partial(self._discover, verb))
+                    client.guard(subscription, self._admits_discovery)
+                    self._subscriptions.append(subscription)
                 for endpoint in ENDPOINTS:
                     stats, accept = self._stats[endpoint.name], partial(self._accept, endpoint)
                     subscription = await client.subscribe(stats.subject, queue=stats.queue_group, cb=accept)
+                    dropped = metrics.REQUESTS.labels(endpoint.name, "dropped")
+                    client.guard(subscription, partial(self._admits, endpoint, dropped))
                     self._subscriptions.append(subscription)
 
     async def stop(self) -> None:
@@ -116,15 +127,33 @@ class KeyService:
         await self._context.rooms.close()
         await self._context.memberships.close()
 
+    def _admits_discovery(self, _subject: bytes, _reply: bytes) -> bool:
+        return self._discoveries.allows(b"", time.monotonic())
+
+    def _admits(self, endpoint: Endpoint, dropped: Counter, subject: bytes, reply: bytes) -> bool:
+        """Tell whether a request is within the rate limit of its account; of those beyond it, refuse a few."""
+        verdict = self._limit.judge(subject.split(b".", 3)[2], time.monotonic())
+        if verdict is Verdict.ACCEPT:
+            return True
+        if verdict is Verdict.REFUSE and self._may_reply(address := reply.decode(errors="replace")):
+            refusing = self._answer(endpoint, address, key_requests.RATE_LIMITED, time.perf_counter_ns())
+            self._start(refusing)
+        else:
+            dropped.inc()
+        return False
+
+    def _start(self, answering: Coroutine[Any, Any, None]) -> None:
+        task = self.tasks.create_task(answering)
+        self._in_hand.add(task)
+        task.add_done_callback(self._in_hand.discard)
+
     async def _discover(self, verb: ServiceVerb, message: Msg) -> None:
-        if self._may_reply(message):
+        if self._may_reply(message.reply):
             await self._send(message.reply, self._identity.answer(verb))
 
     async def _accept(self, endpoint: Endpoint, message: Msg) -> None:
         """Refuse a request at once, or start a task that answers it."""
-        if self._is_abandoned:
-            return
-        if not self._may_reply(message):
+        if not self._may_reply(message.reply):
             metrics.REQUESTS.labels(endpoint.name, "unanswered").inc()
             return
         since = time.perf_counter_ns()
@@ -135,25 +164,31 @@ class KeyService:
         if refusal is not None:
             await self._answer(endpoint, message.reply, refusal, since)
             return
-        task = self.tasks.create_task(self._serve(endpoint, request, message.reply, since))
-        self._in_hand.add(task)
         self._bytes += len(request.body)
-        task.add_done_callback(self._in_hand.discard)
+        self._start(self._serve(endpoint, request, message.reply, since))
 
-    def _may_reply(self, message: Msg) -> bool:
-        """Tell whether the reply address is allowed; the inbox of a worker is not."""
-        is_own = message.reply.startswith(f"{INBOX_PREFIX}.")
-        return not is_own and is_reply(message.reply, self.settings.key_service_replies)
+    def _may_reply(self, address: str) -> bool:
+        """Tell whether a reply may go to this address; say once that a service import needs a setting."""
+        if self._is_abandoned or address.startswith(
+            f"{INBOX_PREFIX}."
+        ):  # a worker's inbox: its client expects no reply
+            return False
+        if is_reply(address, self.settings.key_service_replies):
+            return True
+        if address.startswith(_SERVICE_IMPORT) and not self._has_seen_import:
+            self._has_seen_import = True
+            log.warning(
+                "requests through a service import of NATS are not answered: add _R_. to KEY_SERVICE_REPLIES",
+                allowed=self.settings.key_service_replies,
+            )
+        return False
 
     def _refusal(self, request: KeyRequest) -> ErrorInfo | None:
-        """Return why the request is refused; the rate limit comes last, to charge accepted requests only."""
         if not is_token(request.account) or _REPLACEMENT in request.account:
             return key_requests.INVALID_ACCOUNT
         limits, size = self.limits, self._bytes + len(request.body)
         if len(self._in_hand) >= limits.requests_in_flight or size > limits.request_bytes:
             return key_requests.OVERLOADED
-        if not self._limit.allows(request.account, time.monotonic()):
-            return key_requests.RATE_LIMITED
         return None
 
     async def _serve(self, endpoint: Endpoint, request: KeyRequest, reply: str, since: int) -> None:

@@ -56,8 +56,8 @@ PARTITIONS: Final = _gauge("partitions", "Partitions that this replica owns.")
 LAG: Final = _gauge("waiting_events", "Events read and not yet applied, by partition.", ["partition"])
 REQUESTS: Final = _counter(
     "requests",
-    "Requests to the key service, by endpoint and outcome: ok, an error code, or unanswered when the reply address"
-    " is not allowed.",
+    "Requests to the key service, by endpoint and outcome: ok, an error code, unanswered when the reply address"
+    " is not allowed, or dropped when the account is far beyond its rate limit.",
     ["endpoint", "outcome"],
 )
 REQUEST_SECONDS: Final = _histogram(
