@@ -14,7 +14,7 @@ from roomkeys import subjects
 from roomkeys.client import HeldKey, RoomKeys
 from worker.cli.publish import TOKEN
 from worker.cli.terminal.connections import nats_connection
-from worker.cli.terminal.output import example, json_option, safe, show, show_json
+from worker.cli.terminal.output import OutputClosed, example, json_option, safe, show, show_json
 from worker.cli.terminal.process import until_stopped
 from worker.settings import read_settings
 
@@ -37,13 +37,15 @@ async def tail(stop: asyncio.Event, account: str, count: int | None, *, as_json:
     settings = read_settings()
     shown = 0
 
+    closed: OutputClosed | None = None
     def put(line: _Line) -> None:
-        nonlocal shown
+        nonlocal shown, closed
         if stop.is_set():
             return
         try:
             (show_json if as_json else _show)(line)
-        except OSError:  # the reader of the output has closed it
+        except OutputClosed as error:  # raised here it would end in the client's own callback
+            closed = error
             stop.set()
         shown += line["type"] == "key"
         if shown == count:
@@ -62,6 +64,8 @@ async def tail(stop: asyncio.Event, account: str, count: int | None, *, as_json:
             _note(f"listening for keys of {account}; press Ctrl-C to stop")
             await stop.wait()
 
+    if closed is not None:
+        raise closed
 
 def key_line(held: HeldKey) -> _Line:
     """Return what to show of a key: its fingerprint, never the key."""

@@ -1,4 +1,7 @@
-"""Output of a command: colours and tables on a terminal; plain lines without a terminal or with NO_COLOR."""
+"""Output of a command: colours and tables on a terminal; plain lines without a terminal or with NO_COLOR.
+
+Everything that prints raises `OutputClosed` once nobody reads the output any more.
+"""
 
 import os
 import sys
@@ -14,6 +17,18 @@ from rich.text import Text
 
 _PLAIN_WIDTH: Final = 100_000
 """Columns to assume without a terminal, so that nothing is cut or wrapped."""
+
+
+class OutputClosed(Exception):
+    """The program that reads the output, such as `head`, has ended: there is nobody to print for."""
+
+
+class _Screen(Console):
+    """A console that raises `OutputClosed`, where Rich would exit in the middle of whatever is going on."""
+
+    def on_broken_pipe(self) -> None:
+        raise OutputClosed from None
+
 
 _C = TypeVar("_C", bound=Callable[..., Any])
 
@@ -34,8 +49,8 @@ def _is_plain() -> bool:
 
 def _screen() -> Console:
     if _is_plain():
-        return Console(color_system=None, highlight=False, markup=False, emoji=False, width=_PLAIN_WIDTH)
-    return Console(highlight=False, markup=False, emoji=False)
+        return _Screen(color_system=None, highlight=False, markup=False, emoji=False, width=_PLAIN_WIDTH)
+    return _Screen(highlight=False, markup=False, emoji=False)
 
 
 def show(*texts: str | tuple[str, str]) -> None:
@@ -45,7 +60,10 @@ def show(*texts: str | tuple[str, str]) -> None:
 
 def show_json(document: object) -> None:
     """Print a document as one line of JSON."""
-    click.echo(orjson.dumps(document).decode())
+    try:
+        click.echo(orjson.dumps(document).decode())
+    except BrokenPipeError:
+        raise OutputClosed from None
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -4,6 +4,7 @@
 1    something failed, or something is wrong
 2    a setting or the command line is wrong
 130  interrupted before it was done
+141  nobody reads the output any more, as in `room-worker status | head -1`
 
 An error becomes one line on standard error that starts with `room-worker:`.
 """
@@ -22,7 +23,7 @@ from roomkeys.errors import TransientError
 from worker import early
 from worker.app import BrokerClosed
 from worker.broker.compatibility import IncompatibleClient
-from worker.cli.terminal.output import safe
+from worker.cli.terminal.output import OutputClosed, safe
 from worker.local.servers import ServerUnavailable
 from worker.settings import WrongSetting
 from worker.shutdown import Unfinished
@@ -37,6 +38,7 @@ OK: Final = 0
 FAILURE: Final = 1
 WRONG_SETTING: Final = 2
 INTERRUPTED: Final = 130
+OUTPUT_CLOSED: Final = 141
 
 _P = ParamSpec("_P")
 _Stoppable = Callable[Concatenate[asyncio.Event, _P], Coroutine[Any, Any, int | None]]
@@ -124,6 +126,10 @@ def _code(runner: asyncio.Runner, main: Coroutine[Any, Any, int]) -> int:
     except click.UsageError:  # click prints it, with the usage of the command
         raise
     except Exception as error:  # noqa: BLE001 - the end of the program: every error becomes a line and a code
+        if any(isinstance(cause, OutputClosed) for cause in _causes(error)):
+            # Python writes what is left in its buffer when it exits, and would report that it cannot.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return OUTPUT_CLOSED
         lines, code = error_lines(error)
         for line in lines:
             click.echo(f"room-worker: {line}", err=True)
