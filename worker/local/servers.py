@@ -2,7 +2,7 @@
 
 `room-worker demo`, `room-worker dev` and the tests use them. They are the real programs: `nats-server` with
 JetStream, and `mongod` as a replica set of one. The programs on the PATH take precedence over those of the
-wheels in `room-worker[servers]`.
+wheels of the extra `servers`.
 """
 
 import asyncio
@@ -216,4 +216,5 @@ def _find(program: str, wheel: str) -> str:
         for file in importlib.metadata.files(wheel) or ():
             if file.name == program:
                 return str(file.locate())
-    raise ServerUnavailable(f"{program} is not on the PATH: install it, or run pip install {wheel}")
+    install = f"{sys.executable} -m pip install {wheel}"
+    raise ServerUnavailable(f"{program} is not on the PATH: install it, or run {install}")
