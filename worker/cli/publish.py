@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from roomkeys.tokens import is_account, is_request_id, is_token
-from worker.cli.terminal import producer
+from worker.cli.terminal import examples, producer
 from worker.cli.terminal.connections import nats_connection
 from worker.cli.terminal.output import example, json_option, safe, show, show_json
 from worker.cli.terminal.process import FAILURE, OK, to_end
@@ -61,7 +61,7 @@ def _event_options(command: _C) -> _C:
     return command
 
 
-@publish.command(epilog=example("room-worker publish create --room r1 --name general --user bob --requester alice"))
+@publish.command(epilog=example(f"room-worker {examples.CREATE}"))
 @_event_options
 @click.option("--name", default="", help="Name of the room. Without a name, a room with one user and no org is a dm.")
 @_USERS
@@ -71,7 +71,7 @@ def create(room_id: str, requester: str, name: str, users: Sequence[str], orgs: 
     _send(producer.create(room_id, requester, name=name, users=users, orgs=orgs), **options)
 
 
-@publish.command(epilog=example("room-worker publish add --room r1 --user dave --requester alice"))
+@publish.command(epilog=example(f"room-worker {examples.ADD}"))
 @_event_options
 @_USERS
 @_ORGS
@@ -85,7 +85,7 @@ def add(
     _send(producer.add(room_id, requester, users=users, orgs=orgs, history=history), **options)
 
 
-@publish.command(epilog=example("room-worker publish remove --room r1 --user bob --requester alice"))
+@publish.command(epilog=example(f"room-worker {examples.REMOVE}"))
 @_event_options
 @_USERS
 @click.option("--org", help="An org, in place of accounts.")
@@ -96,7 +96,7 @@ def remove(room_id: str, requester: str, users: Sequence[str], org: str | None, 
     _send(producer.remove(room_id, requester, users=users, org=org), **options)
 
 
-@publish.command(epilog=example("room-worker publish rotate --room r1 --requester alice --reason leaked"))
+@publish.command(epilog=example(f"room-worker {examples.ROTATE}"))
 @_event_options
 @click.option("--reason", help="Why the key is rotated.")
 def rotate(room_id: str, requester: str, reason: str | None, **options: Any) -> None:

@@ -13,6 +13,7 @@ from nats.aio.msg import Msg
 from roomkeys import subjects
 from roomkeys.client import HeldKey, RoomKeys
 from worker.cli.publish import TOKEN
+from worker.cli.terminal import examples
 from worker.cli.terminal.connections import nats_connection
 from worker.cli.terminal.output import OutputClosed, example, json_option, safe, show, show_json
 from worker.cli.terminal.process import until_stopped
@@ -22,7 +23,7 @@ _FINGERPRINT_DIGITS: Final = 8
 _Line = dict[str, Any]
 
 
-@click.command(epilog=example("room-worker tail alice", "room-worker tail alice --count 1 --json"))
+@click.command(epilog=example("room-worker tail bob", f"room-worker {examples.TAIL}"))
 @click.argument("account", type=TOKEN)
 @click.option("--count", type=click.IntRange(min=1), help="Exit after this many keys.")
 @json_option
@@ -36,8 +37,8 @@ async def tail(stop: asyncio.Event, account: str, count: int | None, *, as_json:
     """
     settings = read_settings()
     shown = 0
-
     closed: OutputClosed | None = None
+
     def put(line: _Line) -> None:
         nonlocal shown, closed
         if stop.is_set():
@@ -63,9 +64,9 @@ async def tail(stop: asyncio.Event, account: str, count: int | None, *, as_json:
             await broker.client.flush()
             _note(f"listening for keys of {account}; press Ctrl-C to stop")
             await stop.wait()
-
     if closed is not None:
         raise closed
+
 
 def key_line(held: HeldKey) -> _Line:
     """Return what to show of a key: its fingerprint, never the key."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import orjson
 
 from tests.harness.processes import ended, left_in, run, running, says
+from worker.cli.terminal.examples import TOUR
 from worker.local.servers import NatsServer
 
 ROOM = ("--room", "r1", "--requester", "alice")
@@ -24,12 +25,15 @@ async def test_dev_runs_a_worker_and_exits_with_0_on_sigterm(tmp_path: Path) -> 
     assert (folder / "mongo").is_dir()
 
 
-async def test_dev_prints_exports_and_leaves_nothing_behind_after_ctrl_c(tmp_path: Path) -> None:
+async def test_dev_prints_exports_and_commands_to_paste_and_leaves_nothing_behind_after_ctrl_c(tmp_path: Path) -> None:
     async with running("dev", env={"TMPDIR": str(tmp_path)}) as dev:
         exports = [await says(dev, f"export {name}=") for name in ("NATS_URL", "MONGO_URI", "MONGO_DB", "SITE_ID")]
         assert "'mongodb://127.0.0.1:" in exports[1]
-        await says(dev, "room-worker publish create")
+        tour = [await says(dev, f"room-worker {words}") for words in TOUR]
         await says(dev, "Press Ctrl-C to stop")
+        for command in tour:  # as somebody would paste it
+            pasted = await run("-c", "".join([*exports, command]), env={}, program="sh")
+            assert pasted.code == 0, (command, pasted)
         stopped = await ended(dev, signal.SIGINT)
     assert stopped.code == 0
     assert left_in(tmp_path) == []

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 
 from worker.cli.commands import room_worker
 from worker.cli.demo.sandbox import local_settings
+from worker.cli.terminal.examples import TOUR, program
 from worker.local.servers import MongoServer, NatsServer
 from worker.settings import read_settings
 
@@ -73,6 +75,35 @@ def test_help_of_each_command_has_an_example_that_the_command_accepts(path: str)
     for example in examples:
         command = dict(commands())[path]
         command.make_context(path, example.removeprefix(path).split())
+
+
+def test_readme_shows_the_tour_that_dev_prints_and_help_shows_its_commands() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    shown = [line for line in readme.splitlines() if line.startswith(".venv/bin/room-worker ")]
+    assert shown == [f".venv/bin/room-worker {words}" for words in TOUR]
+    help_texts = "".join(
+        CliRunner().invoke(room_worker, [*path.split()[1:], "--help"]).output for path, _ in commands()
+    )
+    assert [words for words in TOUR if f"room-worker {words}\n" not in help_texts] == []
+
+
+@pytest.mark.parametrize(
+    ("called", "path", "shown"),
+    [
+        ("bin/room-worker", "bin", "room-worker"),
+        ("bin/room-worker", "elsewhere", "bin/room-worker"),
+        ("/opt/worker/bin/room-worker", "elsewhere", "/opt/worker/bin/room-worker"),
+    ],
+)
+def test_program_is_shown_as_it_can_be_called(
+    called: str, path: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "room-worker").touch(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / path))
+    monkeypatch.setattr("sys.argv", [str(tmp_path / called)])
+    assert program() == shown
 
 
 @pytest.mark.parametrize("variable", WRONG)

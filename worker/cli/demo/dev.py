@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 
 from worker.cli.demo.sandbox import local_settings, prepare, running_worker
+from worker.cli.terminal.examples import ACCOUNTS, TOUR, program
 from worker.cli.terminal.output import example, json_option, safe, show, show_json
 from worker.cli.terminal.process import until_stopped
 from worker.local.ports import free_port
@@ -17,14 +18,7 @@ from worker.local.servers import MongoServer, NatsServer
 from worker.settings import Settings, read_settings
 from worker.telemetry.logs import configure
 
-_ACCOUNTS: Final = ("alice", "bob", "carol")
 _PORT: Final = click.IntRange(0, 65_535)
-_SUGGESTIONS: Final = (
-    "room-worker tail bob",
-    "room-worker publish create --room r1 --name general --user bob --user carol --requester alice",
-    "room-worker publish remove --room r1 --user bob --requester alice",
-    "room-worker status",
-)
 
 
 @click.command(epilog=example("room-worker dev", "room-worker dev --nats-port 4222 --mongo-port 27017 --folder data"))
@@ -50,7 +44,7 @@ async def dev(
         settings = read_settings(**local_settings(nats, mongo, http_port or free_port()), log_format=log_format)
         configure(settings.log_level, settings.log_format)
         async with nats, mongo:
-            await prepare(settings, _ACCOUNTS)
+            await prepare(settings, ACCOUNTS)
             async with running_worker(settings):
                 (show_json if as_json else _show)(addresses(settings, data))
                 await stop.wait()
@@ -62,7 +56,7 @@ def addresses(settings: Settings, folder: Path) -> dict[str, Any]:
     variables = {**servers, "MONGO_DB": settings.mongo_db, "SITE_ID": settings.site_id}
     http = f"http://{settings.health_addr}"
     urls = {"health": f"{http}/readyz", "metrics": f"{http}/metrics"}
-    return {"environment": variables, **urls, "users": list(_ACCOUNTS), "folder": str(folder)}
+    return {"environment": variables, **urls, "users": list(ACCOUNTS), "folder": str(folder)}
 
 
 def _show(about: dict[str, Any]) -> None:
@@ -80,6 +74,6 @@ def _show(about: dict[str, Any]) -> None:
     for name, value in variables.items():
         show(f"export {name}={shlex.quote(value)}")
     show("")
-    for line in _SUGGESTIONS:
-        show((line, "cyan"))
+    for words in TOUR:
+        show((f"{shlex.quote(program())} {words}", "cyan"))
     show("\nPress Ctrl-C to stop.")
