@@ -67,7 +67,8 @@ async def stream_report(broker: Broker, site: str, documents: list[Document], al
     """Compare the cursors with the streams.
 
     `behind` is the number of messages after a cursor, of all partitions: the cursor of an idle partition follows
-    every few seconds. `oldestSeconds` is the age of the first event that not every partition has passed.
+    every few seconds. It is None if the stream is missing, or ends before the cursor. `oldestSeconds` is the age of the
+    first event that not every partition has passed.
     """
     events = await _state(broker, subjects.events_stream(site))
     dead_letters = await _state(broker, subjects.dead_letter_stream(site))
@@ -77,7 +78,7 @@ async def stream_report(broker: Broker, site: str, documents: list[Document], al
             "partition": item["partition"],
             "owner": item["owner"] if item["owner"] in alive else None,
             "applied": item["applied"],
-            "behind": None if last is None else max(last - item["applied"], 0),
+            "behind": None if last is None or last < item["applied"] else last - item["applied"],
         }
         for item in documents
     ]
@@ -120,10 +121,11 @@ def _show(report: dict[str, Any]) -> None:
             for item in report["cursors"]]  # fmt: skip
     show_table(_COLUMNS, rows)
     show(f"replicas      {safe(', '.join(report['replicas']) or 'none alive')}")
-    behind = max((item["behind"] or 0 for item in report["cursors"]), default=0)
-    age = report["oldestSeconds"]
+    lags = [item["behind"] for item in report["cursors"]]
+    behind, age = max((lag or 0 for lag in lags), default=0), report["oldestSeconds"]
     waited = "" if not behind or age is None else f", the oldest {age:.1f} s old"
-    show(f"behind        up to {behind} events{waited}")
+    unknown = "unknown: the stream is missing or was re-created"
+    show(f"behind        {unknown if None in lags else f'up to {behind} events{waited}'}")
     show(f"rotating      {_rooms(report['rotating'])}")
     letters = report["deadLetters"]
     show("dead letters  ", (_or(letters, "unknown: the stream is missing"), "red" if letters else ""))

@@ -152,6 +152,20 @@ async def test_server_that_is_down_is_reported_in_one_line_without_passwords(arg
     assert "hunter2" not in failed.err + failed.out
 
 
+async def test_status_knows_no_lag_of_a_stream_that_is_missing_or_was_re_created(site_rig: Rig) -> None:
+    name, jetstream = subjects.events_stream(site_rig.site), site_rig.nc.jetstream()
+    await site_rig.users("alice", "bob")
+    async with site_rig.worker():
+        await site_rig.ask("create", events.create("r9", "bob"))
+    await jetstream.delete_stream(name)
+    for create in (False, True):
+        if create:
+            await jetstream.add_stream(name=name, subjects=[subjects.events_subjects(site_rig.site)])
+        report = (await run("status", "--json", env=variables(site_rig))).json()
+        assert None in {cursor["behind"] for cursor in report["cursors"]}
+        assert "behind        unknown" in (await run("status", env=variables(site_rig))).out
+
+
 async def test_status_shows_owners_lag_rotations_and_dead_letters(site_rig: Rig) -> None:
     env = variables(site_rig)
     await site_rig.users("alice", "bob")
