@@ -3,12 +3,15 @@
 Other systems write to these collections too, so the functions that read accept any type in any field.
 """
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import chain, product
 from typing import Any, Final
 
+from pymongo import UpdateOne
 from uuid_utils import uuid7
 
-from roomkeys.decisions.decision import MembershipReason, RoomCreation
+from roomkeys.decisions.decision import INDIVIDUAL, ORG, MembershipReason, RoomCreation
 from roomkeys.keys import EXACT_INTEGERS, KEY_BYTES, UNUSED, KeyRecord, RoomKey
 from roomkeys.membership import UNSET_FLAGS, Kind, Member, Membership, Room, User
 from roomkeys.tokens import is_bot
@@ -16,6 +19,7 @@ from store.database import Document
 
 _KEYS: Final = ("encKey.priv", "encKey.ver")
 _ROTATION: Final = ("keyRotation.high", "keyRotation.settled", "keyRotation.current", "keyRotation.staged")
+_USER_TEXTS: Final = ("engName", "chineseName", "sectId", "deptId")
 KEYS_PROJECTION: Final = dict.fromkeys((*_KEYS, *_ROTATION), 1)
 """The fields that a `KeyRecord` is read from; without the replaced keys, which can be many."""
 
@@ -88,7 +92,7 @@ def key_record(document: Document) -> KeyRecord:
 
 def room(document: Document, orgs: frozenset[str]) -> Room:
     """Return a room; `orgs` are the ids of the orgs that are its members."""
-    name, kind, site = (str(document.get(field) or "") for field in ("name", "type", "siteId"))
+    name, kind, site = (text(document.get(field)) for field in ("name", "type", "siteId"))
     size = sum(count(document.get(field)) for field in ("userCount", "appCount"))
     return Room(document["_id"], name, kind, site, orgs, key_record(document), size)
 
@@ -98,22 +102,89 @@ def count(value: object) -> int:
     return int(value) if isinstance(value, int | float) and 0 <= value < EXACT_INTEGERS else 0
 
 
+def text(value: object) -> str:
+    """Return a text, or an empty one for a value of any other type."""
+    return value if type(value) is str else ""  # JavaScript code is a text to the driver, but no text in MongoDB
+
+
+def value_at(document: Document, field: str) -> object:
+    """Return the value at a dotted field, or None if there is none."""
+    value: Any = document
+    for name in field.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
 def user(document: Document) -> User | None:
     """Return a user, or None if the document has no account."""
-    if not isinstance(document.get("account"), str):
+    account = document.get("account")
+    if type(account) is not str:
         return None
-    text = {field: str(document.get(field) or "") for field in ("engName", "chineseName", "sectId", "deptId")}
-    orgs = frozenset(org for org in (text["sectId"], text["deptId"]) if org)
-    return User(str(document["_id"]), document["account"], text["engName"], text["chineseName"], orgs)
+    eng_name, chinese_name, *orgs = (text(document.get(name)) for name in _USER_TEXTS)
+    return User(_id_text(document["_id"]), account, eng_name, chinese_name, frozenset(filter(None, orgs)))
+
+
+def membership_key(document: Document) -> tuple[str, str] | None:
+    """Return the room and the account of a document of `subscriptions`, or None if it is nobody's.
+
+    MongoDB also finds arrays that contain the room or the account. Such documents are nobody's.
+    """
+    room_id, who = document.get("roomId"), document.get("u")
+    account = who.get("account") if isinstance(who, dict) else None
+    return (room_id, account) if type(room_id) is str and type(account) is str else None
+
+
+def only_texts(*fields: str) -> Document:
+    """Return the filter that leaves out documents in which a field is not a text: a filter also finds arrays.
+
+    No index covers it, so it is only for reads that have met such a document.
+    """
+    return {"$expr": {"$and": [{"$eq": [{"$type": f"${field}"}, "string"]} for field in fields]}}
+
+
+def obstructed(document: Document) -> Iterator[tuple[str, str]]:
+    """Yield the rooms and accounts whose place in the unique index a document that is nobody's has."""
+    who = document.get("u")
+    accounts = [one.get("account") for one in (who if isinstance(who, list) else [who]) if isinstance(one, dict)]
+    return product(_texts(document.get("roomId")), chain.from_iterable(map(_texts, accounts)))
 
 
 def member(document: Document) -> Member | None:
-    """Return what a decision needs to know about a membership, or None if the document has no account."""
-    who, roles = document.get("u"), document.get("roles")
-    if not isinstance(who, dict) or not isinstance(who.get("account"), str):
+    """Return what a decision needs to know about a membership, or None if the document is nobody's."""
+    key, roles = membership_key(document), document.get("roles")
+    if key is None:
         return None
     known = tuple(role for role in roles if isinstance(role, str)) if isinstance(roles, list) else None
-    return Member(document["_id"], str(who.get("_id", "")), who["account"], known)
+    return Member(document["_id"], _id_text(document["u"].get("_id")), key[1], known)
+
+
+def reason(document: Document) -> MembershipReason | None:
+    """Return a membership reason as stored, or None if the document is nobody's. Old ones have no account."""
+    row = document.get("member")
+    if not isinstance(row, dict) or not text(document.get("rid")):
+        return None
+    type_, id_, account = row.get("type"), text(row.get("id")), row.get("account")
+    if type_ == ORG and id_:
+        return MembershipReason(ORG, id_, None, 0)
+    if type_ == INDIVIDUAL and (text(account) or (account is None and id_)):
+        return MembershipReason(INDIVIDUAL, id_, account, 0)
+    return None
+
+
+def app(document: Document) -> tuple[str, str] | None:
+    """Return the account of a bot and its name, or None if the document has none."""
+    assistant, name = document.get("assistant"), text(document.get("name"))
+    account = text(assistant.get("name")) if isinstance(assistant, dict) else ""
+    return (account, name) if account and name else None
+
+
+def _texts(value: object) -> list[str]:
+    return [item for item in (value if isinstance(value, list) else [value]) if type(item) is str]
+
+
+def _id_text(value: object) -> str:
+    """Return an id as a text. Other programs also use object ids and numbers."""
+    return "" if value is None or isinstance(value, list | dict) else str(value)
 
 
 def room_document(room: Room, creation: RoomCreation, users: int, apps: int) -> Document:
@@ -147,7 +218,12 @@ def membership_document(membership: Membership) -> Document:
     return document
 
 
-def reason_fields(reason: MembershipReason) -> dict[str, Any]:
-    """Return the fields of a new document of `room_members`, besides its room, type and id."""
+def reason_upsert(room_id: str, reason: MembershipReason) -> UpdateOne:
+    """Return the write of a new document of `room_members`.
+
+    It takes the place of a document that another program left for the same room, type and id, of whatever shape.
+    """
+    row = {"id": reason.id, "type": reason.type, **({} if reason.account is None else {"account": reason.account})}
+    which = {"rid": room_id, "member.type": reason.type, "member.id": reason.id}
     fields = {"_id": new_id(), "ts": date(reason.at_ms)}
-    return fields if reason.account is None else {**fields, "member.account": reason.account}
+    return UpdateOne(which, {"$set": {"rid": room_id, "member": row}, "$setOnInsert": fields}, upsert=True)

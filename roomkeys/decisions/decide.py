@@ -32,7 +32,7 @@ def decide(
         if taken and touched > most:
             break
         taken += 1
-        draft = drafts.get(event.room_id) or open_draft(event.room_id, snapshot)
+        draft = drafts.get(event.room_id) or Draft(event.room_id, snapshot)
         drafts[event.room_id] = draft
         outcomes.setdefault(event.room_id, []).append(outcome_of(event, draft, context, now_ms))
     changes = (drafts[room_id].change() for room_id in outcomes)
@@ -63,14 +63,6 @@ def touches(event: AnyEvent, snapshot: Snapshot) -> int:
             return event.weight + len(snapshot.orgs.get(org, ()))
         case _:
             return event.weight
-
-
-def open_draft(room_id: str | None, snapshot: Snapshot) -> Draft:
-    """Return the draft of a room as the database has it; events without a room share an empty draft."""
-    if room_id is None:
-        return Draft(None, {}, frozenset())
-    members = snapshot.members.get(room_id, {})
-    return Draft(snapshot.rooms.get(room_id), members, snapshot.individuals.get(room_id, frozenset()))
 
 
 def outcome_of(event: AnyEvent, draft: Draft, context: RuleContext, now_ms: int) -> Outcome:

@@ -6,7 +6,7 @@ of those fields are names in the database and must stay.
 """
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from roomkeys.errors import ErrorInfo
 from roomkeys.membership import Member, Membership, Room
@@ -45,9 +45,13 @@ class RoomChange:
     """What a batch writes for one room.
 
     - `room`: the room as it was before the batch; if the batch creates it, `creation` is set.
-    - `joined`, `left`, `demoted`: new memberships, and the ids of `subscriptions` documents.
-    - `reasons`: membership reasons to insert, after `removed_reasons` (type and id) have been deleted.
-    - `reasons_cleared`: all individual reasons of the room are deleted, because its last org leaves.
+    - `joined`, `left`: new memberships, and the accounts whose membership ends.
+    - `deleted`, `demoted`: the `_id`s of `subscriptions` documents: those to delete, before `joined` is inserted, and
+      those whose roles become a member's.
+    - `reasons`: membership reasons to insert, after `removed_orgs` and `removed_rows` have been deleted. These are the
+      ids of orgs, and the `_id`s of individual reasons.
+    - `reasons_cleared`: all individual reasons of the room are deleted first: its last org leaves, or its first one
+      comes.
     - `users_delta`, `apps_delta`: changes of the stored numbers of people and bots.
     - `high`: the room's highest version, if the batch raises it.
     - `stage`: the version whose key is to be made, staged and sent, if any.
@@ -57,9 +61,11 @@ class RoomChange:
     creation: RoomCreation | None = None
     joined: tuple[Membership, ...] = ()
     left: tuple[str, ...] = ()
-    demoted: tuple[str, ...] = ()
+    deleted: tuple[Any, ...] = ()
+    demoted: tuple[Any, ...] = ()
     reasons: tuple[MembershipReason, ...] = ()
-    removed_reasons: tuple[tuple[str, str], ...] = ()
+    removed_orgs: tuple[str, ...] = ()
+    removed_rows: tuple[Any, ...] = ()
     reasons_cleared: bool = False
     users_delta: int = 0
     apps_delta: int = 0

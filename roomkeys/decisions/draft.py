@@ -4,27 +4,33 @@ What `change` returns is the difference between the room before the batch and th
 and leaves within one batch leaves no trace in the database. One that leaves and comes back gets a new membership.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from roomkeys.decisions.decision import INDIVIDUAL, ORG, MembershipReason, RoomChange, RoomCreation
+from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.membership import MEMBER_ROLES, OWNER_ROLES, Kind, Member, Membership, Room, User
 from roomkeys.tokens import is_bot
 
 
 class Draft:
-    """One room as the batch leaves it so far. `individuals`: the user ids of members with an individual reason."""
+    """One room as the batch leaves it so far. Without a room id, it is the draft of events that name no room."""
 
-    def __init__(self, room: Room | None, members: Mapping[str, Member], individuals: frozenset[str]) -> None:
-        self.room = room
-        self.members = dict(members)
-        self.orgs = set(room.orgs) if room else set[str]()
-        self._members_before = members
+    def __init__(self, room_id: str | None, snapshot: Snapshot) -> None:
+        id_ = room_id or ""
+        self.room = snapshot.rooms.get(id_)
+        self._members_before = snapshot.members.get(id_, {})
+        self.members = dict(self._members_before)
+        self.orgs = set(self.room.orgs) if self.room else set[str]()
+        self._copies = snapshot.copies.get(id_, {})
         self._memberships: dict[str, Membership] = {}
-        self._reasons_before = [(ORG, org) for org in sorted(self.orgs)]
-        self._reasons_before += [(INDIVIDUAL, user_id) for user_id in individuals]
-        # None: the reason was recorded before and still holds.
-        self._reasons: dict[tuple[str, str], MembershipReason | None] = dict.fromkeys(self._reasons_before)
+        self._orgs_before = self.orgs | snapshot.leftover_orgs.get(id_, frozenset())
+        self._rows_before = snapshot.individuals.get(id_, {})
+        # By type and org or account. None: the reason was recorded before and still holds.
+        self._reasons: dict[tuple[str, str], MembershipReason | None] = {}
+        self._reasons |= dict.fromkeys((ORG, org) for org in sorted(self.orgs))
+        self._reasons |= dict.fromkeys((INDIVIDUAL, account) for account in self._rows_before)
         self._reasons_cleared = False
         self._creation: RoomCreation | None = None
         self._raised: int | None = None
@@ -38,20 +44,19 @@ class Draft:
 
     def join(self, membership: Membership) -> None:
         """Add a membership."""
-        self._memberships[membership.id] = membership
+        self._memberships[membership.account] = membership
         member = Member(membership.id, membership.user_id, membership.account, membership.roles)
         self.members[membership.account] = member
 
     def leave(self, account: str) -> Member:
-        """End a membership, delete its individual reason, and return it."""
-        member = self.members.pop(account)
-        self._reasons.pop((INDIVIDUAL, member.user_id), None)
-        return member
+        """End a membership, delete its individual reasons, and return it."""
+        self._reasons.pop((INDIVIDUAL, account), None)
+        return self.members.pop(account)
 
     def demote(self, account: str) -> None:
-        """Delete the individual reason of a member whom an org keeps in the room; an owner becomes a member."""
+        """Delete the individual reasons of a member whom an org keeps in the room; an owner becomes a member."""
         member = self.members[account]
-        self._reasons.pop((INDIVIDUAL, member.user_id), None)
+        self._reasons.pop((INDIVIDUAL, account), None)
         if member.roles is not None and OWNER_ROLES[0] in member.roles:
             self.members[account] = replace(member, roles=MEMBER_ROLES)
 
@@ -59,21 +64,22 @@ class Draft:
         """Tell whether an org of the room makes the user a member. Orgs do not make bots members."""
         return user is not None and not user.is_bot and not user.orgs.isdisjoint(self.orgs)
 
-    def is_individual(self, user_id: str) -> bool:
-        """Tell whether the user has an individual reason to be a member, not only an org."""
-        return (INDIVIDUAL, user_id) in self._reasons
+    def is_individual(self, account: str) -> bool:
+        """Tell whether the account has an individual reason to be a member, not only an org."""
+        return (INDIVIDUAL, account) in self._reasons
 
     def add_individual(self, user_id: str, account: str, at_ms: int) -> None:
         """Record an individual reason, unless there is one."""
-        self._reasons.setdefault((INDIVIDUAL, user_id), MembershipReason(INDIVIDUAL, user_id, account, at_ms))
+        self._reasons.setdefault((INDIVIDUAL, account), MembershipReason(INDIVIDUAL, user_id, account, at_ms))
 
     def add_org(self, org: str, at_ms: int) -> None:
-        """Record an org. With the first org, every member so far gets an individual reason."""
+        """Record an org. With the first org, exactly the members so far have individual reasons."""
         if org in self.orgs:
             return
         if not self.orgs:
+            self._reasons_cleared = True
             for member in self.members.values():
-                self.add_individual(member.user_id, member.account, at_ms)
+                self.add_individual(member.user_id or member.account, member.account, at_ms)
         self.orgs.add(org)
         self._reasons[ORG, org] = MembershipReason(ORG, org, None, at_ms)
 
@@ -127,19 +133,24 @@ class Draft:
         """Return what has to be written, or None if nothing has changed."""
         if self.room is None:
             return None
-        before = {member.id: member for member in self._members_before.values()}
-        now = {member.id: member for member in self.members.values()}
-        joined = [replace(self._memberships[id_], roles=now[id_].roles) for id_ in now if id_ not in before]
-        left = [member for id_, member in before.items() if id_ not in now]
-        apps_delta = sum(is_bot(one.account) for one in joined) - sum(is_bot(one.account) for one in left)
+        before, now = self._members_before, self.members
+        stayed = {account for account, member in now.items() if account in before and member.id is before[account].id}
+        joined = [replace(self._memberships[one], roles=now[one].roles) for one in now if one not in stayed]
+        left = [account for account in before if account not in stayed]
+        apps_delta = sum(is_bot(one.account) for one in joined) - sum(map(is_bot, left))
+        demoted = [account for account in before if account in stayed and now[account].roles != before[account].roles]
         change = RoomChange(
             room=self.room,
             creation=self._creation,
             joined=tuple(joined),
-            left=tuple(member.id for member in left),
-            demoted=tuple(id_ for id_ in now if id_ in before and now[id_].roles != before[id_].roles),
+            left=tuple(left),
+            deleted=tuple(self._documents([*left, *(one.account for one in joined if one.account not in before)])),
+            demoted=tuple(self._documents(demoted)),
             reasons=tuple(reason for reason in self._reasons.values() if reason is not None),
-            removed_reasons=tuple(key for key in self._reasons_before if self._is_gone(key)),
+            removed_orgs=tuple(org for org in sorted(self._orgs_before) if self._is_gone(ORG, org)),
+            removed_rows=tuple(
+                row for account, rows in self._rows_before.items() if self._is_gone(INDIVIDUAL, account) for row in rows
+            ),
             reasons_cleared=self._reasons_cleared,
             users_delta=len(joined) - len(left) - apps_delta,
             apps_delta=apps_delta,
@@ -148,7 +159,15 @@ class Draft:
         )
         return None if change == RoomChange(self.room) else change
 
-    def _is_gone(self, key: tuple[str, str]) -> bool:
-        if self._reasons_cleared and key[0] == INDIVIDUAL:
+    def _documents(self, accounts: Iterable[str]) -> Iterator[Any]:
+        """Yield the `_id`s of all documents in `subscriptions` that stand for the memberships of these accounts."""
+        for account in accounts:
+            if account in self._members_before:
+                yield self._members_before[account].id
+            yield from self._copies.get(account, ())
+
+    def _is_gone(self, type_: str, name: str) -> bool:
+        if self._reasons_cleared and type_ == INDIVIDUAL:
             return False
+        key = (type_, name)
         return key not in self._reasons or self._reasons[key] is not None  # it came back: it is inserted again

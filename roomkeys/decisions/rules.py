@@ -211,7 +211,7 @@ def _leaving_org(org: str, draft: Draft, context: RuleContext) -> list[str]:
     return [
         user.account
         for user in context.of_orgs((org,))
-        if user.account in draft.members and user.orgs.isdisjoint(others) and not draft.is_individual(user.id)
+        if user.account in draft.members and user.orgs.isdisjoint(others) and not draft.is_individual(user.account)
     ]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from roomkeys.decisions.chunks import in_chunks
-from roomkeys.decisions.decide import open_draft, outcome_of, reject
+from roomkeys.decisions.decide import outcome_of, reject
 from roomkeys.decisions.decision import ORG, Decision, OutboxEntry, Outcome, RoomChange
 from roomkeys.decisions.draft import Draft
 from roomkeys.decisions.rules import NewId, RuleContext, SliceContext
@@ -57,7 +57,7 @@ def decide_slice(
     event, progress = slice_.event, slice_.progress
     slice_context = SliceContext(progress.number > 0, slice_.is_last, progress.notice_sent, slice_.all_users_known)
     context = RuleContext(_snapshot_of(slice_, snapshot), site, new_id, slice_context)
-    draft = open_draft(event.room_id, context.snapshot)
+    draft = Draft(event.room_id, context.snapshot)
     if progress.room_created:
         draft.resume_creation()
     given_up = None if error is None else reject(event, error, site=site, now_ms=now_ms)
@@ -66,6 +66,8 @@ def decide_slice(
     if final and progress.rotates and not draft.rotates:
         draft.rotate(event.origin.time_ms)
     change = draft.change()
+    if change is not None and progress.number > 0 and not isinstance(event, Remove):
+        change = replace(change, reasons_cleared=False)  # the first slice has cleared what was there before the org
     changes = () if change is None else (change if final else _without_completion(change),)
     entry = OutboxEntry(event.room_id, (replace(outcome, final=final),), draft.joiners(), draft.high)
     decision = Decision(int(final), changes, tuple(in_chunks(entry)))

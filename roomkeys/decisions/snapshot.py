@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from roomkeys.membership import Member, Room, User
 
@@ -13,7 +14,10 @@ class Snapshot:
     - `rooms`: by room id.
     - `members`: by room id and account, the members among the accounts that the events touch; all members of a
       room that may need a backfill.
-    - `individuals`: by room id, the ids of those users who have an individual reason to be a member.
+    - `copies`: by room id and account, the `_id`s of further documents that stand for the same membership, or that
+      have its place in the unique index; very few accounts have any.
+    - `individuals`: by room id and account, the `_id`s of the individual reasons for a membership.
+    - `leftover_orgs`: by the id of a room that does not exist, the orgs that `room_members` still has for it.
     - `users`: by account, the users that events name or that belong to an org of theirs.
     - `orgs`: by org id, its users without bots.
     - `apps`: by account, the display names of bots.
@@ -23,9 +27,11 @@ class Snapshot:
 
     rooms: Mapping[str, Room] = field(default_factory=dict)
     members: Mapping[str, Mapping[str, Member]] = field(default_factory=dict)
-    individuals: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    individuals: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
     users: Mapping[str, User] = field(default_factory=dict)
     orgs: Mapping[str, tuple[User, ...]] = field(default_factory=dict)
     apps: Mapping[str, str] = field(default_factory=dict)
     everybody: Mapping[str, Sequence[object]] = field(default_factory=dict)
+    copies: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
+    leftover_orgs: Mapping[str, frozenset[str]] = field(default_factory=dict)
     partial: bool = False

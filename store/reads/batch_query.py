@@ -5,7 +5,7 @@ needs no other. For the same reason it also finds all members of small rooms tha
 follows from the decision. (docs/adr/0010-small-rooms-are-read-with-the-batch.md)
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ _ROOM: Final = ("name", "type", "siteId", "userCount", "appCount")
 ROOM_FIELDS: Final = {**dict.fromkeys(_ROOM, 1), **documents.KEYS_PROJECTION}
 MEMBER_FIELDS: Final = {"u._id": 1, "u.account": 1, "roomId": 1, "roles": 1}
 USER_FIELDS: Final = {"account": 1, "engName": 1, "chineseName": 1, "sectId": 1, "deptId": 1}
-_ORG_FIELDS: Final = {"rid": 1, "member.id": 1}
+REASON_FIELDS: Final = {"rid": 1, "member.type": 1, "member.id": 1, "member.account": 1}
 
 EVERYBODY: Final = "everybody"
 """The key under which `run_batch_query` returns the accounts of whole rooms, one document per room."""
@@ -48,9 +48,16 @@ async def run_batch_query(
     for document in await database.aggregate("rooms", pipeline, session):
         found[document.pop("_from")].append(document)
     found["subscriptions"] = only_requested(found["subscriptions"], accounts_by_room)
-    if whole_rooms and sum(len(room["accounts"]) for room in found[EVERYBODY]) == most:
-        found[EVERYBODY].remove(max(found[EVERYBODY], key=itemgetter("_id")))
+    found[EVERYBODY] = _whole(found[EVERYBODY], most)
     return found
+
+
+def _whole(rooms: Sequence[Document], most: int) -> list[Document]:
+    """Return the rooms without the last one if they are `most` accounts, and without what is no room's."""
+    whole = [room for room in rooms if isinstance(room["_id"], str)]
+    if whole and sum(len(room["accounts"]) for room in rooms) == most:
+        whole.remove(max(whole, key=itemgetter("_id")))
+    return whole
 
 
 def batch_pipeline(accounts_by_room: AccountsByRoom, whole_rooms: Collection[str], most: int) -> list[Document]:
@@ -58,7 +65,7 @@ def batch_pipeline(accounts_by_room: AccountsByRoom, whole_rooms: Collection[str
     room_ids = sorted(accounts_by_room)
     accounts = sorted(set[str]().union(*accounts_by_room.values()))
     further = [
-        _source("room_members", {"rid": {"$in": room_ids}, "member.type": ORG}, _ORG_FIELDS),
+        _source("room_members", {"rid": {"$in": room_ids}, "member.type": ORG}, REASON_FIELDS),
         _source("users", {"account": {"$in": accounts}}, USER_FIELDS),
         _source("subscriptions", {"$or": membership_clauses(accounts_by_room)}, MEMBER_FIELDS),
     ]
@@ -91,8 +98,9 @@ def membership_clauses(accounts_by_room: AccountsByRoom) -> list[Document]:
 
 
 def only_requested(found: Iterable[Document], accounts_by_room: AccountsByRoom) -> list[Document]:
-    """Return those memberships whose account was requested for this room."""
-    return [item for item in found if item["u"]["account"] in accounts_by_room[item["roomId"]]]
+    """Return those memberships whose account was requested for this room, and what is nobody's."""
+    keys = ((item, documents.membership_key(item)) for item in found)
+    return [item for item, key in keys if key is None or key[1] in accounts_by_room[key[0]]]
 
 
 def _clause(room_ids: list[str], accounts: Collection[str]) -> Document:

@@ -5,24 +5,26 @@ the loop is the only writer of what is read here. (docs/design.md, rule a)
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from roomkeys.decisions.decide import MAX_ACCOUNTS
-from roomkeys.decisions.decision import INDIVIDUAL
+from roomkeys.decisions.decision import INDIVIDUAL, ORG
 from roomkeys.decisions.slices import Sliceable, among
 from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.events.event import AnyEvent
-from roomkeys.membership import Member, Room, User
+from roomkeys.membership import OWNER_ROLES, Member, Room, User
 from store import documents
 from store.database import Database, Document
 from store.reads import batch_query
-from store.reads.batch_query import EVERYBODY, MEMBER_FIELDS, ROOM_FIELDS, USER_FIELDS, run_batch_query
+from store.reads.batch_query import EVERYBODY, MEMBER_FIELDS, REASON_FIELDS, ROOM_FIELDS, USER_FIELDS, run_batch_query
 from store.reads.needs import Needs, needs_of
 
 _Found = Mapping[str, list[Document]]
 _Users = tuple[User, ...]
+_AccountsById = dict[str, set[str]]
+_Individuals = Mapping[str, Mapping[str, Sequence[Any]]]
 
 
 async def load_batch(
@@ -46,7 +48,7 @@ async def load_batch(
     queries = _Queries(database, session, limit=most + 1)
     whole_rooms = [room_id for room_id in needs.rotating if room_id not in large_rooms]
     found = await run_batch_query(database, needs.accounts, whole_rooms, session, page)
-    orgs_of_rooms = _ids_by_room(found["room_members"])
+    orgs_of_rooms = _orgs_of_rooms(found["room_members"])
     org_users = await queries.org_users(needs)
     users = _users(found["users"] + org_users)
     orgs = _users_by_org(needs, users)
@@ -71,17 +73,21 @@ async def _assemble(
     queries: "_Queries", needs: Needs, found: _Found, users: Mapping[str, User], orgs: Mapping[str, _Users]
 ) -> Snapshot:
     """Return the snapshot of what was found. Individual reasons and apps are read here."""
-    orgs_of_rooms = _ids_by_room(found["room_members"])
+    orgs_of_rooms = _orgs_of_rooms(found["room_members"])
     no_orgs = frozenset[str]()
     rooms = {item["_id"]: documents.room(item, orgs_of_rooms.get(item["_id"], no_orgs)) for item in found["rooms"]}
-    members = _members(found["subscriptions"])
-    user_ids = {room_id: _user_ids(needs, room_id, users, orgs) for room_id in needs.accounts.keys() & orgs_of_rooms}
-    for room_id, ids in user_ids.items():
-        ids.update(member.user_id for member in members.get(room_id, {}).values())
-    individuals = await queries.individuals(user_ids)
+    members, copies = _members(found["subscriptions"])
+    known_ids = {
+        room_id: _accounts_by_id(_touched(needs, room_id, users, orgs), members.get(room_id, {}).values())
+        for room_id in needs.accounts.keys() & orgs_of_rooms
+    }
+    individuals = await queries.individuals(known_ids)
     apps = await queries.apps(needs.bots)
     everybody = {item["_id"]: item["accounts"] for item in found[EVERYBODY]}
-    return Snapshot(rooms, members, individuals, users, orgs, apps, everybody)
+    leftover_orgs = {room_id: of_room for room_id, of_room in orgs_of_rooms.items() if room_id not in rooms}
+    return Snapshot(
+        rooms, members, individuals, users, orgs, apps, everybody, copies=copies, leftover_orgs=leftover_orgs
+    )
 
 
 async def load_rooms(database: Database, room_ids: Iterable[str], session: Any) -> dict[str, Room]:
@@ -115,30 +121,70 @@ def _unnamed_org_accounts(needs: Needs, orgs: Mapping[str, _Users]) -> dict[str,
     }
 
 
-def _user_ids(needs: Needs, room_id: str, users: Mapping[str, User], orgs: Mapping[str, _Users]) -> set[str]:
-    """Return the ids of the users that events name in this room, in person or through an org."""
-    named = {users[account].id for account in needs.accounts[room_id] if account in users}
-    return named | {user.id for org in needs.orgs.get(room_id, ()) for user in orgs[org]}
+def _touched(needs: Needs, room_id: str, users: Mapping[str, User], orgs: Mapping[str, _Users]) -> Iterator[User]:
+    """Yield the users that events name in this room, in person or through an org."""
+    yield from (users[account] for account in needs.accounts[room_id] if account in users)
+    yield from (user for org in needs.orgs.get(room_id, ()) for user in orgs[org])
 
 
-def _ids_by_room(reasons: Iterable[Document]) -> dict[str, frozenset[str]]:
-    ids: defaultdict[str, set[str]] = defaultdict(set)
-    for reason in reasons:
-        ids[reason["rid"]].add(reason["member"]["id"])
-    return {room_id: frozenset(of_room) for room_id, of_room in ids.items()}
+def _accounts_by_id(users: Iterable[User], members: Iterable[Member]) -> _AccountsById:
+    """Return the accounts by the ids of their users: those of today, and those from when they became members."""
+    accounts: _AccountsById = {}
+    for user in users:
+        accounts.setdefault(user.id, set()).add(user.account)
+    for member in members:
+        accounts.setdefault(member.user_id, set()).add(member.account)
+    return accounts
+
+
+def _orgs_of_rooms(found: Iterable[Document]) -> dict[str, frozenset[str]]:
+    orgs: defaultdict[str, set[str]] = defaultdict(set)
+    for item in found:
+        reason = documents.reason(item)
+        if reason is not None and reason.type == ORG:
+            orgs[item["rid"]].add(reason.id)
+    return {room_id: frozenset(of_room) for room_id, of_room in orgs.items()}
 
 
 def _users(found: Iterable[Document]) -> dict[str, User]:
-    users = sorted(filter(None, map(documents.user, found)), key=lambda user: user.account)
-    return {user.account: user for user in users}
+    """Return users by account. The orgs of an account that has several documents are those of all of them."""
+    users: dict[str, User] = {}
+    for user in sorted(filter(None, map(documents.user, found)), key=lambda user: user.account):
+        other = users.get(user.account)
+        users[user.account] = user if other is None else replace(user, orgs=user.orgs | other.orgs)
+    return users
 
 
-def _members(found: Iterable[Document]) -> dict[str, dict[str, Member]]:
-    members: defaultdict[str, dict[str, Member]] = defaultdict(dict)
+def _members(found: Iterable[Document]) -> tuple[dict[str, dict[str, Member]], dict[str, dict[str, list[Any]]]]:
+    """Return members, and the `_id`s of further documents: duplicates, and those that obstruct a membership."""
+    members: dict[str, dict[str, Member]] = {}
+    copies: dict[str, dict[str, list[Any]]] = {}
     for item in found:
-        if (member := documents.member(item)) is not None:
-            members[item["roomId"]][member.account] = member
-    return dict(members)
+        member = documents.member(item)
+        if member is None:
+            for room_id, account in documents.obstructed(item):
+                copies.setdefault(room_id, {}).setdefault(account, []).append(item["_id"])
+            continue
+        of_room = members.setdefault(item["roomId"], {})
+        first = of_room.setdefault(member.account, member)
+        if first.id != member.id:
+            copies.setdefault(item["roomId"], {}).setdefault(member.account, []).append(member.id)
+            if first.roles != OWNER_ROLES and member.roles == OWNER_ROLES:
+                of_room[member.account] = replace(first, roles=OWNER_ROLES)
+    return members, copies
+
+
+def _individuals(found: Iterable[Document], accounts_by_id: Mapping[str, _AccountsById]) -> _Individuals:
+    """Return the `_id`s of individual reasons by account. An old reason belongs to the accounts that had its id."""
+    individuals: dict[str, dict[str, list[Any]]] = {}
+    for item in found:
+        reason = documents.reason(item)
+        if reason is None or reason.type != INDIVIDUAL or item["rid"] not in accounts_by_id:
+            continue
+        accounts = accounts_by_id[item["rid"]].get(reason.id, ()) if reason.account is None else (reason.account,)
+        for account in accounts:
+            individuals.setdefault(item["rid"], {}).setdefault(account, []).append(item["_id"])
+    return individuals
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,20 +213,21 @@ class _Queries:
         query = {"rid": {"$in": sorted(room_ids)}, "member.type": INDIVIDUAL}
         return await self._find("room_members", query, {"_id": 1}, limit=self.limit) if room_ids else []
 
-    async def individuals(self, user_ids: dict[str, set[str]]) -> dict[str, frozenset[str]]:
-        clauses = [
-            {"rid": room_id, "member.type": INDIVIDUAL, "member.id": {"$in": sorted(ids)}}
-            for room_id, ids in user_ids.items()
-            if ids
-        ]
-        if not clauses:
-            return {}
-        return _ids_by_room(await self._find("room_members", {"$or": clauses}, {"_id": 0, "rid": 1, "member.id": 1}))
+    async def individuals(self, known: Mapping[str, _AccountsById]) -> _Individuals:
+        clauses: list[Document] = []
+        for room_id, accounts_by_id in known.items():
+            accounts = sorted(set[str]().union(*accounts_by_id.values()))
+            clauses += [
+                {"rid": room_id, "member.account": {"$in": accounts}},
+                {"rid": room_id, "member.type": INDIVIDUAL, "member.id": {"$in": sorted(accounts_by_id)}},
+            ]
+        found = await self._find("room_members", {"$or": clauses}, REASON_FIELDS) if clauses else []
+        return _individuals(found, known)
 
     async def apps(self, bots: set[str]) -> dict[str, str]:
         query, fields = {"assistant.name": {"$in": sorted(bots)}}, {"name": 1, "assistant.name": 1}
         found = await self._find("apps", query, fields) if bots else []
-        return {item["assistant"]["name"]: str(item["name"]) for item in found if item.get("name")}
+        return dict(filter(None, map(documents.app, found)))
 
     async def _find(self, collection: str, query: Document, fields: Document, limit: int = 0) -> list[Document]:
         return await self.database.find(collection, query, fields, self.session, limit=limit)

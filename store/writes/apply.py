@@ -7,16 +7,18 @@ on the number of events.
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
+from typing import Any
 
 from pymongo import DeleteMany, InsertOne, UpdateMany, UpdateOne
 
-from roomkeys.decisions.decision import INDIVIDUAL, RoomChange
+from roomkeys.decisions.decision import INDIVIDUAL, ORG, RoomChange
 from roomkeys.events.event import StreamMessage
 from roomkeys.events.position import StreamPosition
 from roomkeys.keys import RoomKey
 from roomkeys.membership import MEMBER_ROLES
 from store.database import Database, Document
-from store.documents import date, key_document, membership_document, reason_fields, room_document
+from store.documents import date, key_document, membership_document, reason_upsert, room_document
 from store.leases.lease import Lease, fence
 from store.transaction import Bulk, Look, Step, Write, commit
 from store.writes import outbox
@@ -116,7 +118,7 @@ def _room_write(change: RoomChange, staged: RoomKey | None, now_ms: int) -> Writ
 def _memberships(changes: Sequence[RoomChange]) -> list[Bulk]:
     """Return deletions, then insertions: an account that leaves and returns in one batch gets a new membership."""
     demoted = {change.room.id: change.demoted for change in changes if change.demoted}
-    left = {change.room.id: change.left for change in changes if change.left}
+    left = {change.room.id: change.deleted for change in changes if change.deleted}
     before: list[Write] = []
     if demoted:
         before.append(UpdateMany(_membership_filter(demoted), {"$set": {"roles": list(MEMBER_ROLES)}}))
@@ -126,24 +128,23 @@ def _memberships(changes: Sequence[RoomChange]) -> list[Bulk]:
     return [Bulk("subscriptions", before), Bulk("subscriptions", [InsertOne(document) for document in joined])]
 
 
-def _membership_filter(ids_by_room: Mapping[str, Sequence[str]]) -> Document:
+def _membership_filter(ids_by_room: Mapping[str, Sequence[Any]]) -> Document:
     """Return one filter for memberships of any number of rooms: the server plans every statement separately."""
-    ids = [id_ for of_room in ids_by_room.values() for id_ in of_room]
-    return {"roomId": {"$in": list(ids_by_room)}, "_id": {"$in": ids}}
+    return {"roomId": {"$in": list(ids_by_room)}, "_id": {"$in": list(chain.from_iterable(ids_by_room.values()))}}
 
 
 def _reasons(changes: Sequence[RoomChange]) -> list[Bulk]:
     cleared = [change.room.id for change in changes if change.reasons_cleared]
     deleted: list[Write] = [DeleteMany({"rid": {"$in": cleared}, "member.type": INDIVIDUAL})] if cleared else []
+    rows = {change.room.id: change.removed_rows for change in changes if change.removed_rows}
+    if rows:
+        deleted.append(DeleteMany({"rid": {"$in": list(rows)}, "_id": {"$in": [*chain.from_iterable(rows.values())]}}))
     inserted: list[Write] = []
     for change in changes:
-        for type_ in sorted({type_ for type_, _ in change.removed_reasons}):
-            ids = [id_ for of_type, id_ in change.removed_reasons if of_type == type_]
-            deleted.append(DeleteMany({"rid": change.room.id, "member.type": type_, "member.id": {"$in": ids}}))
-        for reason in change.reasons:
-            # An upsert: documents that another system left in a room without orgs are no conflict.
-            which = {"rid": change.room.id, "member.type": reason.type, "member.id": reason.id}
-            inserted.append(UpdateOne(which, {"$setOnInsert": reason_fields(reason)}, upsert=True))
+        if change.removed_orgs:
+            orgs = {"member.type": ORG, "member.id": {"$in": list(change.removed_orgs)}}
+            deleted.append(DeleteMany({"rid": change.room.id, **orgs}))
+        inserted += [reason_upsert(change.room.id, reason) for reason in change.reasons]
     return [Bulk("room_members", deleted), Bulk("room_members", inserted)]
 
 

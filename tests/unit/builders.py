@@ -105,7 +105,7 @@ def snapshot(
     return Snapshot(
         rooms={existing.id: existing} if existing else {},
         members={"r1": {account: member(account, roles[account]) for account in roles}},
-        individuals={"r1": frozenset(f"u-{account}" for account in individuals)},
+        individuals={"r1": {account: (f"row-{account}",) for account in individuals}},
         users={person.account: person for person in everyone},
         orgs={org: tuple(p for p in everyone if org in p.orgs and not p.is_bot) for org in org_ids},
         apps=apps or {},

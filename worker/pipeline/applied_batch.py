@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from roomkeys.decisions.decision import Decision, OutboxEntry, RoomChange
 from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.keys import KeyRecord, RoomKey
-from roomkeys.membership import Member, Room
+from roomkeys.membership import Room
 from store.writes.outbox import StoredEntry
 from worker.limits import Limits
 
@@ -86,14 +86,13 @@ def rooms_after(decision: Decision, snapshot: Snapshot, staged: Mapping[str, Roo
 def remaining_members(decision: Decision, snapshot: Snapshot) -> dict[str, Sequence[object]]:
     """Return the members of the rooms whose key the batch stages, where the snapshot has everybody."""
     return {
-        change.room.id: _remaining(change, snapshot.everybody[change.room.id], snapshot.members.get(change.room.id, {}))
+        change.room.id: _remaining(change, snapshot.everybody[change.room.id])
         for change in decision.changes
         if change.stage is not None and change.room.id in snapshot.everybody
     }
 
 
-def _remaining(change: RoomChange, everybody: Sequence[object], members: Mapping[str, Member]) -> Sequence[object]:
-    left = set(change.left)
-    removed = {member.account for member in members.values() if member.id in left}
+def _remaining(change: RoomChange, everybody: Sequence[object]) -> Sequence[object]:
+    removed = set(change.left)
     joined = [membership.account for membership in change.joined]
     return [account for account in everybody if type(account) is not str or account not in removed] + joined

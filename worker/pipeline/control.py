@@ -44,6 +44,7 @@ def _change(event: AnyEvent, room: Room, account: str, now_ms: int) -> RoomChang
     if isinstance(event, Create):
         change = replace(change, creation=RoomCreation(now_ms))
     if isinstance(event, Remove):
-        gone = ((INDIVIDUAL, account),)
-        change = replace(change, left=(account,), demoted=(account,), removed_reasons=gone, users_delta=-1)
+        gone = (account,)
+        change = replace(change, left=gone, deleted=gone, demoted=gone, removed_orgs=gone, removed_rows=gone)
+        change = replace(change, users_delta=-1)
     return change

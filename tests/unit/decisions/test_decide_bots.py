@@ -51,7 +51,7 @@ def test_bot_that_creates_a_channel_owns_it_and_counts_as_an_app() -> None:
 @pytest.mark.parametrize("bot", ["helper.bot", "p_app"])
 def test_bot_that_is_a_member_can_be_removed(bot: str) -> None:
     written = only_change(decided(snapshot(PEOPLE, room(), ["alice", bot]), remove(bot)))
-    assert written.left == (f"s-{bot}",)
+    assert written.left == (bot,)
     assert (written.users_delta, written.apps_delta) == (0, -1)
 
 
@@ -59,7 +59,7 @@ def test_bot_that_is_a_member_can_be_removed(bot: str) -> None:
 def test_org_does_not_keep_its_bots_in_the_room(bot: str) -> None:
     """The users of an org are those whose section or department is its id, *except bots*."""
     before = snapshot(PEOPLE, room("channel", "eng"), ["alice", "bob", bot], individuals=["alice", bot])
-    assert only_change(decided(before, remove(bot))).left == (f"s-{bot}",)
+    assert only_change(decided(before, remove(bot))).left == (bot,)
 
 
 def test_create_with_one_bot_and_no_name_is_a_bot_dm() -> None:

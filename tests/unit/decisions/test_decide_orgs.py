@@ -92,7 +92,7 @@ def test_removal_of_a_member_whom_an_org_covers_deletes_only_the_reason() -> Non
     before = snapshot(PEOPLE, room("channel", "eng"), ["alice", "bob"], individuals=["alice", "bob"])
     decision = decided(before, remove("bob"))
     written = only_change(decision)
-    assert written.removed_reasons == (("individual", "u-bob"),)
+    assert written.removed_rows == ("row-bob",)
     assert (written.left, written.high) == ((), None)
     assert (only_outcome(decision).removed, only_outcome(decision).notice) == ((), None)
 
@@ -112,14 +112,14 @@ def test_new_owner_removed_in_the_same_batch_becomes_a_member_through_the_org() 
 def test_removal_of_a_member_whom_no_org_covers_ends_membership_and_reason() -> None:
     before = snapshot(PEOPLE, room("channel", "eng"), ["alice", "dave"], individuals=["alice", "dave"])
     written = only_change(decided(before, remove("dave")))
-    assert (written.left, written.removed_reasons, written.high) == (("s-dave",), (("individual", "u-dave"),), 4)
+    assert (written.left, written.removed_rows, written.high) == (("dave",), ("row-dave",), 4)
 
 
 def test_one_removal_can_end_one_membership_and_keep_another() -> None:
     before = snapshot(PEOPLE, room("channel", "eng"), ["alice", "bob", "dave"], individuals=["alice", "bob", "dave"])
     decision = decided(before, remove("bob", "dave"))
     assert only_outcome(decision).removed == (member("dave"),)
-    assert set(only_change(decision).removed_reasons) == {("individual", "u-bob"), ("individual", "u-dave")}
+    assert set(only_change(decision).removed_rows) == {"row-bob", "row-dave"}
 
 
 def test_removal_of_an_org_removes_members_without_another_reason() -> None:
@@ -128,7 +128,7 @@ def test_removal_of_an_org_removes_members_without_another_reason() -> None:
     )
     decision = decided(before, remove(**leave_org()))
     written, outcome = only_change(decision), only_outcome(decision)
-    assert (written.left, written.removed_reasons, written.high) == (("s-bob",), (("org", "eng"),), 4)
+    assert (written.left, written.removed_orgs, written.high) == (("bob",), ("eng",), 4)
     assert outcome.notice is not None
     assert (outcome.notice.type, outcome.notice.org) == ("member_removed", "eng")
 
@@ -142,7 +142,7 @@ def test_removal_of_an_org_keeps_members_with_an_individual_reason() -> None:
 def test_removal_of_an_org_without_leavers_neither_rotates_nor_notifies() -> None:
     before = snapshot(PEOPLE, room("channel", "eng", "hr"), ["alice", "bob"], individuals=["alice", "bob"])
     decision = decided(before, remove(**leave_org()))
-    assert only_change(decision).removed_reasons == (("org", "eng"),)
+    assert only_change(decision).removed_orgs == ("eng",)
     assert (only_change(decision).high, only_outcome(decision).notice) == (None, None)
 
 
@@ -157,7 +157,7 @@ def test_removal_of_the_last_org_clears_the_individual_reasons() -> None:
     before = snapshot(PEOPLE, room("channel", "eng"), ["alice", "bob"], individuals=["alice"])
     written = only_change(decided(before, remove(**leave_org())))
     assert written.reasons_cleared
-    assert written.left == ("s-bob",)
+    assert written.left == ("bob",)
 
 
 def test_individual_reasons_stay_while_an_org_remains() -> None:
@@ -180,13 +180,13 @@ def test_org_without_users_still_gets_its_reason() -> None:
 
 def test_owner_who_is_a_member_only_through_the_org_leaves_with_it() -> None:
     before = snapshot(PEOPLE, room("channel", "eng", "hr"), ["alice"], owners=["bob"])
-    assert only_change(decided(before, remove(**leave_org()))).left == ("s-bob",)
+    assert only_change(decided(before, remove(**leave_org()))).left == ("bob",)
 
 
 def test_owner_demoted_and_removed_in_one_batch_is_only_removed() -> None:
     before = snapshot(PEOPLE, room("channel", "eng", "hr"), ["alice"], owners=["bob"], individuals=["alice", "bob"])
     written = only_change(decided(before, remove("bob"), remove(**leave_org())))
-    assert (written.left, written.demoted) == (("s-bob",), ())
+    assert (written.left, written.demoted) == (("bob",), ())
 
 
 def test_reason_written_before_the_last_org_leaves_in_one_batch_is_not_written() -> None:

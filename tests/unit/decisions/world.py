@@ -79,8 +79,8 @@ class World:
             members[id_] = {
                 account: member for account, member in stored.accounts().items() if account in touched or backfills
             }
-            known = {f"u-{account}" for account in touched | members[id_].keys()}
-            individuals[id_] = stored.ids("individual") & known
+            known = {f"u-{account}": account for account in touched | members[id_].keys()}
+            individuals[id_] = {known[row]: (row,) for row in stored.ids("individual") if row in known}
         users = {account: user for account, user in self.users.items() if account in named}
         return Snapshot(rooms, members, individuals, users, of_orgs)
 
@@ -105,11 +105,13 @@ class World:
         stored = self.rooms[change.room.id]
         if change.reasons_cleared:
             stored.reasons = {reason for reason in stored.reasons if reason[0] != "individual"}
-        stored.reasons -= set(change.removed_reasons)
+        stored.reasons -= {("org", org) for org in change.removed_orgs}
+        stored.reasons -= {("individual", row) for row in change.removed_rows}
         for reason in change.reasons:
             assert (reason.type, reason.id) not in stored.reasons, "room_members is unique"
             stored.reasons.add((reason.type, reason.id))
-        for id_ in change.left:
+        assert {stored.members[id_].account for id_ in change.deleted} == set(change.left)
+        for id_ in change.deleted:
             del stored.members[id_]
         for new in change.joined:
             assert new.account not in stored.accounts(), "subscriptions is unique"

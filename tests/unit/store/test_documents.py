@@ -34,7 +34,7 @@ def test_malformed_key_rotation_is_an_empty_record(rotation: Any) -> None:
 
 @pytest.mark.parametrize("who", [None, "bob", {}, {"account": 5}, {"_id": "u"}])
 def test_membership_without_an_account_is_ignored(who: Any) -> None:
-    assert documents.member({"_id": "s1", "u": who, "roles": ["member"]}) is None
+    assert documents.member({"_id": "s1", "roomId": "r1", "u": who, "roles": ["member"]}) is None
 
 
 def test_own_key_is_current_only_while_it_is_in_use() -> None:
@@ -68,7 +68,7 @@ def test_foreign_key_with_a_version_yet_to_be_staged_is_dropped() -> None:
 
 
 def test_membership_with_foreign_id_and_roles_is_read() -> None:
-    stored = {"_id": 5, "u": {"_id": "u-bob", "account": "bob"}, "roles": [None, "owner", 7]}
+    stored = {"_id": 5, "roomId": "r1", "u": {"_id": "u-bob", "account": "bob"}, "roles": [None, "owner", 7]}
     assert documents.member(stored) == Member(5, "u-bob", "bob", ("owner",))
 
 
