@@ -15,7 +15,7 @@ import pymongo
 from roomkeys.keys import RoomKey
 from roomkeys.membership import RoomView, RoomViews
 from store.database import Database, Document
-from store.documents import count, date, key_rotation, key_version, room_key
+from store.documents import count, date, key_rotation, key_version, membership_key, only_texts, room_key
 
 _ROTATION_FIELDS: Final = ("keyRotation.high", "keyRotation.current", "keyRotation.staged.ver")
 _ROOM_FIELDS: Final = ("encKey", *_ROTATION_FIELDS, "userCount", "appCount")
@@ -58,9 +58,9 @@ async def read_room_views(
             pairs = await database.find("subscriptions", memberships, fields, session)
     finally:
         await session.end_session()
-    members = {(pair["u"]["account"], pair["roomId"]) for pair in pairs if _is_plain(pair)}
+    members = {membership_key(pair) for pair in pairs}
     return [
-        {room_id: views[room_id] for room_id in query.room_ids if (query.account, room_id) in members}
+        {room_id: views[room_id] for room_id in query.room_ids if (room_id, query.account) in members}
         for query in queries
     ]
 
@@ -79,11 +79,17 @@ async def list_rooms(
     rooms: dict[MembershipQuery, list[str]] = {}
     with pymongo.timeout(timeout_s):
         for after, some in accounts.items():
-            found = await database.aggregate("subscriptions", rooms_pipeline(sorted(some), after, most))
-            for document in found:
-                if isinstance(document["_id"], str):
-                    rooms[MembershipQuery(document["_id"], after)] = document["rooms"]
-    return [[room_id for room_id in rooms.get(query, ()) if isinstance(room_id, str)] for query in queries]
+            pipeline = rooms_pipeline(sorted(some), after, most)
+            found = await database.aggregate("subscriptions", pipeline)
+            if not all(map(_is_plain, found)):
+                plain = {"$match": only_texts("u.account", "roomId")}
+                found = await database.aggregate("subscriptions", [plain, *pipeline])
+            rooms |= {MembershipQuery(document["_id"], after): document["rooms"] for document in found}
+    return [rooms.get(query, []) for query in queries]
+
+
+def _is_plain(listing: Document) -> bool:
+    return isinstance(listing["_id"], str) and all(isinstance(room_id, str) for room_id in listing["rooms"])
 
 
 def rooms_pipeline(accounts: list[str], after: str, most: int) -> list[Document]:
@@ -139,12 +145,6 @@ def room_view(document: Document, now_ms: int) -> RoomView:
         others.append(ours)
     users, apps = (count(document.get(field)) for field in ("userCount", "appCount"))
     return RoomView(current, tuple(others), users, apps, rotating=isinstance(rotation.get("staged"), dict))
-
-
-def _is_plain(pair: Document) -> bool:
-    """Tell whether a membership has one account and one room: an array would match the filter as well."""
-    who = pair.get("u")
-    return isinstance(who, dict) and isinstance(who.get("account"), str) and isinstance(pair.get("roomId"), str)
 
 
 def _projection(versions: frozenset[int]) -> Document:

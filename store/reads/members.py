@@ -14,14 +14,13 @@ from typing import Any, Final
 
 from roomkeys.errors import LeaseLost
 from store.database import Database, Document
+from store.documents import only_texts
 from store.leases.lease import CURSORS, Lease
 from store.transaction import wait_despite_cancellation
 
-START: Final = object()
-"""The `after` of the first page: before every account, of whatever type."""
+START: Final = None
+"""The `after` of the first page: before every account."""
 
-_ACCOUNT: Final = {"$ifNull": ["$u.account", None]}
-"""`$push` skips missing values, and a page that is short because of that would look like the last one."""
 _LEASE_IS_VALID: Final = {"lease": "valid"}
 """The last document of a page that was read under a valid lease."""
 
@@ -34,7 +33,7 @@ async def pages(
     first: int,
     most: int,
     session: Any = None,
-    after: Any = START,
+    after: str | None = START,
 ) -> AsyncGenerator[dict[str, list[Any]], None]:
     """Yield pages `{room_id: [account, …]}` until every member of every room was yielded once.
 
@@ -58,20 +57,26 @@ async def pages(
 
 
 async def _read_pages(
-    database: Database, lease: Lease, room_ids: Iterable[str], session: Any, page: int, most: int, after: Any
+    database: Database, lease: Lease, room_ids: Iterable[str], session: Any, page: int, most: int, after: str | None
 ) -> AsyncGenerator[dict[str, list[Any]], None]:
     unread = sorted(set(room_ids))
+    plain: list[Document] = []
     while unread:
         rooms = unread if after is START else unread[:1]
-        pipeline = [*page_pipeline(rooms, after, page), _lease_stage(lease)]
+        pipeline = [*plain, *page_pipeline(rooms, after, page), _lease_stage(lease)]
         found = await database.aggregate("subscriptions", pipeline, session)
         if not found or found.pop() != _LEASE_IS_VALID:
             raise LeaseLost
-        accounts = {document["_id"]: document["accounts"] for document in found}
+        accounts = {item["_id"]: item["accounts"] for item in found if isinstance(item["_id"], str)}
+        is_full = sum(len(item["accounts"]) for item in found) == page
+        last = max(accounts, default="")
+        if is_full and not plain and (len(accounts) < len(found) or isinstance(accounts[last][-1], list)):
+            # The server sorts an array by one of its elements, so no page can begin after it.
+            plain = [{"$match": only_texts("roomId", "u.account")}]
+            continue
         if accounts:
             yield accounts
-        if sum(map(len, accounts.values())) == page:
-            last = max(accounts)
+        if is_full:
             unread = unread[unread.index(last) :]
             after = accounts[last][-1]
         else:
@@ -80,19 +85,17 @@ async def _read_pages(
         page = min(2 * page, most)
 
 
-def page_pipeline(room_ids: list[str], after: Any, page: int) -> list[Document]:
-    """Return the pipeline of up to `page` accounts after `after`, the last one read or `START`. An index covers it."""
-    match: Document = {"roomId": {"$in": room_ids}}
-    if isinstance(after, str):
-        match["u.account"] = {"$gt": after}
-    elif after is not START:
-        # Values that are not text sort before all texts. Only an expression compares values of different types.
-        match["$expr"] = {"$gt": ["$u.account", {"$literal": after}]}
+def page_pipeline(room_ids: list[str], after: str | None, page: int) -> list[Document]:
+    """Return the pipeline of up to `page` accounts after `after`, the last one read or `START`. An index covers it.
+
+    A range of texts finds only texts, and arrays that contain some.
+    """
+    beyond = {"$gte": ""} if after is None else {"$gt": after}
     return [
-        {"$match": match},
+        {"$match": {"roomId": {"$in": room_ids}, "u.account": beyond}},
         {"$sort": {"roomId": 1, "u.account": 1}},
         {"$limit": page},
-        {"$group": {"_id": "$roomId", "accounts": {"$push": _ACCOUNT}}},
+        {"$group": {"_id": "$roomId", "accounts": {"$push": "$u.account"}}},
     ]
 
 
@@ -113,4 +116,8 @@ async def still_members(
         return {}
     group = {"$group": {"_id": "$roomId", "accounts": {"$push": "$u.account"}}}
     found = await database.aggregate("subscriptions", [{"$match": {"$or": clauses}}, group], session)
-    return {document["_id"]: document["accounts"] for document in found}
+    return {
+        document["_id"]: [account for account in document["accounts"] if isinstance(account, str)]
+        for document in found
+        if isinstance(document["_id"], str)
+    }

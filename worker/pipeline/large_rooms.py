@@ -155,7 +155,7 @@ class FanoutPass:
     key: RoomKey
     excluded: Container[str]
     payload: bytes = field(repr=False)
-    after: Any = START
+    after: str | None = START
 
     async def run(self, session: Any) -> None:
         """Send the payload to all members after the last confirmed one; after a `TransientError` call it again."""
@@ -184,4 +184,4 @@ class FanoutPass:
         recipients = [one for one in accounts if type(one) is not str or one not in self.excluded]
         async with self.context.broker.barrier():
             await self.context.fanout.send({self.room_id: self.payload}, {self.room_id: recipients})
-        self.after = accounts[-1]
+        self.after = next((account for account in reversed(accounts) if isinstance(account, str)), self.after)
