@@ -40,6 +40,8 @@ class KeyRecord:
     - `replaced`: the keys that the next settle takes out of use: this worker's last key, and a foreign key if
       another program wrote `encKey`.
     - `highest_seen`: the highest version anywhere in the document; `in_use`: that of `encKey`.
+    - `high_lost`, `rotation_lost`, `past_lost`: another program has put something else in the place of `high`, of
+      all that this worker keeps, or of the replaced keys that members may still ask for.
     """
 
     high: int | None = None
@@ -49,6 +51,9 @@ class KeyRecord:
     replaced: tuple[RoomKey, ...] = ()
     highest_seen: int | None = None
     in_use: int | None = None
+    high_lost: bool = False
+    rotation_lost: bool = False
+    past_lost: bool = False
 
     @property
     def superseded(self) -> bool:
@@ -73,14 +78,19 @@ class KeyRecord:
     def next_version(self, at_ms: int) -> int:
         """Return the version of the next rotation: one above every version that the document shows.
 
-        A room without any trace of a version continues from the epoch seconds of `at_ms`, the broker's time in
-        epoch milliseconds. That is above every version that the room can have used before it lost its record.
+        A room that has lost the record of its versions continues from the epoch seconds of `at_ms`, the broker's
+        time in epoch milliseconds. That is above every version that the room can have used before.
         """
-        return at_ms // 1000 if self.highest_seen is None else self.highest_seen + 1
+        after_seen = 0 if self.highest_seen is None else self.highest_seen + 1
+        return max(after_seen, at_ms // 1000) if self.highest_seen is None or self.high_lost else after_seen
+
+    def with_high(self, version: int) -> "KeyRecord":
+        """Return the record after the room's highest version has been raised."""
+        return replace(self, high=version, highest_seen=version, high_lost=False, rotation_lost=False, past_lost=False)
 
     def with_staged(self, key: RoomKey) -> "KeyRecord":
         """Return the record after the key has been staged."""
-        return replace(self, high=key.version, staged=key, highest_seen=key.version)
+        return replace(self.with_high(key.version), staged=key)
 
     def after_settle(self, next_key: RoomKey | None) -> "KeyRecord":
         """Return the record after the staged key has settled and `next_key`, if any, has been staged."""
@@ -89,8 +99,8 @@ class KeyRecord:
             return self
         foreign = tuple(key for key in self.replaced if self.superseded and key.version > staged.version)
         current, in_use = (None, self.in_use) if self.superseded else (staged, staged.version)
-        replaced = (staged, *foreign)
-        settled = replace(self, settled=staged.version, current=current, staged=None, replaced=replaced, in_use=in_use)
+        settled = replace(self, settled=staged.version, current=current, staged=None, in_use=in_use, past_lost=False)
+        settled = replace(settled, replaced=(staged, *foreign))
         return settled if next_key is None else settled.with_staged(next_key)
 
 

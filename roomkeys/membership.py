@@ -90,6 +90,8 @@ class Room:
     orgs: frozenset[str] = frozenset()
     keys: KeyRecord = field(default_factory=KeyRecord)
     size: int = 0
+    recounted: tuple[int, int] | None = None
+    """The numbers of people and bots as counted again, if those of the document are no numbers."""
 
 
 @dataclass(frozen=True, slots=True)

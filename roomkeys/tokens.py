@@ -45,6 +45,10 @@ def is_account(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and is_token(value.removesuffix(_BOT_SUFFIX))
 
 
+BOT_PATTERN: Final = r"^p_|\.bot$"
+"""What `is_bot` tells, as a regular expression."""
+
+
 def is_bot(account: str) -> bool:
     """Tell whether the account belongs to a bot: it ends in `.bot` or begins with `p_`."""
     return account.endswith(_BOT_SUFFIX) or account.startswith(_PLATFORM_PREFIX)

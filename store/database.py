@@ -99,8 +99,10 @@ def connect(
     client: Any = AsyncIOMotorClient(uri, **options) if driver == "motor" else AsyncMongoClient(uri, **options)
     db = client.get_database(
         name,
-        # Other programs may store dates that Python cannot represent. They must not fail a whole query.
-        codec_options=CodecOptions(tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO),
+        # Other programs may store dates and texts that Python cannot represent. They must not fail a whole query.
+        codec_options=CodecOptions(
+            tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO, unicode_decode_error_handler="replace"
+        ),
         read_preference=ReadPreference.PRIMARY,
         read_concern=ReadConcern("majority"),
         write_concern=DURABLE,

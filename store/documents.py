@@ -17,11 +17,18 @@ from roomkeys.membership import UNSET_FLAGS, Kind, Member, Membership, Room, Use
 from roomkeys.tokens import is_bot
 from store.database import Document
 
+COUNTS: Final = ("userCount", "appCount")
+"""The fields of a room with its numbers of people and of bots."""
+
 _KEYS: Final = ("encKey.priv", "encKey.ver")
 _ROTATION: Final = ("keyRotation.high", "keyRotation.settled", "keyRotation.current", "keyRotation.staged")
 _USER_TEXTS: Final = ("engName", "chineseName", "sectId", "deptId")
-KEYS_PROJECTION: Final = dict.fromkeys((*_KEYS, *_ROTATION), 1)
+_TYPES: Final = {"rotation": {"$type": "$keyRotation"}, "past": {"$type": "$keyRotation.past"}}
+KEYS_PROJECTION: Final = {**dict.fromkeys((*_KEYS, *_ROTATION), 1), "types": _TYPES}
 """The fields that a `KeyRecord` is read from; without the replaced keys, which can be many."""
+
+MAX_STORED_VERSION: Final = EXACT_INTEGERS // 2
+"""Versions from here on are no versions: nobody can have counted so far, and the worker could not count on."""
 
 
 def new_id() -> str:
@@ -50,10 +57,14 @@ def room_key(document: object) -> RoomKey | None:
 
 def key_version(document: object) -> int | None:
     """Return the version in `{ver, …}`, even if the key itself is not usable. Other systems may store a double."""
-    version = document.get("ver") if isinstance(document, dict) else None
-    if isinstance(version, float) and version.is_integer():
-        version = int(version)
-    return version if isinstance(version, int) and 0 <= version < EXACT_INTEGERS else None
+    return _whole(document.get("ver"), MAX_STORED_VERSION) if isinstance(document, dict) else None
+
+
+def _whole(value: object, bound: int) -> int | None:
+    """Return a whole number from 0 up to, not including, the bound; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < bound:
+        return None
+    return int(value) if value == int(value) else None
 
 
 def key_rotation(document: Document) -> Document:
@@ -78,28 +89,34 @@ def key_record(document: Document) -> KeyRecord:
         was_above = staged is not None and (ours.version if ours else UNUSED) < in_use.version < staged.version
         if high is None or in_use.version > high or was_above:
             replaced.append(in_use)
-    versions = [version for version in (high, key_version(document.get("encKey"))) if version is not None]
+    settled = key_version({"ver": rotation.get("settled")})
+    held = (key_version(document.get("encKey")), *(key.version for key in (staged, ours) if key))
+    versions = [version for version in (high, settled, *held) if version is not None]
+    types = document.get("types", {})
     return KeyRecord(
         high=high,
-        settled=rotation.get("settled", UNUSED),
+        settled=UNUSED if settled is None else settled,
         current=in_use if in_use == ours else None,
         staged=staged,
         replaced=tuple(replaced),
         highest_seen=max(versions, default=None),
         in_use=key_version(document.get("encKey")),
+        high_lost=high is None and types.get("rotation", "missing") != "missing",
+        rotation_lost=types.get("rotation", "missing") not in {"object", "missing"},
+        past_lost=types.get("past", "missing") not in {"array", "missing"},
     )
 
 
 def room(document: Document, orgs: frozenset[str]) -> Room:
     """Return a room; `orgs` are the ids of the orgs that are its members."""
     name, kind, site = (text(document.get(field)) for field in ("name", "type", "siteId"))
-    size = sum(count(document.get(field)) for field in ("userCount", "appCount"))
+    size = sum(count(document.get(field)) or 0 for field in COUNTS)
     return Room(document["_id"], name, kind, site, orgs, key_record(document), size)
 
 
-def count(value: object) -> int:
-    """Return a stored number of members, or 0 if the value is not one."""
-    return int(value) if isinstance(value, int | float) and 0 <= value < EXACT_INTEGERS else 0
+def count(value: object) -> int | None:
+    """Return a stored number of members, or None if the value is no such number."""
+    return _whole(value, EXACT_INTEGERS)
 
 
 def text(value: object) -> str:
@@ -173,9 +190,9 @@ def reason(document: Document) -> MembershipReason | None:
 
 def app(document: Document) -> tuple[str, str] | None:
     """Return the account of a bot and its name, or None if the document has none."""
-    assistant, name = document.get("assistant"), text(document.get("name"))
+    assistant, name = document.get("assistant"), document.get("name")
     account = text(assistant.get("name")) if isinstance(assistant, dict) else ""
-    return (account, name) if account and name else None
+    return (account, str(name)) if account and name else None
 
 
 def _texts(value: object) -> list[str]:

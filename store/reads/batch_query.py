@@ -16,7 +16,7 @@ from store.reads import members
 
 AccountsByRoom = Mapping[str, Collection[str]]
 
-_ROOM: Final = ("name", "type", "siteId", "userCount", "appCount")
+_ROOM: Final = ("name", "type", "siteId", *documents.COUNTS)
 ROOM_FIELDS: Final = {**dict.fromkeys(_ROOM, 1), **documents.KEYS_PROJECTION}
 MEMBER_FIELDS: Final = {"u._id": 1, "u.account": 1, "roomId": 1, "roles": 1}
 USER_FIELDS: Final = {"account": 1, "engName": 1, "chineseName": 1, "sectId": 1, "deptId": 1}
@@ -54,7 +54,7 @@ async def run_batch_query(
 
 def _whole(rooms: Sequence[Document], most: int) -> list[Document]:
     """Return the rooms without the last one if they are `most` accounts, and without what is no room's."""
-    whole = [room for room in rooms if isinstance(room["_id"], str)]
+    whole = [room for room in rooms if type(room["_id"]) is str]
     if whole and sum(len(room["accounts"]) for room in rooms) == most:
         whole.remove(max(whole, key=itemgetter("_id")))
     return whole
@@ -71,8 +71,7 @@ def batch_pipeline(accounts_by_room: AccountsByRoom, whole_rooms: Collection[str
     ]
     if whole_rooms:
         source = {"$set": {"_from": {"$literal": EVERYBODY}}}
-        page = members.page_pipeline(sorted(whole_rooms), members.START, most)
-        further.append(("subscriptions", [*page, source]))
+        further.append(("subscriptions", [*members.whole_rooms_pipeline(sorted(whole_rooms), most), source]))
     unions = [{"$unionWith": {"coll": collection, "pipeline": stages}} for collection, stages in further]
     return [*_source("rooms", {"_id": {"$in": room_ids}}, ROOM_FIELDS)[1], *unions]
 

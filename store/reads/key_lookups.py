@@ -15,10 +15,10 @@ import pymongo
 from roomkeys.keys import RoomKey
 from roomkeys.membership import RoomView, RoomViews
 from store.database import Database, Document
-from store.documents import count, date, key_rotation, key_version, membership_key, only_texts, room_key
+from store.documents import COUNTS, count, date, key_rotation, key_version, membership_key, only_texts, room_key
 
 _ROTATION_FIELDS: Final = ("keyRotation.high", "keyRotation.current", "keyRotation.staged.ver")
-_ROOM_FIELDS: Final = ("encKey", *_ROTATION_FIELDS, "userCount", "appCount")
+_ROOM_FIELDS: Final = ("encKey", *_ROTATION_FIELDS, *COUNTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ def room_view(document: Document, now_ms: int) -> RoomView:
     elif current != ours:
         current = None
         others.append(ours)
-    users, apps = (count(document.get(field)) for field in ("userCount", "appCount"))
+    users, apps = (count(document.get(field)) or 0 for field in COUNTS)
     return RoomView(current, tuple(others), users, apps, rotating=isinstance(rotation.get("staged"), dict))
 
 

@@ -88,15 +88,25 @@ async def _read_pages(
 def page_pipeline(room_ids: list[str], after: str | None, page: int) -> list[Document]:
     """Return the pipeline of up to `page` accounts after `after`, the last one read or `START`. An index covers it.
 
-    A range of texts finds only texts, and arrays that contain some.
+    A range of texts finds texts only, and arrays that contain some.
     """
     beyond = {"$gte": ""} if after is None else {"$gt": after}
-    return [
-        {"$match": {"roomId": {"$in": room_ids}, "u.account": beyond}},
-        {"$sort": {"roomId": 1, "u.account": 1}},
-        {"$limit": page},
-        {"$group": {"_id": "$roomId", "accounts": {"$push": "$u.account"}}},
-    ]
+    match = {"roomId": {"$in": room_ids}, "u.account": beyond}
+    return [*_first(match, page), {"$group": {"_id": "$roomId", "accounts": {"$push": "$u.account"}}}]
+
+
+def whole_rooms_pipeline(room_ids: list[str], most: int) -> list[Document]:
+    """Return the pipeline of up to `most` accounts of rooms, of whatever type. An index covers it.
+
+    What is no account is no text in the result either: a `$unionWith` makes text of JavaScript code.
+    """
+    account = {"$cond": [{"$in": [{"$type": "$u.account"}, ["missing", "javascript"]]}, None, "$u.account"]}
+    group = {"$group": {"_id": "$roomId", "accounts": {"$push": account}}}
+    return [*_first({"roomId": {"$in": room_ids}}, most), group]
+
+
+def _first(match: Document, most: int) -> list[Document]:
+    return [{"$match": match}, {"$sort": {"roomId": 1, "u.account": 1}}, {"$limit": most}]
 
 
 def _lease_stage(lease: Lease) -> Document:

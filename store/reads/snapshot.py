@@ -15,8 +15,10 @@ from roomkeys.decisions.slices import Sliceable, among
 from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.events.event import AnyEvent
 from roomkeys.membership import OWNER_ROLES, Member, Room, User
+from roomkeys.tokens import BOT_PATTERN
 from store import documents
 from store.database import Database, Document
+from store.documents import COUNTS
 from store.reads import batch_query
 from store.reads.batch_query import EVERYBODY, MEMBER_FIELDS, REASON_FIELDS, ROOM_FIELDS, USER_FIELDS, run_batch_query
 from store.reads.needs import Needs, needs_of
@@ -76,6 +78,9 @@ async def _assemble(
     orgs_of_rooms = _orgs_of_rooms(found["room_members"])
     no_orgs = frozenset[str]()
     rooms = {item["_id"]: documents.room(item, orgs_of_rooms.get(item["_id"], no_orgs)) for item in found["rooms"]}
+    uncounted = [item["_id"] for item in found["rooms"] if None in map(documents.count, map(item.get, COUNTS))]
+    for room_id, counts in (await queries.counts(uncounted)).items():
+        rooms[room_id] = replace(rooms[room_id], size=sum(counts), recounted=counts)
     members, copies = _members(found["subscriptions"])
     known_ids = {
         room_id: _accounts_by_id(_touched(needs, room_id, users, orgs), members.get(room_id, {}).values())
@@ -223,6 +228,17 @@ class _Queries:
             ]
         found = await self._find("room_members", {"$or": clauses}, REASON_FIELDS) if clauses else []
         return _individuals(found, known)
+
+    async def counts(self, room_ids: list[str]) -> dict[str, tuple[int, int]]:
+        """Count the people and the bots of rooms again."""
+        is_bot = {"$regexMatch": {"input": "$u.account", "regex": BOT_PATTERN}}
+        pipeline: list[Document] = [
+            {"$match": {"roomId": {"$in": room_ids}, **documents.only_texts("roomId", "u.account")}},
+            {"$group": {"_id": "$roomId", "all": {"$sum": 1}, "bots": {"$sum": {"$cond": [is_bot, 1, 0]}}}},
+        ]
+        found = await self.database.aggregate("subscriptions", pipeline, self.session) if room_ids else []
+        counted = {item["_id"]: (item["all"] - item["bots"], item["bots"]) for item in found}
+        return {room_id: counted.get(room_id, (0, 0)) for room_id in room_ids}
 
     async def apps(self, bots: set[str]) -> dict[str, str]:
         query, fields = {"assistant.name": {"$in": sorted(bots)}}, {"name": 1, "assistant.name": 1}

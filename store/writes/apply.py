@@ -15,10 +15,10 @@ from pymongo import DeleteMany, InsertOne, UpdateMany, UpdateOne
 from roomkeys.decisions.decision import INDIVIDUAL, ORG, RoomChange
 from roomkeys.events.event import StreamMessage
 from roomkeys.events.position import StreamPosition
-from roomkeys.keys import RoomKey
+from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.membership import MEMBER_ROLES
 from store.database import Database, Document
-from store.documents import date, key_document, membership_document, reason_upsert, room_document
+from store.documents import COUNTS, date, key_document, membership_document, reason_upsert, room_document
 from store.leases.lease import Lease, fence
 from store.transaction import Bulk, Look, Step, Write, commit
 from store.writes import outbox
@@ -104,15 +104,28 @@ def _room_write(change: RoomChange, staged: RoomKey | None, now_ms: int) -> Writ
         document = room_document(change.room, change.creation, change.users_delta, change.apps_delta)
         return InsertOne({**document, "keyRotation": rotation} if rotation else document)
     update: Document = {}
-    sets = {f"keyRotation.{field}": value for field, value in rotation.items()}
-    if change.users_delta or change.apps_delta or change.joined or change.left:
-        update["$inc"] = {"userCount": change.users_delta, "appCount": change.apps_delta}
-        sets["updatedAt"] = date(now_ms)
-    if rotation:
+    sets: Document = {} if not rotation else _rotation_sets(change.room.keys, rotation)
+    if rotation and not (change.room.keys.rotation_lost or change.room.keys.past_lost):
         update["$pull"] = {"keyRotation.past": {"until": {"$lt": date(now_ms)}}}
+    deltas = dict(zip(COUNTS, (change.users_delta, change.apps_delta), strict=True))
+    if change.room.recounted is not None:
+        counts = zip(deltas.items(), change.room.recounted, strict=True)
+        sets |= {field: counted + delta for (field, delta), counted in counts}
+    elif change.joined or change.left:
+        update["$inc"] = deltas
+    if change.room.recounted is not None or change.joined or change.left:
+        sets["updatedAt"] = date(now_ms)
     if sets:
         update["$set"] = sets
     return UpdateOne({"_id": change.room.id}, update) if update else None
+
+
+def _rotation_sets(keys: KeyRecord, rotation: Document) -> Document:
+    """Return what to set in `keyRotation`; whatever has taken its place, or that of the replaced keys, goes."""
+    if keys.rotation_lost:
+        return {"keyRotation": rotation}
+    sets = {f"keyRotation.{field}": value for field, value in rotation.items()}
+    return {**sets, "keyRotation.past": []} if keys.past_lost else sets
 
 
 def _memberships(changes: Sequence[RoomChange]) -> list[Bulk]:

@@ -80,7 +80,11 @@ def promotion(record: KeyRecord, staged: RoomKey, next_key: RoomKey | None, *, u
     if not record.superseded:
         sets["encKey"] = _in_use(staged, replaced, until)
     past = [{**key_document(key), "until": until} for key in replaced]
-    update: Document = {"$set": sets, "$push": {"keyRotation.past": {"$each": past, "$slice": -PAST_KEYS}}}
+    update: Document = {"$set": sets}
+    if record.past_lost:
+        sets["keyRotation.past"] = past
+    else:
+        update["$push"] = {"keyRotation.past": {"$each": past, "$slice": -PAST_KEYS}}
     if next_key is None:
         update["$unset"] = {"keyRotation.staged": ""}
     else:

@@ -77,7 +77,7 @@ def rooms_after(decision: Decision, snapshot: Snapshot, staged: Mapping[str, Roo
         if change.room.id in staged:
             keys = keys.with_staged(staged[change.room.id])
         elif change.high is not None:
-            keys = replace(keys, high=change.high, highest_seen=change.high)
+            keys = keys.with_high(change.high)
         size = change.room.size + change.users_delta + change.apps_delta
         rooms[change.room.id] = replace(change.room, keys=keys, size=size)
     return rooms

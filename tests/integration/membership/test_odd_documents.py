@@ -5,14 +5,19 @@ a room, and all rooms share a partition: a room that fails would hold up the oth
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
+import bson
+import orjson
 import pytest
-from bson import Binary, Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex
+from bson import Binary, Code, CodecOptions, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex
+from bson.raw_bson import RawBSONDocument
 from pymongo.errors import DuplicateKeyError
 
+from roomkeys import subjects
 from tests.harness import events
-from tests.harness.site import Rig
+from tests.harness.site import Received, Rig
 
 MEMBERS = [f"m{number}" for number in range(8)]
 ODD: list[Any] = [
@@ -42,10 +47,8 @@ async def ask_all(rig: Rig, suffix: str, bodies: list[Body]) -> None:
 async def insert(rig: Rig, collection: str, documents: list[Body]) -> None:
     """Insert the documents whose place in the unique index is free."""
     for document in documents:
-        try:
+        with suppress(DuplicateKeyError):
             await rig.db[collection].insert_one(document)
-        except DuplicateKeyError:
-            continue
 
 
 async def require_work(rig: Rig, rooms: list[str], owner: str = "alice") -> None:
@@ -182,3 +185,93 @@ async def test_odd_app_has_no_name(people: Rig) -> None:
     async with people.worker(partitions=1):
         bodies = [events.create(f"d{number}", f"b{number}.bot", name="") for number in range(len(ODD))]
         await ask_all(people, "create", bodies)
+
+
+KEY_FIELDS = ["keyRotation", *(f"keyRotation.{name}" for name in ("high", "settled", "current", "staged", "past"))]
+KEY_FIELDS += ["encKey", *(f"encKey.{name}" for name in ("ver", "priv", "prevVer", "prevPriv", "prevExpiresAt"))]
+FIELDS = ["userCount", "appCount", "name", "updatedAt", "createdAt", "lastMsgId", *KEY_FIELDS]
+
+
+async def ask_for_keys(rig: Rig, account: str, rooms: list[str]) -> dict[str, dict[str, Any]]:
+    """Ask for the keys in use, as a client does."""
+    answers: dict[str, dict[str, Any]] = {}
+    for start in range(0, len(rooms), 100):
+        body = {"requests": [{"roomId": room_id} for room_id in rooms[start : start + 100]]}
+        reply = await rig.nc.request(subjects.keys_batch(rig.site, account), orjson.dumps(body), timeout=5)
+        answers |= {item["roomId"]: item for item in orjson.loads(reply.data)["results"]}
+    return answers
+
+
+@pytest.mark.parametrize("limits", [{}, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("fields", [FIELDS[:6], KEY_FIELDS[:6], KEY_FIELDS[6:]], ids=["room", "keyRotation", "encKey"])
+async def test_room_works_whatever_a_field_contains(people: Rig, fields: list[str], limits: dict[str, int]) -> None:
+    people.limit(**limits)
+    cases = [{"$set": {field: value}} for field in fields for value in ODD] + [
+        {"$unset": {field: 1}} for field in fields
+    ]
+    changes = {f"r{number}": change for number, change in enumerate(cases)}
+    rooms = list(changes)
+    async with people.worker(partitions=1):
+        await ask_all(people, "create", [events.create(room_id, "bob", "carol") for room_id in rooms])
+        await ask_all(people, "key.rotate", [events.rotate(room_id) for room_id in rooms])
+        for room_id, change in changes.items():
+            await people.db.rooms.update_one({"_id": room_id}, change)
+        early = await ask_for_keys(people, "bob", rooms)
+        assert {answer.get("reason", "key_not_available") for answer in early.values()} == {"key_not_available"}
+        await require_work(people, rooms)
+        late = await ask_for_keys(people, "bob", rooms)
+        for room_id in rooms:
+            room = await people.room(room_id)
+            assert late[room_id].get("version") == room["encKey"]["ver"], changes[room_id]
+            assert isinstance(room["keyRotation"]["past"], list), changes[room_id]
+            if changes[room_id] not in ({"$set": {"userCount": 7}}, {"$set": {"appCount": 7}}):
+                assert (room["userCount"], room["appCount"]) == (3, 0), changes[room_id]
+        sent = [(item.body["roomId"], *pair) for item in people.received for pair in keys_of(item)]
+        assert len({(room_id, version) for room_id, version, _ in sent}) == len(set(sent)), "one key per version"
+
+
+def keys_of(item: Received) -> list[tuple[int, str]]:
+    is_key = item.subject.endswith(".event.room.key")
+    return [(item.body["version"], item.body["privateKey"])] if is_key else []
+
+
+async def test_counts_that_are_none_are_counted_again(people: Rig) -> None:
+    await people.users("x.bot", "p_app")
+    rooms = ["added", "removed", "rotated"]
+    async with people.worker(partitions=1):
+        await ask_all(people, "create", [events.create(room_id, "bob", "carol") for room_id in rooms])
+        for room_id in rooms:
+            membership = await people.db.subscriptions.find_one({"roomId": room_id, "u.account": "bob"})
+            for account in ("x.bot", "p_app", "p.bot"):
+                bot = {**membership, "_id": f"{room_id}{account}", "u": {"_id": account, "account": account}}
+                await people.db.subscriptions.insert_one(bot)
+            await people.db.rooms.update_one({"_id": room_id}, {"$set": {"userCount": "2", "appCount": None}})
+        await ask_all(people, "member.add", [events.add("added", "dave")])
+        await ask_all(people, "member.remove", [events.remove("removed", account="p_app")])
+        await ask_all(people, "key.rotate", [events.rotate("rotated")])
+        counts = {room_id: await people.room(room_id) for room_id in rooms}
+        found = [(room["userCount"], room["appCount"]) for room in counts.values()]
+        assert found == [(4, 3), (3, 2), (3, 3)]
+
+
+async def test_text_that_is_not_utf8_fails_nothing(people: Rig) -> None:
+    """MongoDB stores such texts as they are."""
+    tolerant = CodecOptions(document_class=RawBSONDocument, unicode_decode_error_handler="replace")
+    raw = people.db.with_options(tolerant)
+
+    def wrong(document: Body) -> RawBSONDocument:
+        return RawBSONDocument(bson.encode(document).replace(b"QQ", b"\xff\xfe"), tolerant)
+
+    async with people.worker(partitions=1):
+        await ask_all(people, "create", [events.create("r1", "bob", "carol")])
+        await raw.rooms.replace_one({"_id": "r1"}, wrong({**await people.room("r1"), "name": "QQ"}))
+        for fields in ({"account": "QQ"}, {"account": "bob"}):
+            document = {"_id": str(fields), "roomId": "r1", "u": fields, "roles": ["QQ"], "name": "QQ"}
+            with suppress(DuplicateKeyError):
+                await raw.subscriptions.insert_one(wrong(document))
+        await people.db.users.delete_one({"account": "carol"})
+        await raw.users.insert_one(wrong({"_id": "u2", "account": "carol", "engName": "QQ", "deptId": "QQ"}))
+        await ask_all(people, "member.add", [events.add("r1", "carol", orgs=["d1"])])
+        await people.db.rooms.update_one({"_id": "r1"}, {"$set": {"name": "general"}})
+        await require_work(people, ["r1"])
+        await ask_all(people, "create", [events.create("d1", "carol", name="")])
