@@ -17,6 +17,7 @@ from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.monitoring import CommandListener
 from pymongo.read_concern import ReadConcern
 
+from store.clock import ServerClock
 from store.errors import translated
 
 Driver = Literal["motor", "pymongo"]
@@ -43,6 +44,7 @@ class Database:
     client: Any = field(repr=False)
     db: Any = field(repr=False)
     driver: Driver
+    clock: ServerClock = field(default_factory=ServerClock)
 
     def __getitem__(self, collection: str) -> Any:
         return self.db[collection]
@@ -92,8 +94,9 @@ def connect(
     listeners: Sequence[CommandListener] = (),
 ) -> Database:
     """Return the database called `name`. The first connection is made with the first call, not here."""
+    clock = ServerClock()
     timeouts = {"serverSelectionTimeoutMS": 5_000, "connectTimeoutMS": 5_000, "socketTimeoutMS": 30_000}
-    options: dict[str, Any] = {"appname": "room-worker", "event_listeners": list(listeners), **timeouts}
+    options: dict[str, Any] = {"appname": "room-worker", "event_listeners": [clock, *listeners], **timeouts}
     if username is not None:
         options |= {"username": username, "password": password}
     client: Any = AsyncIOMotorClient(uri, **options) if driver == "motor" else AsyncMongoClient(uri, **options)
@@ -107,7 +110,7 @@ def connect(
         read_concern=ReadConcern("majority"),
         write_concern=DURABLE,
     )
-    return Database(client, db, driver)
+    return Database(client, db, driver, clock)
 
 
 def session_id(session: Any) -> UUID:

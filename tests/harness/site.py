@@ -17,6 +17,7 @@ from pymongo import AsyncMongoClient
 from roomkeys import subjects
 from tests.verification.oracle.recorder.listener import MARKS
 from worker import app
+from worker.clock import Clock, now_ms
 from worker.limits import Limits
 from worker.settings import Settings, read_settings
 
@@ -139,9 +140,10 @@ class Rig:
 
     @asynccontextmanager
     async def worker(self, **changes: Any) -> AsyncIterator[asyncio.Event]:
-        """Run a worker in this process; the event stops it early."""
-        stop = asyncio.Event()
-        task = asyncio.create_task(app.run(self.settings.model_copy(update=changes), stop, limits=self.limits))
+        """Run a worker in this process, with another `clock` if it is among the changes; the event stops it early."""
+        clock: Clock = changes.pop("clock", now_ms)
+        stop, settings = asyncio.Event(), self.settings.model_copy(update=changes)
+        task = asyncio.create_task(app.run(settings, stop, limits=self.limits, clock=clock))
         try:
             yield stop
         finally:

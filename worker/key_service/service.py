@@ -74,7 +74,7 @@ class KeyService:
         self._limit = AccountLimit(RateLimit(limits.refusals_per_s, limits.refusals_burst))
         self._discoveries = RateLimit(limits.discoveries_per_s, limits.discoveries_burst)
         rooms: ReadBatcher[RoomsQuery, RoomViews] = ReadBatcher(
-            lambda queries: read_room_views(database, queries, clock(), limits.read_s),
+            lambda queries: read_room_views(database, queries, database.clock.now_ms(), limits.read_s),
             self.tasks,
             max_cost=limits.pairs_per_read,
             cost=lambda query: len(query.room_ids),

@@ -37,7 +37,8 @@ from worker.telemetry import metrics
 class Writer:
     """One partition's writes. They advance `state`; nothing else does while the partition is served.
 
-    `grace_ms`: how long a replaced key stays available (milliseconds).
+    `clock` is the clock of the database, which decides when replaced keys expire. `grace_ms`: how long such a key
+    stays available (milliseconds).
     """
 
     state: PartitionState

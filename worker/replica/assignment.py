@@ -171,7 +171,7 @@ def _loops(settings: Settings, database: Database, broker: Broker, limits: Limit
         large_rooms = LargeRooms(context, lease, wakeup.set)
         pending, set_aside = PendingResults(limits.deferred_results), SetAside(lease, limits)
         state = PartitionState(lease, position, large_rooms, pending, set_aside)
-        writer = Writer(state, database, limits, clock, settings.site_id, settings.grace_ms)
+        writer = Writer(state, database, limits, database.clock.now_ms, settings.site_id, settings.grace_ms)
         blame = Blame.of(state, writer, sizers[lease.partition], limits)
         return Loop(state, writer, publisher, broker, database, blame, limits, clock)
 
