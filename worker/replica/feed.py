@@ -141,6 +141,8 @@ class Feed:
     async def _route(self, message: StreamMessage, created_ns: int) -> None:
         """Offer a message to its partition's inbox; an inbox that stays full is detached and catches up."""
         position = StreamPosition(message.sequence, message.time_ns, created_ns)
+        if operation_of(message.subject) is None:
+            metrics.SKIPPED.inc()  # here only: partitions that catch up read the same message again
         routed = self._decode(message)
         if routed is not None:
             inbox, event = routed
@@ -154,7 +156,6 @@ class Feed:
     def _decode(self, message: StreamMessage) -> tuple[Inbox, AnyEvent] | None:
         """Return the event and its partition's inbox; None for other services' events and other partitions."""
         if operation_of(message.subject) is None:
-            metrics.SKIPPED.inc()
             return None
         document = parse(message.body)
         inbox = self._inboxes.get(partition_of(room_of(document), self._partitions))
