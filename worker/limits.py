@@ -92,6 +92,10 @@ class Limits:
     """Seconds that MongoDB may take for a read."""
     reply_s: float = 4.0
     """Seconds after which a request is answered `database_unavailable`."""
+    requests_per_s: float = 20.0
+    """Requests per second that an account may make continuously."""
+    requests_burst: int = 100
+    """Requests that an account may make at once after a pause."""
     refusals_per_s: float = 1.0
     """Requests beyond its rate limit for which an account gets a refusal, per second. Further ones are dropped."""
     refusals_burst: int = 5

@@ -5,28 +5,22 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
-RATE: Final = 20.0
-"""Requests per second that an account may make continuously."""
-
-BURST: Final = 100
-"""Requests that an account may make at once after a pause."""
-
 MAX_ACCOUNTS: Final = 100_000
 """Entries of the table. When it is full, the account whose last request is oldest gets its full budget back."""
 
 
 @dataclass(slots=True)
 class RateLimit:
-    """Allows each account `RATE` requests per second, and `BURST` at once.
+    """Allows each account `rate` requests per second continuously, and `burst` at once after a pause.
 
     The table has one number per account, its theoretical arrival time: when its next request would come if it
-    made exactly `RATE` requests per second. An account may be up to `BURST / RATE` seconds ahead of that. An
-    account whose time has passed has its full budget and is dropped; this is so after at most `BURST / RATE`
+    made exactly `rate` requests per second. An account may be up to `burst / rate` seconds ahead of that. An
+    account whose time has passed has its full budget and is dropped; this is so after at most `burst / rate`
     idle seconds.
     """
 
-    rate: float = RATE
-    burst: int = BURST
+    rate: float
+    burst: int
     max_accounts: int = MAX_ACCOUNTS
     _theoretical_arrival: OrderedDict[bytes, float] = field(default_factory=OrderedDict, init=False)
     """Seconds, by account; the account with the oldest request comes first."""
@@ -71,8 +65,8 @@ class AccountLimit:
     A refusal costs more than a request, so a flood must not be answered request by request.
     """
 
+    requests: RateLimit
     refusals: RateLimit
-    requests: RateLimit = field(default_factory=RateLimit)
 
     def judge(self, account: bytes, now: float) -> Verdict:
         """Return what becomes of a request at `now`, in seconds, and charge the account for it."""

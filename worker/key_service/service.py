@@ -71,7 +71,10 @@ class KeyService:
 
     def __post_init__(self, database: Database, clock: Clock) -> None:
         limits, broker = self.limits, self.broker
-        self._limit = AccountLimit(RateLimit(limits.refusals_per_s, limits.refusals_burst))
+        self._limit = AccountLimit(
+            requests=RateLimit(limits.requests_per_s, limits.requests_burst),
+            refusals=RateLimit(limits.refusals_per_s, limits.refusals_burst),
+        )
         self._discoveries = RateLimit(limits.discoveries_per_s, limits.discoveries_burst)
         rooms: ReadBatcher[RoomsQuery, RoomViews] = ReadBatcher(
             lambda queries: read_room_views(database, queries, database.clock.now_ms(), limits.read_s),

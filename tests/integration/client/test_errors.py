@@ -23,7 +23,6 @@ from tests.harness.key_service import Asking, room, service
 from tests.harness.polling import PATIENCE, until
 from tests.harness.site import Rig
 from tests.harness.subscribers import key, send
-from worker.key_service.rate_limit import RateLimit
 
 
 @pytest.fixture
@@ -59,10 +58,8 @@ async def test_without_a_key_service_only_sent_keys_are_available(nc: Client, si
     assert error.value.retryable
 
 
-async def test_an_account_above_the_rate_limit_is_refused_and_served_later(
-    site_rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("worker.key_service.service.RateLimit", lambda: RateLimit(rate=0.5, burst=2))
+async def test_an_account_above_the_rate_limit_is_refused_and_served_later(site_rig: Rig) -> None:
+    site_rig.limit(requests_per_s=0.5, requests_burst=2)
     async with service(site_rig) as asking:
         await asking.rooms(room("r1", 7, past=[6]))
         async with RoomKeys(asking.client, "bob", asking.site) as keys:  # entering takes its two requests

@@ -22,9 +22,11 @@ from store.database import Driver
 from tests.harness.key_service import Asking, room, secret, service
 from tests.harness.polling import until
 from tests.harness.site import PATIENCE, Rig, rig
-from worker.key_service.rate_limit import BURST
+from worker.limits import Limits
 from worker.local.servers import MongoServer, NatsServer
 from worker.telemetry import logs, metrics
+
+BURST = Limits().requests_burst
 
 
 @pytest.fixture
