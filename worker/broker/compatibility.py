@@ -49,8 +49,8 @@ SUBSCRIPTION: Final = ("_id",)
 PARSER: Final = ("buf", "header_needed", "msg_arg", "nc", "needed", "state")
 """The attributes of the parser."""
 
-PATTERNS: Final = ("HMSG_RE", "MSG_RE")
-"""The patterns of `nats.protocol.parser` that `worker/broker/nats_client.py` replaces."""
+PATTERNS: Final = ("ERR_RE", "HMSG_RE", "MSG_RE")
+"""The patterns of `nats.protocol.parser` that `worker/broker/nats_client.py` replaces and uses."""
 
 
 class IncompatibleClient(Exception):

@@ -2,8 +2,8 @@
 
 NATS acknowledges no core publish. Only a round trip that follows it on the same connection confirms it, because a
 client that was disconnected in between has lost bytes that it had already given to the socket. So a barrier
-notes the connection epoch, lets the caller publish, sends a ping, and requires the answer and the same epoch.
-(docs/pitfalls.md, items 1 to 3)
+notes the connection epoch, lets the caller publish, sends a ping, and requires the answer and the same epoch. At its
+end it knows which keys the broker denied meanwhile. (docs/pitfalls.md, items 1 to 3 and 7)
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from nats.js import JetStreamContext
 from roomkeys.errors import TransientError
 from worker.broker.cancellation import cancel_and_wait, raise_if_cancelled
 from worker.broker.credentials import credentials
+from worker.broker.denials import USER_INFO, Confirmation, Denial, DeniedKeys, denial_in
 from worker.broker.errors import describe
 from worker.broker.nats_client import SteadyClient
 from worker.limits import Limits
@@ -58,7 +59,8 @@ class Broker:
     """One connection for the life of the process: it reconnects by itself.
 
     `connection_epoch` increases whenever the connection breaks: equal epochs mean the same connection. `outage` says
-    since when and why there is no connection.
+    since when and why there is no connection. `last_denials` has the last denial of each kind, and `keys_denied` is the
+    outage of rooms none of whose members the broker lets the worker send their key.
     """
 
     def __init__(
@@ -80,6 +82,13 @@ class Broker:
         self.on_break: set[Callable[[], object]] = set()
         self._connected = asyncio.Event()
         client.on_connection = self._start_epoch
+        self._denied_keys = DeniedKeys()
+        self._probed: dict[tuple[str, bool], bool] = {}
+        self._one_probe = asyncio.Lock()
+        self.last_denials: dict[str, Denial] = {}
+        self.keys_denied = Outage("delivery of room keys", log)
+        self.denies_all_keys = False
+        client.on_denial = self._on_denial
 
     @property
     def connected(self) -> bool:
@@ -95,6 +104,10 @@ class Broker:
     def max_payload(self) -> int:
         """Return the most bytes of headers and body that the server takes in one message."""
         return int(self.client.max_payload)
+
+    def key_problem(self) -> str | None:
+        """Return a text for people while the broker denies keys to everybody and rooms wait for that."""
+        return self.keys_denied.problem() if self.denies_all_keys else None
 
     async def until_connected(self) -> None:
         """Wait until the connection is up."""
@@ -152,16 +165,38 @@ class Broker:
         return max(self.max_payload - _HEADER_OVERHEAD - taken, 0)
 
     @asynccontextmanager
-    async def barrier(self) -> AsyncIterator[None]:
-        """Raise `Unconfirmed` unless the broker has taken everything that the block published."""
-        epoch = self.connection_epoch
-        outer = _BARRIER_EPOCH.set(epoch)
+    async def barrier(self) -> AsyncIterator[Confirmation]:
+        """Raise `Unconfirmed` unless the broker has answered everything that the block published.
+
+        After the block, the confirmation has the accounts to which the broker denied a key since the block began.
+        """
+        epoch, opened = self.connection_epoch, self._denied_keys.open()
+        confirmation = Confirmation()
         try:
-            yield
+            outer = _BARRIER_EPOCH.set(epoch)
+            try:
+                yield confirmation
+            finally:
+                _BARRIER_EPOCH.reset(outer)
+            if not await self._round_trip(epoch):
+                raise Unconfirmed("the broker did not confirm what was published")
+            confirmation.denied = self._denied_keys.since(opened)
         finally:
-            _BARRIER_EPOCH.reset(outer)
-        if not await self._round_trip(epoch):
-            raise Unconfirmed("the broker did not confirm what was published")
+            self._denied_keys.close(opened)
+
+    async def probe(self, frames: Mapping[tuple[str, bool], bytes]) -> set[tuple[str, bool]]:
+        """Write frames by `Denial.use`; return the uses that the broker denies, which are not counted or logged.
+
+        Errors are those of `barrier` and `write`.
+        """
+        async with self._one_probe:
+            self._probed = dict.fromkeys(frames, False)
+            try:
+                async with self.barrier():
+                    await self.write(b"".join(frames.values()))
+                return {use for use, is_denied in self._probed.items() if is_denied}
+            finally:
+                self._probed = {}
 
     async def _round_trip(self, epoch: int) -> bool:
         """Tell whether the broker answers a ping on the connection of this epoch."""
@@ -213,10 +248,26 @@ class Broker:
         # Only a flush that times out shows that: many buffered bytes may just be many senders.
         self._write_timeouts += isinstance(error, nats.errors.FlushTimeoutError)
         metrics.BROKER_ERRORS.labels(type(error).__name__).inc()
+        if denial_in(str(error)) is not None:
+            return  # `_on_denial` has reported it
         if self.connected and not isinstance(error, _DISCONNECTED):
             log.warning("broker reported an error", error=describe(error), servers=self._servers)
         else:
             self.outage.failed(describe(error), servers=self._servers)
+
+    def _on_denial(self, denial: Denial) -> None:
+        """Count a denial and log it. Accounts that were denied a key are logged by who waits for the barrier."""
+        if denial.use in self._probed:
+            self._probed[denial.use] = True
+            return
+        if denial.subject == USER_INFO:
+            return
+        metrics.DENIED.labels(denial.kind).inc()
+        self.last_denials[denial.kind] = denial
+        if denial.kind == "key":
+            self._denied_keys.add(denial.account)
+        else:
+            log.warning("the broker denied a subject", subject=denial.subject, cause=denial.text)
 
     def _start_epoch(self) -> None:
         self.connection_epoch += 1

@@ -18,6 +18,7 @@ from nats.protocol import parser
 
 from roomkeys.errors import TransientError
 from worker.broker.compatibility import PATTERNS, IncompatibleClient, require_names
+from worker.broker.denials import Denial, denial_in
 from worker.telemetry.logs import where
 
 _PING: Final = b"PING\r\n"
@@ -49,9 +50,10 @@ class SteadyClient(Client):
     """A client that keeps reading, counts its connections, and sends a PING after what was published before it.
 
     `on_connection` is called at the start of every connection attempt, also after a connection that the library
-    gave up while reconnecting, which it reports to no callback. `renew` returns the options of authentication and
-    TLS for the next attempt: the files behind them may have changed. The constructor raises `IncompatibleClient` if
-    the library lacks a name that this class overrides or uses.
+    gave up while reconnecting, which it reports to no callback. It calls `on_denial` for each subject that the broker
+    denies, before it answers any later ping. `renew` returns the options of authentication and TLS for the next
+    attempt: the files behind them may have changed. The constructor raises `IncompatibleClient` if the library lacks a
+    name that this class overrides or uses.
     """
 
     def __init__(self) -> None:
@@ -59,6 +61,7 @@ class SteadyClient(Client):
         super().__init__()
         self.on_connection: Callable[[], None] = lambda: None
         self.renew: Callable[[], Mapping[str, Any]] = dict
+        self.on_denial: Callable[[Denial], None] = lambda _: None
         self._proof_inbox = ""
         self._denials = 0
         self._gates: dict[int, Gate] = {}
@@ -132,18 +135,27 @@ class SteadyClient(Client):
             await super()._process_pong()
 
     async def _process_err(self, err_msg: str) -> None:
-        """Reconnect where the library would close for good, such as when the user's JWT has expired.
+        """Report a denial as the broker spelled it; reconnect where the library would close for good.
 
-        A denial that `prove_wire_order` expects is kept from the error callback.
+        It would, for example, when the user's JWT has expired. A denial that `prove_wire_order` expects is reported to
+        nobody.
         """
         if self._proof_inbox and "publish" in err_msg and self._proof_inbox in err_msg:
             self._denials += 1
         elif parser.PERMISSIONS_ERR in err_msg:
+            if (denial := denial_in(self._as_sent(err_msg))) is not None:
+                self.on_denial(denial)
             await super()._process_err(err_msg)
         else:
             error = nats.errors.Error(f"nats: {err_msg}")
             await self._process_op_err(error)
             await self._error_cb(error)
+
+    def _as_sent(self, err_msg: str) -> str:
+        """Return the error that is being read as the broker sent it: the library writes it in small letters."""
+        line = parser.ERR_RE.match(self._ps.buf)
+        sent = "" if line is None else line[1].decode(errors="replace")
+        return sent if sent.lower() == err_msg else err_msg
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         """Keep the limit of a message up to date: the library reads it only when it connects."""

@@ -51,6 +51,12 @@ STREAM_FAULTS: Final = _counter(
     "Times the events stream was found re-created or truncated, or had deleted events before they were read.",
 )
 BROKER_ERRORS: Final = _counter("broker_errors", "Errors of the connection to NATS, by kind.", ["kind"])
+DENIED: Final = _counter(
+    "denied",
+    "Denials by the broker, by kind: key (one per recipient and attempt), notice, result, dead_letter, jetstream,"
+    " subscription or other.",
+    ["kind"],
+)
 DISCONNECTS: Final = _counter("disconnects", "Times the connection to NATS was lost.")
 PARTITIONS: Final = _gauge("partitions", "Partitions that this replica owns.")
 LAG: Final = _gauge("waiting_events", "Events read and not yet applied, by partition.", ["partition"])

@@ -16,7 +16,9 @@ from worker.broker.compatibility import ATTRIBUTES, METHODS, REQUIRED, SUBSCRIPT
 from worker.broker.nats_client import SteadyClient
 
 PROJECT = Path(__file__).parents[3]
-OURS = {"_proof_inbox", "_denials", "_count_at_pong", "_count", "_gates", "_skip", "_ask_or_skip"}
+OURS = {
+    "_proof_inbox", "_denials", "_count_at_pong", "_count", "_gates", "_skip", "_ask_or_skip", "_as_sent",
+}  # fmt: skip
 """Private names of `worker/broker/nats_client.py` that are not nats-py's."""
 
 
