@@ -19,6 +19,7 @@ from worker.broker.bootstrap import bootstrap_streams, check_streams, first_posi
 from worker.broker.cancellation import cancel_and_wait
 from worker.broker.connection import Broker
 from worker.broker.errors import describe
+from worker.broker.rights import require_rights, rights_of
 from worker.clock import Clock, now_ms
 from worker.key_service.service import answering
 from worker.limits import Limits
@@ -80,6 +81,9 @@ async def run(
             connecting = partial(brokers.connect, settings, "room-worker", stop.set, limits, outage)
             broker = await _retry_until_ready(stop, "nats", health, connecting)
             stack.push_async_callback(shutdown.step, "disconnect from NATS", broker.close, keep=0.5)
+            health.checks["room keys"] = broker.key_problem
+            rights = rights_of(settings, loop=only != "service", key_service=only != "worker")
+            await _retry_until_ready(stop, "nats permissions", health, partial(require_rights, broker, rights))
             await _retry_until_ready(stop, "nats", health, broker.client.prove_wire_order)
             preparing = partial(prepare_database, database, writes=only != "service")
             for warning in await _retry_until_ready(stop, "mongodb", health, preparing):
