@@ -1,4 +1,4 @@
-"""The checks of NATS: connection, JetStream, and the two streams of the site."""
+"""The checks of NATS: connection, denied permissions, JetStream, and the two streams of the site."""
 
 from collections.abc import AsyncIterator
 from typing import Final
@@ -8,6 +8,7 @@ from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
 from roomkeys import subjects
 from worker.broker.connection import Broker
+from worker.broker.rights import Right, denied_rights, rights_of
 from worker.cli.check.result import CheckResult, failed, passed
 from worker.cli.terminal.connections import nats_connection
 from worker.cli.terminal.process import CommandFailed
@@ -17,12 +18,14 @@ from worker.telemetry.logs import server_of
 _JETSTREAM_DISABLED: Final = frozenset({10_039, 10_076})
 """JetStream's error codes for an account without JetStream."""
 
+_ACCOUNT_INFO: Final = Right("$JS.API.INFO", "$JS.API.INFO")
+
 _LOGIN: Final = "set NATS_CREDS_FILE, NATS_NKEY_SEED_FILE, or NATS_USER and NATS_PASSWORD to valid credentials"
 _START: Final = "start the server, or set NATS_URL to its address"
 
 
 async def check_nats(settings: Settings) -> AsyncIterator[CheckResult]:
-    """Yield a result for the connection, for JetStream, and for each stream of the site."""
+    """Yield a result for the connection, for denied permissions, for JetStream, and for each stream of the site."""
     site = settings.site_id
     try:
         async with nats_connection(settings) as broker:
@@ -30,6 +33,12 @@ async def check_nats(settings: Settings) -> AsyncIterator[CheckResult]:
             version = f"{number.major}.{number.minor}.{number.patch}"
             servers = ", ".join(server_of(url) for url in settings.nats_url)
             yield passed("nats", f"connected to {servers} (nats-server {version})")
+            denied = {right.subject for right in await denied_rights(broker, [_ACCOUNT_INFO, *rights_of(settings)])}
+            if denied:
+                names = ", ".join(sorted(denied))
+                yield failed("permissions", f"denied: {names}: allow the NATS user these subjects")
+            if any(subject.startswith(("$JS.", "_INBOX.")) for subject in denied):
+                return  # the broker answers no request that it denies
             jetstream = await _jetstream(broker)
             yield jetstream
             if jetstream.ok:
