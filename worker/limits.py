@@ -52,6 +52,10 @@ class Limits:
     """Outbox entries whose results share one barrier."""
     deferred_results: int = 20_000
     """Maximum number of results that wait for large rooms to settle. Beyond it no batch begins."""
+    owed_joiners: int = 200_000
+    """Maximum number of joiners per partition who wait for a key that the broker denies. Beyond it no batch begins."""
+    denied_retry_s: float = 30.0
+    """Longest pause in seconds before a key that the broker denied to everybody is sent again."""
     outbox_page: int = 32
     """Outbox entries read at once in recovery. Each may hold dead letters of up to 6 MiB."""
 

@@ -117,15 +117,21 @@ def _lease_stage(lease: Lease) -> Document:
 
 
 async def still_members(
-    database: Database, accounts_by_room: dict[str, list[str]], session: Any
+    database: Database, accounts_by_room: dict[str, list[str]], session: Any, lease: Lease | None = None
 ) -> dict[str, list[str]]:
-    """Return, by room id, those of these accounts that are still members. Without accounts, nothing is read."""
+    """Return, by room id, those of these accounts that are still members. Without accounts, nothing is read.
+
+    Raise `LeaseLost` if a lease is given and lost.
+    """
     asked = {room_id: accounts for room_id, accounts in accounts_by_room.items() if accounts}
     clauses = [{"roomId": room_id, "u.account": {"$in": accounts}} for room_id, accounts in asked.items()]
     if not clauses:
         return {}
     group = {"$group": {"_id": "$roomId", "accounts": {"$push": "$u.account"}}}
-    found = await database.aggregate("subscriptions", [{"$match": {"$or": clauses}}, group], session)
+    under_lease = [] if lease is None else [_lease_stage(lease)]
+    found = await database.aggregate("subscriptions", [{"$match": {"$or": clauses}}, group, *under_lease], session)
+    if under_lease and (not found or found.pop() != _LEASE_IS_VALID):
+        raise LeaseLost
     return {
         document["_id"]: [account for account in document["accounts"] if isinstance(account, str)]
         for document in found

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from worker.pipeline import large_rooms
+from worker.pipeline import passes
 from worker.telemetry import metrics
 
 PATIENCE = 30.0
@@ -29,7 +29,7 @@ class PageGate:
         room_id: str | None = None,
         *,
         before_page: int = 2,
-        module: ModuleType = large_rooms,
+        module: ModuleType = passes,
     ) -> None:
         self.reached, self.released, self.ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._room_id, self._before_page = room_id, before_page

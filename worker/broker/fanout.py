@@ -26,17 +26,24 @@ class Fanout:
         self._broker = broker
         self._in_flight = asyncio.Semaphore(most_in_flight)
 
-    async def send(self, payloads: Mapping[str, bytes], page: Mapping[str, Sequence[object]]) -> None:
-        """Publish each room's payload to its accounts of a page; `TransientError` if the broker is away."""
-        for chunk in chunks(payloads, page):
+    async def send(self, payloads: Mapping[str, bytes], page: Mapping[str, Sequence[object]]) -> dict[str, int]:
+        """Publish each room's payload to its accounts of a page; return how many these were, by room.
+
+        `TransientError`: the broker is away.
+        """
+        sent: dict[str, int] = {}
+        for chunk in chunks(payloads, page, sent):
             async with self._in_flight:
                 await self._broker.write(chunk)
+        return sent
 
 
-def chunks(payloads: Mapping[str, bytes], page: Mapping[str, Sequence[object]]) -> Iterator[bytes]:
+def chunks(
+    payloads: Mapping[str, bytes], page: Mapping[str, Sequence[object]], sent: dict[str, int] | None = None
+) -> Iterator[bytes]:
     """Yield a page's protocol bytes: many small rooms per chunk, a large room in several chunks.
 
-    Invalid accounts are left out and reported.
+    Invalid accounts are left out and reported. `sent` gets the number of accounts of each room.
     """
     framed: list[bytes] = []
     size = 0
@@ -44,6 +51,8 @@ def chunks(payloads: Mapping[str, bytes], page: Mapping[str, Sequence[object]]) 
         recipients = split(members)
         accounts = recipients.accounts
         metrics.RECIPIENTS.inc(len(accounts))
+        if sent is not None:
+            sent[room_id] = len(accounts)
         if recipients.refused:
             metrics.REFUSED.inc(recipients.refused)
             log.error("skipped invalid accounts", room=room_id, accounts=recipients.refused)

@@ -1,12 +1,13 @@
 """An applied batch, and the plan that says how its staged keys reach their members."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from roomkeys.decisions.decision import Decision, OutboxEntry, RoomChange
 from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.membership import Room
+from roomkeys.messages.frame import split
 from store.writes.outbox import StoredEntry
 from worker.limits import Limits
 
@@ -44,11 +45,35 @@ class FanoutPlan:
     inline: Mapping[str, KeyRecord] = field(default_factory=dict)
     large: Mapping[str, KeyRecord] = field(default_factory=dict)
 
+    def given_denials(
+        self, denied: Collection[str], members: Mapping[str, Sequence[object]], sent: Mapping[str, int]
+    ) -> "FanoutPlan":
+        """Return the plan after the accounts that were `denied` a key, which the loop has sent, are known.
+
+        A room none of whose members could be sent its key becomes large: its rollout tries again. So does a room
+        whose `members` are not known here, unless it was `sent` to more accounts than were denied.
+        """
+        if not denied:
+            return self
+        unreached = {
+            room_id
+            for room_id in self.inline
+            if (nobody_reached(members[room_id], denied) if room_id in members else sent[room_id] <= len(denied))
+        }
+        inline = {room_id: record for room_id, record in self.inline.items() if room_id not in unreached}
+        return FanoutPlan(inline, {**self.large, **{room_id: self.inline[room_id] for room_id in unreached}})
+
     @property
     def inline_keys(self) -> dict[str, RoomKey]:
         """Return the staged keys that go out with the batch, by room."""
         keys = ((room_id, record.staged) for room_id, record in self.inline.items())
         return {room_id: key for room_id, key in keys if key is not None}
+
+
+def nobody_reached(members: Sequence[object], denied: Collection[str]) -> bool:
+    """Tell whether every one of these members that can be published to was denied the key, and there is one."""
+    accounts = split(members).accounts
+    return bool(accounts) and all(account in denied for account in accounts)
 
 
 def plan_fanout(rooms: Mapping[str, Room], in_rollout: Container[str], limits: Limits, *, settles: bool) -> FanoutPlan:

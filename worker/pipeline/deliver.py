@@ -5,6 +5,7 @@ of its room. JetStream confirms the dead letters; for everything else the loop p
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -60,18 +61,20 @@ class Publisher:
 
     async def fan_out_keys(
         self, keys: Mapping[str, RoomKey], known: Mapping[str, Sequence[object]], lease: Lease, now_ms: int
-    ) -> None:
-        """Send each room's key to all its members, by room `known` or read here.
+    ) -> Counter[str]:
+        """Send each room's key to all its members, by room `known` or read here; return how many it was sent to.
 
         Members are read after their room's key was read or written, so accounts that left before it are gone.
         """
         payloads = _payloads(keys, now_ms)
-        await self.fanout.send(payloads, {room_id: known[room_id] for room_id in payloads if room_id in known})
+        small = {room_id: known[room_id] for room_id in payloads if room_id in known}
+        sent = Counter(await self.fanout.send(payloads, small))
         limits, unread = self.limits, payloads.keys() - known.keys()
         members = pages(self.database, lease, unread, first=limits.first_page_accounts, most=limits.page_accounts)
         async with aclosing(members) as found:
             async for page in found:
-                await self.fanout.send(payloads, page)
+                sent.update(await self.fanout.send(payloads, page))
+        return sent
 
     async def publish_results(self, entries: Iterable[OutboxEntry]) -> None:
         """Publish the results, in stream order."""

@@ -2,57 +2,41 @@
 
 A rollout reads, sends and confirms, and writes nothing. The loop stays the only writer: it settles the room
 between two batches once the rollout is over. The loop also sends joiners their keys, in the batch that adds them.
-(docs/design.md, "Large rooms")
+
+A room none of whose members the broker let the loop send their key has a rollout too, whatever its size. It is over
+once a member can be reached. (docs/design.md, "Large rooms" and "Denials")
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Container, Iterable, KeysView, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, KeysView
+from dataclasses import dataclass
 
+from roomkeys.backoff import Backoff
 from roomkeys.errors import TransientError
 from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.messages.room_key import RoomKeyEvent, marshal
-from store.database import Database
 from store.leases.lease import Lease
-from store.reads.members import START, pages
-from store.reads.snapshot import load_rooms
 from worker.broker.cancellation import cancel_and_wait
-from worker.broker.connection import Broker
-from worker.broker.fanout import Fanout
-from worker.clock import Clock
-from worker.limits import Limits
 from worker.pipeline.batch_sizer import conflict_backoff
+from worker.pipeline.passes import Denied, FanoutPass, JoinerPass, PassContext
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger
 
 log = logger("large_rooms")
-_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
 class Rollout:
-    """A large room whose staged key is on its way: the room's keys as the loop knows them, and the task.
+    """A room whose key is on its way: the room's keys as the loop knows them, and the task.
 
     `excluded` are joiners whose notice is not confirmed yet: they get the key from the loop, after the notice.
+    `owed`: the rollout brings these joiners, who were denied it, the current key; None: it brings the staged key.
     """
 
     record: KeyRecord
-    excluded: set[str]
     task: asyncio.Task[None]
-
-
-@dataclass(frozen=True, slots=True)
-class PassContext:
-    """What every pass of a replica works with; `slots` bounds how many passes run at once."""
-
-    broker: Broker
-    database: Database
-    fanout: Fanout
-    slots: asyncio.Semaphore
-    limits: Limits
-    clock: Clock
+    excluded: set[str]
+    owed: dict[str, None] | None = None
 
 
 class LargeRooms:
@@ -72,13 +56,30 @@ class LargeRooms:
         """Return the rooms in rollout."""
         return self._rollouts.keys()
 
+    @property
+    def is_full(self) -> bool:
+        """Tell whether the partition should take no further batch: too many joiners wait for their key."""
+        owed = sum(len(rollout.owed or ()) for rollout in self._rollouts.values())
+        return owed > self._context.limits.owed_joiners
+
     def begin(self, room_id: str, record: KeyRecord) -> None:
         """Begin a rollout of the record's staged key; do nothing if there is none."""
         if record.staged is not None:
-            excluded = set[str]()
-            task = asyncio.create_task(self._roll_out(room_id, record.staged, excluded))
-            task.add_done_callback(lambda _: self._wake())
-            self._rollouts[room_id] = Rollout(record, excluded, task)
+            excluded, event = set[str](), RoomKeyEvent(room_id, record.staged)
+            payload = marshal(event, self._context.clock())
+            fanout_pass = FanoutPass(self._context, self._lease, room_id, record.staged, excluded, payload)
+            self._rollouts[room_id] = Rollout(record, self._start(room_id, fanout_pass), excluded)
+
+    def owe(self, room_id: str, record: KeyRecord, joiners: Iterable[str]) -> None:
+        """Send joiners, who were denied it, the current key of a room without a staged key as soon as possible."""
+        rollout = self._rollouts.get(room_id)
+        if rollout is not None:
+            if rollout.owed is not None:  # otherwise its pass reaches them
+                rollout.owed.update(dict.fromkeys(joiners))
+            return
+        owed, excluded = dict.fromkeys(joiners), set[str]()
+        joiner_pass = JoinerPass(self._context, self._lease, room_id, owed, excluded)
+        self._rollouts[room_id] = Rollout(record, self._start(room_id, joiner_pass), excluded, owed)
 
     async def update(self, room_id: str, record: KeyRecord) -> bool:
         """Take over a room's keys as the batch in hand leaves them.
@@ -86,7 +87,7 @@ class LargeRooms:
         False: the room was re-created, has another staged key or none, and its rollout has ended.
         """
         rollout = self._rollouts[room_id]
-        if rollout.record.staged == record.staged:
+        if rollout.owed is not None or rollout.record.staged == record.staged:
             rollout.record = record
             return True
         await cancel_and_wait(self._rollouts.pop(room_id).task)
@@ -107,12 +108,20 @@ class LargeRooms:
             rollout.excluded.clear()
 
     def pop_finished(self) -> dict[str, KeyRecord]:
-        """Return the rooms whose rollout is over, and forget them; raise the error of a rollout that failed."""
+        """Return the rooms whose rollout is over, and forget them; raise the error of a rollout that failed.
+
+        A record without a staged key is that of a room whose joiners have their key. If a key was staged meanwhile,
+        its rollout begins.
+        """
         finished = {room_id: rollout for room_id, rollout in self._rollouts.items() if rollout.task.done()}
         for room_id, rollout in finished.items():
             rollout.task.result()
             del self._rollouts[room_id]
-        return {room_id: rollout.record for room_id, rollout in finished.items()}
+            if rollout.owed:  # more joiners since it was over
+                self.owe(room_id, rollout.record, rollout.owed)
+            elif rollout.owed is not None:
+                self.begin(room_id, rollout.record)
+        return {room_id: rollout.record for room_id, rollout in finished.items() if room_id not in self._rollouts}
 
     async def close(self) -> None:
         """End all rollouts; the next owner of the partition begins them again."""
@@ -120,68 +129,31 @@ class LargeRooms:
             await cancel_and_wait(rollout.task)
         self._rollouts.clear()
 
-    async def _roll_out(self, room_id: str, key: RoomKey, excluded: Container[str]) -> None:
-        """Send the staged key to every member, through any number of outages."""
-        async with self._context.slots:
-            log.info("rollout started", room=room_id, version=key.version)
-            session = await self._retry(self._context.database.start_session)
-            try:
-                payload = marshal(RoomKeyEvent(room_id, key), self._context.clock())
-                fanout_pass = FanoutPass(self._context, self._lease, room_id, key, excluded, payload)
-                await self._retry(lambda: fanout_pass.run(session))
-            finally:
-                await session.end_session()
-            log.info("rollout finished", room=room_id, version=key.version)
+    def _start(self, room_id: str, one_pass: FanoutPass | JoinerPass) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._roll_out(room_id, one_pass))
+        task.add_done_callback(lambda _: self._wake())
+        return task
 
-    async def _retry(self, step: Callable[[], Awaitable[_T]]) -> _T:
-        backoff = conflict_backoff()
-        while True:
-            try:
-                return await step()
-            except TransientError as error:
-                metrics.RETRIES.labels("pass").inc()
-                log.warning("rollout interrupted", cause=str(error))
-            await self._context.broker.until_connected()
-            await asyncio.sleep(backoff.next())
-
-
-@dataclass(slots=True)
-class FanoutPass:
-    """One pass over a room's members; it knows the last account that the broker has confirmed."""
-
-    context: PassContext
-    lease: Lease
-    room_id: str
-    key: RoomKey
-    excluded: Container[str]
-    payload: bytes = field(repr=False)
-    after: str | None = START
-
-    async def run(self, session: Any) -> None:
-        """Send the payload to all members after the last confirmed one; after a `TransientError` call it again."""
-        database, limits = self.context.database, self.context.limits
-        # The key is read before the members, in one session: accounts that left before it was staged are gone.
-        rooms = await load_rooms(database, [self.room_id], session)
-        if self.room_id not in rooms or rooms[self.room_id].keys.staged != self.key:
-            raise LookupError("the staged key of a room in rollout is gone")
-        members = pages(
-            database,
-            self.lease,
-            [self.room_id],
-            session=session,
-            first=limits.first_page_accounts,
-            most=limits.page_accounts,
-            after=self.after,
-        )
-        async with aclosing(members) as found:
-            async for page in found:
-                accounts = page[self.room_id]
-                for start in range(0, len(accounts), limits.window_accounts):
-                    await self._send(accounts[start : start + limits.window_accounts])
-
-    async def _send(self, accounts: Sequence[Any]) -> None:
-        """Send to accounts as they come from the database, and wait for the confirmation."""
-        recipients = [one for one in accounts if type(one) is not str or one not in self.excluded]
-        async with self.context.broker.barrier():
-            await self.context.fanout.send({self.room_id: self.payload}, {self.room_id: recipients})
-        self.after = next((account for account in reversed(accounts) if isinstance(account, str)), self.after)
+    async def _roll_out(self, room_id: str, one_pass: FanoutPass | JoinerPass) -> None:
+        """Run the pass, through any number of outages and for as long as the broker denies its keys."""
+        context, slots = self._context, self._context.slots
+        interruptions, denials = conflict_backoff(), Backoff(0.5, context.limits.denied_retry_s)
+        log.info("rollout started", room=room_id)
+        try:
+            while True:
+                try:
+                    async with slots:
+                        await one_pass.run()
+                    break
+                except Denied as denied:
+                    slots, pause = context.retries, denials.next()
+                    context.denied_rooms.add(room_id, str(denied))
+                except TransientError as error:
+                    metrics.RETRIES.labels("pass").inc()
+                    log.warning("rollout interrupted", cause=str(error))
+                    await context.broker.until_connected()
+                    pause = interruptions.next()
+                await asyncio.sleep(pause)
+        finally:
+            context.denied_rooms.remove(room_id)
+        log.info("rollout finished", room=room_id)

@@ -20,10 +20,12 @@ from store.database import Database
 from store.writes.outbox import StoredEntry
 from store.writes.waiting import read_waiting
 from worker.broker.connection import Broker
+from worker.broker.denials import named
+from worker.broker.rights import denies_keys
 from worker.clock import Clock
 from worker.limits import Limits
 from worker.pipeline import recovery
-from worker.pipeline.applied_batch import AppliedBatch, FanoutPlan, plan_fanout
+from worker.pipeline.applied_batch import AppliedBatch, FanoutPlan, nobody_reached, plan_fanout
 from worker.pipeline.batch_sizer import conflict_backoff
 from worker.pipeline.blame import Blame
 from worker.pipeline.deliver import Publisher, joiners_by_room
@@ -102,11 +104,11 @@ class Loop:
         records = self.state.large_rooms.pop_finished()
         if not records:
             return
-        await self._settle(records)
+        await self._settle({room_id: record for room_id, record in records.items() if record.staged is not None})
         # Where a foreign key is in use above the settled one, results wait for the key that follows it.
-        settled = ((room_id, record.staged) for room_id, record in records.items() if not record.superseded)
+        settled = {room_id: record.staged for room_id, record in records.items() if not record.superseded}
         release = self.state.pending.release
-        due = [release(room_id, staged.version) for room_id, staged in settled if staged is not None]
+        due = [release(room_id, inf if key is None else key.version) for room_id, key in settled.items()]
         await self._announce([entry for of_room in due for entry in of_room])
 
     async def _finish(self, applied: AppliedBatch) -> None:
@@ -114,7 +116,7 @@ class Loop:
         await self._update_rollouts(applied.rooms)
         settles = self.state.position.slice is None
         plan = plan_fanout(applied.rooms, self.state.large_rooms, self.limits, settles=settles)
-        await self._deliver(applied, plan)
+        plan = await self._deliver(applied, plan)
         for room_id, record in plan.large.items():
             self.state.large_rooms.begin(room_id, record)
         await self._settle(plan.inline)
@@ -127,16 +129,40 @@ class Loop:
             if not await large_rooms.update(room_id, rooms[room_id].keys):
                 await self._announce(self.state.pending.release(room_id, inf))
 
-    async def _deliver(self, applied: AppliedBatch, plan: FanoutPlan) -> None:
-        """Publish notices, then joiners' keys, then the plan's staged keys, and wait for the confirmation."""
+    async def _deliver(self, applied: AppliedBatch, plan: FanoutPlan) -> FanoutPlan:
+        """Publish notices, then joiners' keys, then the plan's staged keys, and wait for the confirmation.
+
+        Return the plan as the broker confirmed it: keys that it denied to everybody wait in a rollout.
+        """
         joiners, at_ms = joiners_by_room(applied.contents), self.clock()
         with metrics.step("deliver"):
-            async with self.broker.barrier():
+            async with self.broker.barrier() as confirmed:
                 await self.publisher.publish_notices(applied.contents)
                 await self.publisher.send_key_to_joiners(applied.current_keys(joiners), joiners, at_ms)
                 await self.publisher.send_key_to_joiners(self.state.large_rooms.staged_keys(joiners), joiners, at_ms)
-                await self.publisher.fan_out_keys(plan.inline_keys, applied.remaining_members, self.state.lease, at_ms)
+                sent = await self.publisher.fan_out_keys(
+                    plan.inline_keys, applied.remaining_members, self.state.lease, at_ms
+                )
         self.state.large_rooms.joiners_notified()
+        if confirmed.denied:
+            await self._owe_denied_joiners(applied, joiners, confirmed.denied)
+        return plan.given_denials(confirmed.denied, applied.remaining_members, sent)
+
+    async def _owe_denied_joiners(
+        self, applied: AppliedBatch, joiners: Mapping[str, Sequence[str]], denied: frozenset[str]
+    ) -> None:
+        """Let rooms wait whose joiners could not be sent the current key, unless only these accounts are denied."""
+        log.warning("the broker denied room keys", recipients=len(denied), accounts=named(denied))
+        unreached = {
+            room_id: accounts
+            for room_id, accounts in joiners.items()
+            if room_id in applied.current_keys(joiners)
+            and applied.rooms[room_id].keys.staged is None
+            and nobody_reached(accounts, denied)
+        }
+        if unreached and await denies_keys(self.broker):
+            for room_id, accounts in unreached.items():
+                self.state.large_rooms.owe(room_id, applied.rooms[room_id].keys, accounts)
 
     async def _settle(self, records: Mapping[str, KeyRecord]) -> None:
         """Make staged keys current; a room that rotated again meanwhile begins a rollout of its next key."""

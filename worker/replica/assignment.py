@@ -32,9 +32,10 @@ from worker.limits import Limits
 from worker.pipeline.batch_sizer import BatchSizer
 from worker.pipeline.blame import Blame
 from worker.pipeline.deliver import Publisher
-from worker.pipeline.large_rooms import LargeRooms, PassContext
+from worker.pipeline.large_rooms import LargeRooms
 from worker.pipeline.loop import Loop
 from worker.pipeline.partition_state import PartitionState
+from worker.pipeline.passes import PassContext
 from worker.pipeline.pending_results import PendingResults
 from worker.pipeline.set_aside import SetAside
 from worker.pipeline.writer import Writer

@@ -154,7 +154,7 @@ class Partition:
             await loop.retry_set_aside()
             await self._finish_slices(loop)
             pause = state.set_aside.seconds_until_due(limits.tidy_s if state.finished_ids else limits.follow_s)
-            if state.pending.is_full:
+            if state.pending.is_full or state.large_rooms.is_full:
                 await inbox.wait_for_wakeup(pause)
             elif await inbox.wait(pause):
                 await self._serve_batch(loop, inbox)

@@ -124,7 +124,7 @@ def announce_first(_finish: Any) -> Callable[..., Any]:
 
     async def finished(self: Any, applied: Any) -> None:
         plan = plan_fanout(applied.rooms, self.state.large_rooms, self.limits, settles=True)
-        await self._deliver(applied, plan)
+        plan = await self._deliver(applied, plan)
         await self._announce(self.state.pending.defer(applied.entries, self.state.large_rooms))
         await asyncio.sleep(CLOCK_MS * 4 / 1000)  # a slow database
         await self._settle(plan.inline)
@@ -135,10 +135,10 @@ def announce_first(_finish: Any) -> Callable[..., Any]:
 def settle_first(deliver: Any) -> Callable[..., Any]:
     """Settle a key, and then send it."""
 
-    async def delivered(self: Any, applied: Any, plan: Any) -> None:
+    async def delivered(self: Any, applied: Any, plan: Any) -> Any:
         await self._settle(plan.inline)
         await asyncio.sleep(0.5)  # a slow broker
-        await deliver(self, applied, plan)
+        return await deliver(self, applied, plan)
 
     return delivered
 
