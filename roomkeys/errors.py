@@ -8,7 +8,8 @@
     │       └── WriteConflict  another writer was first, nothing was written: retry after a short pause
     └── LeaseLost            another replica owns the partition: drop the batch
 
-No message quotes an event's payload or contains key material. (docs/contract.md, section 3)
+No message quotes more of an event's payload than an account that is a token, and none contains key material.
+(docs/contract.md, section 3)
 """
 
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class ErrorInfo:
     """Why an event can never succeed, or why a request is refused.
 
     `code` is one of the contract's error codes, `reason` a stable snake_case word, and `text` a sentence for
-    people that quotes neither the payload nor a key. (docs/contract.md, section 3)
+    people. (docs/contract.md, section 3)
     """
 
     code: str
@@ -82,13 +83,22 @@ def invalid_event(text: str) -> Rejection:
 
 
 def invalid_account(text: str) -> Rejection:
-    """Reject an event that names an account or a room that is not a token."""
+    """Reject an event that names an account that is not a token."""
     return Rejection(ErrorInfo(BAD_REQUEST, "invalid_account", text))
+
+
+def invalid_room(text: str) -> Rejection:
+    """Reject an event whose room id is not a token."""
+    return Rejection(ErrorInfo(BAD_REQUEST, "invalid_room", text))
+
+
+def user_not_found(account: str) -> Rejection:
+    """Reject an event because of an account, a token, that is neither a user nor a member."""
+    return Rejection(ErrorInfo(NOT_FOUND, "user_not_found", f"account {account} is not in users"))
 
 
 ROOM_NOT_FOUND: Final = ErrorInfo(NOT_FOUND, "room_not_found", "the room does not exist")
 ROOM_EXISTS: Final = ErrorInfo(CONFLICT, "room_exists", "a room of another type or site has this id")
-USER_NOT_FOUND: Final = ErrorInfo(NOT_FOUND, "user_not_found", "the requester or an account of the event is unknown")
 BOT_NOT_AVAILABLE: Final = ErrorInfo(NOT_FOUND, "bot_not_available", "the bot does not exist")
 SELF_DM: Final = ErrorInfo(BAD_REQUEST, "self_dm", "a dm needs another account")
 NON_CHANNEL_OPERATION: Final = ErrorInfo(

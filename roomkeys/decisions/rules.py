@@ -34,13 +34,13 @@ class SliceContext:
     - `resumed`: a slice has been applied before, so an unknown account no longer fails the event.
     - `is_last`: no slice comes after this one.
     - `notice_sent`: an earlier slice has sent the room its notice.
-    - `all_users_known`: every account that the event names, in whichever slice, exists.
+    - `unknown_account`: an account that the event names, in whichever slice, and that does not exist.
     """
 
     resumed: bool = False
     is_last: bool = True
     notice_sent: bool = False
-    all_users_known: bool = True
+    unknown_account: str | None = None
 
     @property
     def whole(self) -> bool:
@@ -59,18 +59,18 @@ class RuleContext:
 
     def require_known(self, accounts: Iterable[str], draft: Draft) -> None:
         """Reject the event if an account is neither a user nor a member: a member's user may be gone."""
-        self._require(all(account in self.snapshot.users or account in draft.members for account in accounts))
+        self._require_none(one for one in accounts if one not in self.snapshot.users and one not in draft.members)
 
     def users(self, accounts: Iterable[str]) -> list[User]:
         """Return the users of the accounts; reject the event if one is unknown."""
-        users = [self.snapshot.users.get(account) for account in accounts]
-        found = [user for user in users if user is not None]
-        self._require(len(found) == len(users))
-        return found
+        users = {account: self.snapshot.users.get(account) for account in accounts}
+        self._require_none(account for account, user in users.items() if user is None)
+        return [user for user in users.values() if user is not None]
 
-    def _require(self, known: bool) -> None:
-        if not self.slice.resumed and not (known and self.slice.all_users_known):
-            raise errors.Rejection(errors.USER_NOT_FOUND)
+    def _require_none(self, unknown: Iterable[str]) -> None:
+        account = next(iter(unknown), self.slice.unknown_account)
+        if account is not None and not self.slice.resumed:
+            raise errors.user_not_found(account)
 
     def of_orgs(self, orgs: Iterable[str]) -> list[User]:
         """Return the users of the orgs, without bots."""
@@ -122,7 +122,7 @@ def _named_people(event: Create, context: RuleContext) -> list[User]:
 
 
 def _add(event: Add, draft: Draft, context: RuleContext) -> Effect:
-    room = _channel(draft)
+    room = _channel(draft, context)
     context.require_known((event.requester,), draft)
     named = context.users(account for account in event.accounts if not is_bot(account))
     orgs_before = set(draft.orgs)
@@ -169,7 +169,7 @@ def _membership(
         user_id=user.id,
         account=user.account,
         room_id=room.id,
-        site=room.site,
+        site=room.site or context.site,
         roles=roles,
         name=name,
         kind=room.kind,
@@ -181,7 +181,7 @@ def _membership(
 
 
 def _remove(event: Remove, draft: Draft, context: RuleContext) -> Effect:
-    _channel(draft)
+    _channel(draft, context)
     context.require_known((event.requester, *event.accounts), draft)
     leaving = _leaving_org(event.org, draft, context) if event.org else _leaving(event.accounts, draft, context)
     removed = tuple(draft.leave(account) for account in leaving)
@@ -216,14 +216,15 @@ def _leaving_org(org: str, draft: Draft, context: RuleContext) -> list[str]:
 
 
 def _rotate(event: Rotate, draft: Draft, context: RuleContext) -> Effect:
-    _channel(draft)
+    _channel(draft, context)
     context.require_known((event.requester,), draft)
     draft.rotate(event.origin.time_ms)
     return Effect()
 
 
-def _channel(draft: Draft) -> Room:
-    if draft.room is None:
+def _channel(draft: Draft, context: RuleContext) -> Room:
+    """Return the room if its members and its key can change. A room without a site belongs to the site that asks."""
+    if draft.room is None or draft.room.site not in {"", context.site}:
         raise errors.Rejection(errors.ROOM_NOT_FOUND)
     if draft.room.kind != Kind.CHANNEL:
         raise errors.Rejection(errors.NON_CHANNEL_OPERATION)

@@ -35,7 +35,7 @@ class EventSlice:
     progress: SliceProgress
     accounts: Sequence[str] = ()
     is_last: bool = True
-    all_users_known: bool = True
+    unknown_account: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def decide_slice(
     last slice. Members whom an earlier slice removed still lose the room's key.
     """
     event, progress = slice_.event, slice_.progress
-    slice_context = SliceContext(progress.number > 0, slice_.is_last, progress.notice_sent, slice_.all_users_known)
+    slice_context = SliceContext(progress.number > 0, slice_.is_last, progress.notice_sent, slice_.unknown_account)
     context = RuleContext(_snapshot_of(slice_, snapshot), site, new_id, slice_context)
     draft = Draft(event.room_id, context.snapshot)
     if progress.room_created:

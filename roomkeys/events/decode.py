@@ -12,12 +12,12 @@ from typing import Final
 import orjson
 from pydantic import ValidationError
 
-from roomkeys.errors import Rejection, invalid_account, invalid_event
+from roomkeys.errors import Rejection, invalid_account, invalid_event, invalid_room
 from roomkeys.events.bodies import AddBody, CreateBody, RemoveBody, RotateBody
 from roomkeys.events.event import Add, AnyEvent, Create, InvalidEvent, Remove, Rotate, StreamMessage
 from roomkeys.membership import Kind
 from roomkeys.subjects import Operation, operation_of
-from roomkeys.tokens import is_account, is_bot, is_token
+from roomkeys.tokens import MAX_TOKEN_BYTES, is_account, is_bot, is_token
 
 _REQUESTERS: Final = ("requesterAccount", "requester")
 
@@ -25,6 +25,8 @@ _PIECES: Final = re.compile(rb'"((?:[^"\\]++|\\.)*+)("?)|[{}\[\]:,]', re.DOTALL)
 """The pieces of JSON that show where a field of the outermost object begins: texts and punctuation."""
 
 _MAX_DIGITS: Final = 20
+
+_TOKEN_RULE: Final = f"1 to {MAX_TOKEN_BYTES} bytes without dots, wildcards, white space and control characters"
 
 
 def parse(body: bytes) -> dict[str, object] | None:
@@ -75,7 +77,7 @@ def _event(origin: StreamMessage, operation: Operation, document: dict[str, obje
     if not isinstance(room_id, str) or not room_id:
         raise invalid_event("roomId is missing or not a string")
     if not is_token(room_id):
-        raise invalid_account("roomId is not a token")
+        raise invalid_room(f"roomId is not a token: {_TOKEN_RULE}")
     try:
         return _DECODERS[operation](origin, operation, room_id, document)
     except ValidationError as error:
@@ -85,12 +87,13 @@ def _event(origin: StreamMessage, operation: Operation, document: dict[str, obje
 
 def _create(origin: StreamMessage, operation: Operation, room_id: str, document: dict[str, object]) -> Create:
     body = CreateBody.model_validate(document)
-    users = _accounts(body.users if body.resolved_users is None else body.resolved_users)
+    resolved = body.resolved_users
+    users = _accounts(body.users, "users") if resolved is None else _accounts(resolved, "resolvedUsers")
     orgs = _distinct(body.orgs if body.resolved_orgs is None else body.resolved_orgs)
     kind = Kind.CHANNEL
     if not body.name and not orgs and not body.channels and len(users) == 1:
         kind = Kind.BOT_DM if is_bot(users[0]) else Kind.DM
-    requester = _account(body.requester)
+    requester = _account(body.requester, "requesterAccount")
     at_ms = body.timestamp or origin.time_ms
     return Create(origin, operation, room_id, requester, at_ms, users, body.name or "", kind, orgs)
 
@@ -98,24 +101,28 @@ def _create(origin: StreamMessage, operation: Operation, room_id: str, document:
 def _add(origin: StreamMessage, operation: Operation, room_id: str, document: dict[str, object]) -> Add:
     body = AddBody.model_validate(document)
     share_history = body.history is None or body.history.mode != "none"
-    requester, users, orgs = _account(body.requester), _accounts(body.users), _distinct(body.orgs)
+    requester, users = _account(body.requester, "requesterAccount"), _accounts(body.users, "users")
+    orgs = _distinct(body.orgs)
     return Add(origin, operation, room_id, requester, body.timestamp or origin.time_ms, users, orgs, share_history)
 
 
 def _remove(origin: StreamMessage, operation: Operation, room_id: str, document: dict[str, object]) -> Remove:
     body = RemoveBody.model_validate(document)
-    accounts = _accounts([*([body.account] if body.account else []), *body.accounts])
+    one = (_account(body.account, "account"),) if body.account else ()
+    accounts = _distinct((*one, *_accounts(body.accounts, "accounts")))
     if body.org and accounts:
         raise invalid_event("an org and accounts cannot be removed by one event")
     if not body.org and not accounts and "accounts" not in document:
         raise invalid_event("account, accounts or orgId must say who is removed")
-    requester, at_ms = _account(body.requester), body.timestamp or origin.time_ms
+    requester, at_ms = _account(body.requester, "requester"), body.timestamp or origin.time_ms
     return Remove(origin, operation, room_id, requester, at_ms, accounts, body.org or None)
 
 
 def _rotate(origin: StreamMessage, operation: Operation, room_id: str, document: dict[str, object]) -> Rotate:
     body = RotateBody.model_validate(document)
-    return Rotate(origin, operation, room_id, _account(body.requester), body.timestamp or origin.time_ms, ())
+    return Rotate(
+        origin, operation, room_id, _account(body.requester, "requester"), body.timestamp or origin.time_ms, ()
+    )
 
 
 _DECODERS: dict[Operation, Callable[[StreamMessage, Operation, str, dict[str, object]], AnyEvent]] = {
@@ -131,14 +138,14 @@ def _distinct(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(values))
 
 
-def _account(value: str) -> str:
+def _account(value: str, field: str) -> str:
     if not is_account(value):
-        raise invalid_account("an account of the event is not a token")
+        raise invalid_account(f"{field} is not a token: {_TOKEN_RULE}")
     return value
 
 
-def _accounts(values: Iterable[str]) -> tuple[str, ...]:
-    return _distinct(_account(value) for value in values)
+def _accounts(values: Iterable[str], field: str) -> tuple[str, ...]:
+    return _distinct(_account(value, f"an account in {field}") for value in values)
 
 
 def _requester_of(document: dict[str, object] | None, body: bytes) -> str | None:

@@ -13,23 +13,22 @@ from store.documents import membership_key, only_texts, reason, text, value_at
 from store.reads.batch_query import REASON_FIELDS
 
 
-async def all_known(database: Database, event: Sliceable, session: Any, most: int) -> bool:
-    """Tell whether each named account is a user or, in a removal, a member without one; `most` are read at once."""
+async def unknown_account(database: Database, event: Sliceable, session: Any, most: int) -> str | None:
+    """Return a named account that is no user nor, in a removal, a member, or None; `most` are read at once."""
     removes = isinstance(event, Remove)
     named = [account for account in event.accounts if removes or not is_bot(account)]
     for start in range(0, len(named), most):
         some = named[start : start + most]
         users = await database.find("users", {"account": {"$in": some}}, {"_id": 0, "account": 1}, session)
-        unknown = sorted(set(some) - {text(user["account"]) for user in users})
-        if unknown and not (removes and await _all_members(database, event.room_id, unknown, session)):
-            return False
-    return True
-
-
-async def _all_members(database: Database, room_id: str, accounts: list[str], session: Any) -> bool:
-    query = {"roomId": room_id, "u.account": {"$in": accounts}}
-    found = await database.find("subscriptions", query, {"_id": 0, "roomId": 1, "u.account": 1}, session)
-    return {(room_id, account) for account in accounts} <= set(map(membership_key, found))
+        unknown = set(some) - {text(user["account"]) for user in users}
+        if unknown and removes:
+            query = {"roomId": event.room_id, "u.account": {"$in": sorted(unknown)}}
+            fields = {"_id": 0, "roomId": 1, "u.account": 1}
+            members = map(membership_key, await database.find("subscriptions", query, fields, session))
+            unknown -= {member[1] for member in members if member is not None}
+        if unknown:
+            return min(unknown)
+    return None
 
 
 async def next_accounts(database: Database, event: Sliceable, after: str, session: Any, most: int) -> list[str]:

@@ -29,7 +29,7 @@ INVALID: list[tuple[bytes, str]] = [
     (b"{", "invalid_event"),
     (b"[1]", "invalid_event"),
     (b'{"roomId":"room1","requester":5,"accounts":[]}', "invalid_event"),
-    (b'{"roomId":"a b","requester":"m0","accounts":[]}', "invalid_account"),
+    (b'{"roomId":"a b","requester":"m0","accounts":[]}', "invalid_room"),
     (b'{"roomId":"nowhere","requester":"m0","account":"m1"}', "room_not_found"),
     (b'{"roomId":"room1","requester":"m0","account":"nobody"}', "user_not_found"),
 ]

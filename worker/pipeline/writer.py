@@ -19,7 +19,7 @@ from roomkeys.events.position import SliceProgress, StreamPosition
 from roomkeys.keys import KeyRecord, RoomKey
 from store.database import Database
 from store.documents import new_id
-from store.reads.slices import all_known, next_accounts, reasons_to_clear
+from store.reads.slices import next_accounts, reasons_to_clear, unknown_account
 from store.reads.snapshot import load_batch, load_slice
 from store.writes import outbox
 from store.writes.apply import apply, clear_reasons
@@ -107,7 +107,7 @@ class Writer:
         with metrics.step("read"):
             accounts = await next_accounts(self.database, event, progress.after, session, most + 1)
             reasons = await reasons_to_clear(self.database, event, session, most + 1)
-            known = progress.number > 0 or await all_known(self.database, event, session, most)
+            unknown = None if progress.number else await unknown_account(self.database, event, session, most)
             snapshot = await load_slice(self.database, event, accounts[:most], session)
         # Reasons go after every account, and only once the event is known to be valid.
         if len(reasons) > most and not accounts and progress.number > 0:
@@ -115,7 +115,7 @@ class Writer:
                 await clear_reasons(self.database, self.state.lease, self.state.position, reasons[:most])
             return AppliedBatch()
         is_last = max(len(accounts), len(reasons)) <= most
-        slice_ = EventSlice(event, progress, accounts[:most], is_last=is_last, all_users_known=known)
+        slice_ = EventSlice(event, progress, accounts[:most], is_last=is_last, unknown_account=unknown)
         return await self._apply_slice(slice_, snapshot)
 
     async def settle(self, records: Mapping[str, KeyRecord], following: Mapping[str, RoomKey]) -> None:

@@ -14,7 +14,7 @@ from tests.harness.site import AT, PATIENCE, Rig
 
 NATS_OWN = ("$JS.", "_INBOX.", "$SRV.")
 END = "tests.end"
-SHAPE = {"invalid_event", "invalid_account", "invalid_request"}
+SHAPE = {"invalid_event", "invalid_account", "invalid_room", "invalid_request"}
 """The reasons for which the document finds fault with a message, as the worker does."""
 
 

@@ -16,6 +16,7 @@ from worker.telemetry import metrics
 
 SHAPE = ("bad_request", "invalid_event")
 TOKEN = ("bad_request", "invalid_account")
+ROOM_TOKEN = ("bad_request", "invalid_room")
 NO_USER = ("not_found", "user_not_found")
 NO_ROOM = ("not_found", "room_not_found")
 NO_CHANNEL = ("bad_request", "non_channel_operation")
@@ -274,7 +275,7 @@ async def test_the_last_millisecond_that_is_a_date_is_a_timestamp(town: Rig) -> 
 
 
 async def test_what_is_no_token_is_a_dead_letter_and_reaches_no_subject(town: Rig) -> None:
-    rooms = [Case("key.rotate", {"roomId": room_id, "requester": "alice"}, TOKEN) for room_id in NO_TOKENS[1:]]
+    rooms = [Case("key.rotate", {"roomId": room_id, "requester": "alice"}, ROOM_TOKEN) for room_id in NO_TOKENS[1:]]
     accounts = [*NO_TOKENS, ".bot", "a b.bot", "x.y.bot"]
     add = {"roomId": "r1", "requesterAccount": "alice"}
     await assert_refused(
@@ -332,7 +333,7 @@ async def test_a_dead_letter_without_a_request_id_has_exactly_the_contracts_head
     assert info.state.messages == 1
 
 
-async def test_error_texts_quote_nothing_of_the_payload(town: Rig) -> None:
+async def test_error_texts_quote_nothing_of_the_payload_but_unknown_accounts(town: Rig) -> None:
     marker = "zxqv"
     bodies: list[dict[str, Any]] = [
         {"roomId": "r1", "requester": "alice", "timestamp": marker},
@@ -341,9 +342,10 @@ async def test_error_texts_quote_nothing_of_the_payload(town: Rig) -> None:
         {"roomId": "r1", "requester": "alice", marker: {marker: marker}, "timestamp": -1},
     ]
     answers = [await town.ask("key.rotate", body) for body in bodies]
-    answers.append(await town.ask("member.add", {**ROTATE, "requesterAccount": "alice", "users": [marker]}))
-    assert [answer["status"] for answer in answers] == ["error"] * 5
+    unknown = await town.ask("member.add", {**ROTATE, "requesterAccount": "alice", "users": [marker]})
+    assert [answer["status"] for answer in answers] == ["error"] * 4
     assert not [answer["error"] for answer in answers if marker in answer["error"]]
+    assert unknown["error"] == f"account {marker} is not in users"
 
 
 async def test_events_of_other_suffixes_are_skipped_and_counted(town: Rig) -> None:

@@ -160,7 +160,7 @@ class Model:
 
     def _channel(self, body: Body) -> ModelRoom:
         room = self.rooms.get(str(body["roomId"]))
-        if room is None:
+        if room is None or room.site != self.site:
             raise RefusedError(*NO_ROOM)
         if room.kind != "channel":
             raise RefusedError(*NOT_A_CHANNEL)

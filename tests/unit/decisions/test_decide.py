@@ -8,6 +8,7 @@ from tests.unit.builders import (
     ALICE,
     AT,
     NOW,
+    SITE,
     STREAM_MS,
     add,
     create,
@@ -51,10 +52,30 @@ def test_create_notifies_each_member_but_not_the_room() -> None:
 
 
 def test_channel_membership_has_the_name_and_site_of_its_room() -> None:
-    elsewhere = room(site="site-b")
-    (bob,) = only_change(decided(snapshot(PEOPLE, elsewhere, ["alice"]), add("bob"))).joined
-    assert (bob.name, bob.title, bob.site, bob.kind) == ("Team", "Team", "site-b", "channel")
+    (bob,) = only_change(decided(snapshot(PEOPLE, room(), ["alice"]), add("bob"))).joined
+    assert (bob.name, bob.title, bob.site, bob.kind) == ("Team", "Team", SITE, "channel")
     assert (bob.user_id, bob.joined_ms, bob.subscribed, bob.history_from_ms) == ("u-bob", AT, False, None)
+
+
+@pytest.mark.parametrize("event", [add("bob"), remove("alice"), remove(accounts=[], orgId="eng"), rotate()])
+def test_room_of_another_site_is_not_found(event: AnyEvent) -> None:
+    before = snapshot(PEOPLE, room("channel", "eng", site="site-b"), ["alice"], individuals=["alice"])
+    assert refusal(decided(before, event)) == ("not_found", "room_not_found")
+
+
+def test_room_without_a_site_belongs_to_the_site_that_asks() -> None:
+    (bob,) = only_change(decided(snapshot(PEOPLE, room(site=""), ["alice"]), add("bob"))).joined
+    assert bob.site == SITE
+
+
+@pytest.mark.parametrize(
+    "event", [create(users=["nobody", "bob"]), add("nobody"), remove("nobody"), rotate(requester="nobody")]
+)
+def test_unknown_account_is_named(event: AnyEvent) -> None:
+    before = snapshot(PEOPLE, room(), ["alice"])
+    error = only_outcome(decided(before, event)).error
+    assert error is not None
+    assert error.text == "account nobody is not in users"
 
 
 def test_zero_timestamp_means_the_stream_time() -> None:

@@ -71,12 +71,12 @@ def play(world: World, event: Sliceable, most: int) -> list[Outcome]:
     """Apply the event slice by slice and return the outcomes."""
     outcomes: list[Outcome] = []
     state: SliceProgress | None = SliceProgress()
-    known = everybody_is_known(world, event)
+    unknown = first_unknown(world, event)
     while state is not None:
         accounts = touched(world, event, state.after)
         more = len(accounts) > most
         some = accounts[:most]
-        decided = one_slice(world, event, some, state, last=not more, known=known)
+        decided = one_slice(world, event, some, state, last=not more, unknown=unknown)
         outcomes += [outcome for entry in decided.decision.entries for outcome in entry.outcomes]
         assert decided.next is None or (decided.next.number, decided.next.after) == (state.number + 1, some[-1])
         state = decided.next
@@ -84,10 +84,10 @@ def play(world: World, event: Sliceable, most: int) -> list[Outcome]:
 
 
 def one_slice(
-    world: World, event: Sliceable, accounts: list[str], state: SliceProgress, *, last: bool, known: bool
+    world: World, event: Sliceable, accounts: list[str], state: SliceProgress, *, last: bool, unknown: str | None
 ) -> SliceDecision:
     snapshot = world.snapshot([event])
-    slice_ = EventSlice(event, state, accounts, is_last=last, all_users_known=known)
+    slice_ = EventSlice(event, state, accounts, is_last=last, unknown_account=unknown)
     decided = decide_slice(slice_, snapshot, site=SITE, now_ms=NOW, new_id=new_id)
     assert decided.next is None or all(change.stage is None for change in decided.decision.changes)
     world.apply(decided.decision)
@@ -104,12 +104,11 @@ def touched(world: World, event: Sliceable, after: str) -> list[str]:
     return sorted(account for account in accounts if account > after)
 
 
-def everybody_is_known(world: World, event: Sliceable) -> bool:
+def first_unknown(world: World, event: Sliceable) -> str | None:
     stored = world.rooms.get(event.room_id)
-    if isinstance(event, Remove):
-        members = set() if stored is None else stored.accounts().keys()
-        return all(account in world.users or account in members for account in event.accounts)
-    return all(account in world.users for account in event.accounts if not is_bot(account))
+    known: set[str] = {*world.users, *(stored.accounts() if stored is not None and isinstance(event, Remove) else ())}
+    named = (account for account in event.accounts if isinstance(event, Remove) or not is_bot(account))
+    return next((account for account in named if account not in known), None)
 
 
 def merged(outcomes: list[Outcome]) -> object:
@@ -136,7 +135,7 @@ def test_event_given_up_after_a_removing_slice_still_rotates() -> None:
     world = World([room_of("alice", "bob", "carol").for_world()], USERS)
     event = sliceable(remove("bob", "carol"))
     assert event is not None
-    begun = one_slice(world, event, ["bob"], SliceProgress(), last=False, known=True).next
+    begun = one_slice(world, event, ["bob"], SliceProgress(), last=False, unknown=None).next
     assert begun is not None
     assert begun.rotates
     snapshot = world.snapshot([event])
@@ -151,7 +150,7 @@ def test_unknown_account_of_a_later_slice_fails_the_first_slice() -> None:
     world = World([room_of("alice").for_world()], USERS)
     event = sliceable(add("bob", "nobody"))
     assert event is not None
-    end = one_slice(world, event, ["bob"], SliceProgress(), last=False, known=False)
+    end = one_slice(world, event, ["bob"], SliceProgress(), last=False, unknown="nobody")
     assert (end.next, end.decision.changes, error_of(end.decision)) == (None, (), "not_found")
 
 

@@ -43,9 +43,10 @@ def test_missing_required_field_is_invalid(suffix: str, field: str) -> None:
 def test_room_id_that_is_not_a_token_is_invalid_and_names_no_room() -> None:
     def check(row: Row) -> None:
         decoded = decode_body(row.suffix, row.body)
-        assert reason(decoded) == ("bad_request", "invalid_account")
-        assert decoded is not None
+        assert reason(decoded) == ("bad_request", "invalid_room")
+        assert isinstance(decoded, InvalidEvent)
         assert decoded.room_id is None
+        assert decoded.error.text.startswith("roomId ")
 
     check_each([with_value(suffix, "roomId", value) for suffix in BODIES for value in NOT_TOKENS.values()], check)
 
@@ -67,8 +68,9 @@ def test_account_that_is_not_a_token_is_invalid_and_names_its_room() -> None:
     def check(row: Row) -> None:
         decoded = decode_body(row.suffix, row.body)
         assert reason(decoded) == ("bad_request", "invalid_account")
-        assert decoded is not None
+        assert isinstance(decoded, InvalidEvent)
         assert decoded.room_id == "r1"
+        assert row.field in decoded.error.text
 
     rows = [
         with_value(suffix, name, value if name.startswith("req") else ["bob", value])

@@ -13,6 +13,7 @@ from tests.verification.oracle.recording import Event
 
 INVALID_EVENT = ("bad_request", "invalid_event")
 INVALID_ACCOUNT = ("bad_request", "invalid_account")
+INVALID_ROOM = ("bad_request", "invalid_room")
 OPERATIONS = {
     "create": "room.create",
     "member.add": "room.member.add",
@@ -113,7 +114,7 @@ def _refusal(suffix: str, body: dict[str, Any]) -> tuple[str, str] | None:
     if not isinstance(room, str) or not room:
         return INVALID_EVENT
     if not is_token(room):
-        return INVALID_ACCOUNT
+        return INVALID_ROOM
     if not _has_valid_fields(suffix, body) or (suffix == "member.remove" and not _names_one_thing(body)):
         return INVALID_EVENT
     return None if all(map(_is_account, _accounts(suffix, body))) else INVALID_ACCOUNT
