@@ -108,6 +108,8 @@ class Limits:
     """Requests to discover the service (`$SRV`) that are answered per second, of all clients together."""
     discoveries_burst: int = 100
     """How many of these requests are answered at once."""
+    service_nice: int = 10
+    """By how much the key service lowers its priority beside the event worker: a flood of requests takes CPU time."""
     stop_s: float = 5.0
     """Seconds that unanswered requests may still take when the service stops."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 from functools import partial
 from typing import Final
 
@@ -37,6 +38,8 @@ async def _serve(stop: asyncio.Event, only: app.Role, restarts: int | None) -> i
     if restarts is not None:
         metrics.RESTARTS.labels(only).inc(restarts)
         report = partial(reported, stop)
+        if only == "service":
+            os.nice(limits.service_nice)
     try:
         await app.run(settings, stop, only, limits=limits, report=report)
     except IncompatibleClient as error:
