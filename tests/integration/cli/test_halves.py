@@ -3,9 +3,11 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from asyncio.subprocess import Process
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -138,3 +140,17 @@ def test_supervisor_imports_neither_driver_nor_client() -> None:
     loaded = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True)
     large = {"pymongo", "motor", "nats", "pydantic", "aiohttp", "rich", "structlog", "prometheus_client", "uvloop"}
     assert not set(loaded.stdout.split()) & large
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nHost: local"], ids=["idle", "half-sent"])
+async def test_more_connections_than_descriptors_keep_no_probe_out(
+    sent: bytes, address: str, env: dict[str, str]
+) -> None:
+    command = f"ulimit -n 1024; exec {ROOM_WORKER} run"
+    host, port = address.split(":")
+    async with running("-c", command, env=env, program="sh"), AsyncExitStack() as stack:
+        await until_status(address, "/readyz", 200)
+        for _ in range(1_144):
+            client = stack.enter_context(socket.create_connection((host, int(port))))
+            client.sendall(sent)
+        assert [(await page(address, path))[0] for path in ("/healthz", "/readyz", "/metrics")] == [200, 200, 200]
