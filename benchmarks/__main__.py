@@ -13,7 +13,7 @@ from benchmarks.report.plots import draw
 from benchmarks.report.progress import say
 from benchmarks.report.samples import Samples
 from benchmarks.report.tables import document, ratios, replace_table
-from benchmarks.scenarios import fanout, growth, removals
+from benchmarks.scenarios import fanout, flood, growth, removals
 from worker.telemetry import logs
 
 FOLDER: Final = Path(__file__).parent
@@ -36,6 +36,7 @@ async def measured(samples: Samples) -> Recording:
         await fanout.uncached(running, samples, rooms)
         await fanout.peak(running, samples, rooms)
         await removals.removals(running, samples)
+        await flood.flood(running, samples)
         await growth.growth(running, samples)
         return running.recorder
 

@@ -16,6 +16,7 @@ class Sizes:
     room: int
     removals_in_room: int
     removals_in_rooms_of_ten: int
+    removals_beside_flood: int
     recipients: tuple[int, ...]
     backlogs: tuple[int, ...]
 
@@ -28,6 +29,7 @@ FULL: Final = Sizes(
     room=10_000,
     removals_in_room=80,
     removals_in_rooms_of_ten=100,
+    removals_beside_flood=100,
     recipients=(1_000, 10_000, 100_000, 1_000_000),
     backlogs=(1_000, 10_000, 100_000),
 )
@@ -39,6 +41,7 @@ QUICK: Final = Sizes(
     room=1_000,
     removals_in_room=10,
     removals_in_rooms_of_ten=20,
+    removals_beside_flood=20,
     recipients=(1_000, 20_000, 60_000),
     backlogs=(100, 1_000),
 )

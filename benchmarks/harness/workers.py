@@ -1,4 +1,4 @@
-"""The measured workers: `room-worker run` or the Go worker, each as a separate process on its site."""
+"""The measured workers: `room-worker run` or the Go worker, as separate processes on their sites."""
 
 import os
 import signal
@@ -52,14 +52,23 @@ class Worker:
 
 
 @asynccontextmanager
-async def working(bench: Bench, peer: str, warm: str) -> AsyncIterator[Worker]:
-    """Run a worker, warmed up by one removal in each of 32 rooms with the prefix `warm`."""
+async def working(
+    bench: Bench, peer: str, warm: str, *arguments: str, log: Path | None = None
+) -> AsyncIterator[Worker]:
+    """Run a worker, warmed up by one removal in each of 32 rooms with the prefix `warm`.
+
+    `arguments` are those of `room-worker`; by default it is the event worker alone, in one process.
+    """
     site = bench.site(peer)
     address = f"{HOST}:{free_port()}"
     environment = {**site.environment, "HEALTH_ADDR": f"{HOST}:0", "METRICS_ADDR": address}
     if peer == PYMONGO:
         environment["MONGO_DRIVER"] = PYMONGO
-    program = [str(bench.go), "serve"] if peer == GO else [str(Path(sys.executable).parent / "room-worker"), "run"]
+    ours = [str(Path(sys.executable).parent / "room-worker"), *(arguments or ("run", "--only", "worker"))]
+    program = [str(bench.go), "serve"] if peer == GO else ours
+    if log is not None:
+        program = ["sh", "-c", f'exec "$0" "$@" 2>>"{log}"', *program]
+        environment["LOG_LEVEL"] = "info"
     rooms = await site.rooms_of_ten(warm, 32)
     async with child(peer, program, environment) as process:
         await bench.recorder.reset()

@@ -5,6 +5,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Final
 
+from benchmarks.harness.flood import IDLE
 from benchmarks.harness.recording import Recording
 from benchmarks.harness.sizes import SIZES
 from benchmarks.report.samples import Samples, percentile
@@ -95,6 +96,27 @@ def idle(samples: Samples) -> str:
     return "### Our steps for one removal in a room of ten, mean ms\n\n" + table(("step", *peers), rows)
 
 
+def floods(samples: Samples) -> str:
+    """Return the table of removals beside floods, and of the CPU that each program used meanwhile."""
+    idle = samples.of("flood", IDLE)
+    programs = {"worker": "event worker", "service": "key service", "nats-server": "nats-server", "python": "flooder"}
+    rows = []
+    for name in samples.peers("flood"):
+        values, rate = samples.of("flood", name), samples.spread("flood rate", name)
+        shares = [percentile(values, share) for share in (0.5, 0.9, _WORST)]
+        cores = [samples.spread(f"flood CPU of {program}", name) for program in programs]
+        cells = [number(rate.median) if rate else NO_VALUE, *map(number, shares)]
+        ratio = number(shares[0] / percentile(idle, 0.5))
+        rows.append([name, *cells, ratio, *(number(core.median) if core else NO_VALUE for core in cores)])
+    heads = ("", "messages per second", "p50, ms", "p90", "p99", "p50 / no flood", *programs.values())
+    log = sum(samples.of("flood log", "ours")) / 1024
+    return (
+        "### One removal in a room of ten beside a flood of one member\n\n"
+        + table(heads, rows)
+        + f"\n\nThe last columns are cores in use. All processes of the worker wrote {number(log)} KiB of log."
+    )
+
+
 def growth(samples: Samples) -> str:
     """Return the tables of cost by size."""
     parts = []
@@ -154,6 +176,7 @@ def document(samples: Samples, recorder: Recording, machine: dict[str, str], too
         *(by_peer(samples, measure) for measure in _PEERS if samples.peers(measure)),
         latencies(samples),
         idle(samples),
+        floods(samples),
         growth(samples),
         busy(samples),
     ]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from benchmarks.harness.flood import IDLE
 from benchmarks.harness.sizes import SIZES
 from benchmarks.report.samples import Samples, percentile
 
@@ -36,7 +37,7 @@ class Target:
 
 def targets(samples: Samples) -> list[Target]:
     """Return every row with the measured values."""
-    return [*_sending(samples), *_reading(samples), *_removing(samples), *_growing(samples)]
+    return [*_sending(samples), *_reading(samples), *_removing(samples), *_beside_floods(samples), *_growing(samples)]
 
 
 def _sending(samples: Samples) -> list[Target]:
@@ -89,6 +90,24 @@ def _removing(samples: Samples) -> list[Target]:
         what = f"ms until the last survivor of {name} holds the key, p{share * 100:.0f}"
         lines.append(Target(what, ours, "Go", go, least, aim, more=False))
     return lines
+
+
+def _beside_floods(samples: Samples) -> list[Target]:
+    idle = _percentile(samples, "flood", IDLE, 0.5)
+    names = [name for name in samples.peers("flood") if name != IDLE]
+    lines = [
+        Target(
+            f"ms until the last survivor of a room of ten holds the key, p50, beside {name}",
+            _percentile(samples, "flood", name, 0.5),
+            IDLE,
+            idle,
+            2,
+            more=False,
+        )
+        for name in names
+    ]
+    worst = max((_percentile(samples, "flood", name, 0.99) or 0.0 for name in names), default=None)
+    return [*lines, Target("the same, p99 beside the worst flood", worst, "300 ms", 300, 1, more=False)]
 
 
 def _growing(samples: Samples) -> list[Target]:

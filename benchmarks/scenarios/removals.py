@@ -50,7 +50,7 @@ async def _in_rooms_of_ten(bench: Bench, samples: Samples, peer: str, worker: Wo
     """Remove one member from each of some rooms of ten, one after the other, and put them back."""
     count, site = SIZES.removals_in_rooms_of_ten, bench.site(peer)
     steps, worked = await worker.step_seconds(), cpu_seconds(worker.pid)
-    latencies = [await _removed(bench, site, f"{ROOMS_OF_TEN}{number}", 1, TEN - 1) for number in range(count)]
+    latencies = [await removed(bench, site, f"{ROOMS_OF_TEN}{number}", 1, TEN - 1) for number in range(count)]
     samples.add("room of ten", NAMES[peer], *latencies)
     samples.add("idle CPU", NAMES[peer], (cpu_seconds(worker.pid) - worked) / count * 1_000_000)
     for step, total in (await worker.step_seconds()).items():
@@ -86,12 +86,12 @@ async def _in_a_room(bench: Bench, samples: Samples, peer: str) -> None:
     """Remove some members from a larger room, one after the other, and put them back."""
     count, site = SIZES.removals_in_room, bench.site(peer)
     room_id = f"{ROOM}0"
-    latencies = [await _removed(bench, site, room_id, number, SIZES.room - number) for number in range(1, count + 1)]
+    latencies = [await removed(bench, site, room_id, number, SIZES.room - number) for number in range(1, count + 1)]
     samples.add("room", NAMES[peer], *latencies)
     await site.put_back(ROOM, 1, 1, count)
 
 
-async def _removed(bench: Bench, site: Site, room_id: str, number: int, survivors: int) -> float:
+async def removed(bench: Bench, site: Site, room_id: str, number: int, survivors: int) -> float:
     """Remove a member; return the milliseconds until the last survivor holds the key."""
     recorder = bench.recorder
     await recorder.reset()
