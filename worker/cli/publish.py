@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from roomkeys.events.bodies import MAX_NAME
 from roomkeys.tokens import is_account, is_request_id, is_token
 from worker.cli.terminal import examples, producer
 from worker.cli.terminal.connections import nats_connection
@@ -34,11 +35,15 @@ class _Checked(click.ParamType[str]):
 
 TOKEN: Final = _Checked("token", is_token, TOKEN_TEXT)
 ACCOUNT: Final = _Checked("account", is_account, f"an account: {TOKEN_TEXT}, or a bot's account such as helper.bot")
+ORG: Final = _Checked(
+    "org", lambda value: 0 < len(str(value)) <= MAX_NAME, f"the id of an org: 1 to {MAX_NAME} characters"
+)
+NAME: Final = _Checked("name", lambda value: len(str(value)) <= MAX_NAME, f"at most {MAX_NAME} characters long")
 REQUEST_ID: Final = _Checked("uuid", is_request_id, "a hyphenated UUID")
 
 _USERS: Final = click.option("--user", "users", type=ACCOUNT, multiple=True, help="An account. Can be repeated.")
 _ORGS: Final = click.option(
-    "--org", "orgs", multiple=True, help="An org, which stands for all its users. Can be repeated."
+    "--org", "orgs", type=ORG, multiple=True, help="An org, which stands for all its users. Can be repeated."
 )
 
 
@@ -63,7 +68,9 @@ def _event_options(command: _C) -> _C:
 
 @publish.command(epilog=example(f"room-worker {examples.CREATE}"))
 @_event_options
-@click.option("--name", default="", help="Name of the room. Without a name, a room with one user and no org is a dm.")
+@click.option(
+    "--name", type=NAME, default="", help="Name of the room. Without a name, a room with one user and no org is a dm."
+)
 @_USERS
 @_ORGS
 def create(room_id: str, requester: str, name: str, users: Sequence[str], orgs: Sequence[str], **options: Any) -> None:
@@ -88,7 +95,7 @@ def add(
 @publish.command(epilog=example(f"room-worker {examples.REMOVE}"))
 @_event_options
 @_USERS
-@click.option("--org", help="An org, in place of accounts.")
+@click.option("--org", type=ORG, help="An org, in place of accounts.")
 def remove(room_id: str, requester: str, users: Sequence[str], org: str | None, **options: Any) -> None:
     """Remove accounts or an org from a room; the room gets a new key."""
     if bool(users) == bool(org):

@@ -93,7 +93,7 @@ def _address(value: object) -> object:
     return f"{host}:{port}"
 
 
-TOKEN_TEXT: Final = "a token: not empty, and without '.', '*', '>' and white space"  # noqa: S105 - of a subject
+TOKEN_TEXT: Final = "a token: 1 to 255 bytes, without '.', '*', '>', white space and control characters"  # noqa: S105 - of a subject
 _SERVERS = MustBe(
     "comma-separated servers such as nats://localhost:4222, either all or none of them WebSockets (ws, wss)"
 )

@@ -120,6 +120,10 @@ async def test_publish_without_a_stream_says_what_to_do(site_rig: Rig) -> None:
     "arguments",
     [
         ("publish", "rotate", "--room", "a b", *ALICE),
+        ("publish", "rotate", "--room", "r" * 300, *ALICE),
+        ("publish", "create", *ROOM, "--name", "n" * 1_025),
+        ("publish", "add", *ROOM, "--org", ""),
+        ("publish", "add", *ROOM, "--user", "dave", "--user", "a*"),
         ("publish", "rotate", "--room", "r1", "--requester", "a.b"),
         ("publish", "rotate", *ROOM, "--request-id", "seven"),
         ("publish", "remove", *ROOM),
@@ -133,6 +137,23 @@ async def test_contradictory_arguments_are_refused_before_connecting(arguments: 
     refused = await run(*arguments, env={"NATS_URL": "nats://127.0.0.1:1"})
     assert refused.code == 2
     assert "Usage: room-worker" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "text"),
+    [
+        ("--room", "a b", "a token: 1 to 255 bytes, without '.', '*', '>', white space and control characters"),
+        ("--room", "r" * 300, "a token: 1 to 255 bytes"),
+        ("--user", "dave.smith", "an account: a token: 1 to 255 bytes"),
+        ("--org", "", "the id of an org: 1 to 1024 characters"),
+    ],
+)
+async def test_an_argument_that_the_worker_would_reject_is_named_with_what_it_must_be(
+    option: str, value: str, text: str
+) -> None:
+    refused = await run("publish", "add", *ROOM, option, value, env={"NATS_URL": "nats://127.0.0.1:1"})
+    assert refused.code == 2
+    assert f"Invalid value for '{option}': it must be {text}" in refused.err
 
 
 @pytest.mark.parametrize(
