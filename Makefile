@@ -54,7 +54,7 @@ $(VENV)/.bench: $(READY) requirements/bench.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	touch $@
 
-reference: $(READY)  ## writes docs/reference from the code: settings, commands, metrics, limits
+reference: $(READY)  ## writes docs/reference from the code
 	$(BIN)/python -m tests.unit.cli.reference_pages docs/reference
 
 # Every file in what `make dist` builds has the time of the last commit.

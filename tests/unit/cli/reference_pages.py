@@ -16,6 +16,8 @@ from prometheus_client import Counter, Gauge, Histogram
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from tests.unit.cli.data_model_page import data_model_page
+from tests.unit.cli.reasons_page import reasons_page
 from worker.cli.commands import room_worker
 from worker.limits import Limits
 from worker.settings import Settings
@@ -82,6 +84,8 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "commands.md": _commands_page,
     "metrics.md": _metrics_page,
     "limits.md": _limits_page,
+    "reasons.md": reasons_page,
+    "data-model.md": data_model_page,
 }
 
 

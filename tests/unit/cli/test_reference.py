@@ -1,9 +1,19 @@
 """The reference pages: the committed pages are those that `make reference` writes, and they are complete."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from roomkeys.decisions.decision import MembershipReason, RoomCreation
+from roomkeys.membership import Kind, Membership, Room
+from store.documents import membership_document, reason_upsert, room_document
+from store.indexes import INDEXES
+from store.permissions import READS_AND_WRITES
+from store.reads.batch_query import MEMBER_FIELDS, REASON_FIELDS, ROOM_FIELDS, USER_FIELDS
+from tests.unit.cli.data_model_page import FIELDS
+from tests.unit.cli.reasons_page import codes_of_the_contract, reasons
 from tests.unit.cli.reference_pages import PAGES, main
 from tests.unit.cli.test_commands import commands
 from worker.limits import Limits
@@ -69,3 +79,59 @@ def test_limits_page_has_every_limit_and_its_meaning() -> None:
     rows = cells("limits.md")
     assert [row[0] for row in rows] == list(Limits.__dataclass_fields__)
     assert all(row[2] for row in rows)
+
+
+def test_reasons_page_has_every_reason_of_the_code_and_every_code_of_the_contract() -> None:
+    page = PAGES["reasons.md"]()
+    found = list(reasons())
+    assert len({item.reason for item in found}) >= 15
+    assert [item for item in found if f"| `{item.code}` | `{item.reason}` |" not in page] == []
+    codes = codes_of_the_contract()
+    assert {item.code for item in found} <= set(codes)
+    assert [code for code in codes if f"\n| `{code}` |" not in page] == []
+
+
+def paths(document: dict[str, Any], prefix: str = "") -> set[str]:
+    """Return the dotted names of a document's fields."""
+    found: set[str] = set()
+    for name, value in document.items():
+        found |= paths(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}"}
+    return found
+
+
+def documented(collection: str) -> set[str]:
+    return {field.name for field in FIELDS[collection]}
+
+
+def test_data_model_page_has_every_field_that_the_worker_writes() -> None:
+    """Keys, which only the transactions write, are in docs/contract.md, section 5."""
+    written: dict[str, set[str]] = {"rooms": set(), "subscriptions": set()}
+    for kind in Kind:
+        room = Room("r1", "", kind, "s")
+        written["rooms"] |= paths(room_document(room, RoomCreation(5, (("u1", "bob"),)), 1, 0))
+        member = Membership("m1", "u1", "bob", "r1", "s", None, "", kind, 5, subscribed=True, history_from_ms=5)
+        written["subscriptions"] |= paths(membership_document(member))
+    row: Any = reason_upsert("r1", MembershipReason("individual", "u1", "bob", 5))
+    written["room_members"] = paths({**row._doc["$set"], **row._doc["$setOnInsert"]})
+    keys = {field for field in documented("rooms") if field.startswith(("encKey.", "keyRotation"))}
+    assert written["rooms"] == documented("rooms") - keys
+    assert written["subscriptions"] == documented("subscriptions")
+    assert written["room_members"] == documented("room_members")
+
+
+def test_data_model_page_has_every_field_that_the_worker_reads() -> None:
+    reads: dict[str, Mapping[str, Any]] = {
+        "rooms": ROOM_FIELDS,
+        "subscriptions": MEMBER_FIELDS,
+        "room_members": REASON_FIELDS,
+        "users": USER_FIELDS,
+    }
+    for collection, fields in reads.items():
+        public = {name for name in fields if not name.startswith("keyRotation.") and fields[name] == 1}
+        assert public <= documented(collection), collection
+
+
+def test_data_model_page_has_every_collection_and_index() -> None:
+    page = PAGES["data-model.md"]()
+    assert [name for name in READS_AND_WRITES if f"| `{name}` |" not in page] == []
+    assert [index for index in INDEXES if f"`({', '.join(index.fields)})`" not in page] == []
