@@ -26,6 +26,9 @@ Document = dict[str, Any]
 EVERYTHING: Final = 1_000_000
 """A batch size with which the first reply has as many documents as fit one message, not only 101."""
 
+SIMPLE: Final = {"locale": "simple"}
+"""What every statement says: compare bytes, whatever the collation of the collection. (docs/contract.md, section 5)"""
+
 DURABLE: Final = WriteConcern("majority", j=True)
 """What every write waits for. (docs/design.md, rule b)"""
 
@@ -45,6 +48,8 @@ class Database:
     db: Any = field(repr=False)
     driver: Driver
     clock: ServerClock = field(default_factory=ServerClock)
+    collated: set[str] = field(default_factory=set)
+    """The collections with a collation of their own, as `store.indexes.ensure_indexes` has found them."""
 
     def __getitem__(self, collection: str) -> Any:
         return self.db[collection]
@@ -59,7 +64,8 @@ class Database:
         self, collection: str, pipeline: Sequence[Document], session: Any = None, *, max_ms: int | None = None
     ) -> list[Document]:
         """Run a pipeline, for `max_ms` milliseconds at most, and return all its results."""
-        options = {"session": session, "batchSize": EVERYTHING} | ({"maxTimeMS": max_ms} if max_ms else {})
+        options: Document = {"session": session, "batchSize": EVERYTHING, "collation": SIMPLE}
+        options |= {"maxTimeMS": max_ms} if max_ms else {}
         with translated():
             cursor = self.db[collection].aggregate(pipeline, **options)
             cursor = cursor if self.driver == "motor" else await cursor
@@ -71,10 +77,15 @@ class Database:
     ) -> list[Document]:
         """Return all documents that match, or the first `limit` in order of the field `sort`, in few replies."""
         with translated():
-            options = {"session": session, "batch_size": EVERYTHING, "limit": limit}
+            options = {"session": session, "batch_size": EVERYTHING, "limit": limit, "collation": SIMPLE}
             cursor = self.db[collection].find(query, fields, **options)
             documents: list[Document] = await (cursor.sort(sort) if sort else cursor).to_list(None)
         return documents
+
+    async def has_similar(self, collection: str, id_: str) -> bool:
+        """Tell whether the collection's own collation takes the id of some document for this one."""
+        with translated():
+            return await self.db[collection].find_one({"_id": id_}, {"_id": 1}) is not None
 
     async def close(self) -> None:
         """Close every connection."""

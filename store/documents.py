@@ -16,6 +16,7 @@ from roomkeys.keys import EXACT_INTEGERS, KEY_BYTES, UNUSED, KeyRecord, RoomKey
 from roomkeys.membership import UNSET_FLAGS, Kind, Member, Membership, Room, User
 from roomkeys.tokens import is_bot
 from store.database import Document
+from store.transaction import update_one
 
 COUNTS: Final = ("userCount", "appCount")
 """The fields of a room with its numbers of people and of bots."""
@@ -243,4 +244,4 @@ def reason_upsert(room_id: str, reason: MembershipReason) -> UpdateOne:
     row = {"id": reason.id, "type": reason.type, **({} if reason.account is None else {"account": reason.account})}
     which = {"rid": room_id, "member.type": reason.type, "member.id": reason.id}
     fields = {"_id": new_id(), "ts": date(reason.at_ms)}
-    return UpdateOne(which, {"$set": {"rid": room_id, "member": row}, "$setOnInsert": fields}, upsert=True)
+    return update_one(which, {"$set": {"rid": room_id, "member": row}, "$setOnInsert": fields}, upsert=True)

@@ -74,10 +74,10 @@ INDEXES: Final = (
     Index("subscriptions", ("roomId", "u.account"), unique=True),
     Index("subscriptions", ("u.account", "roomId")),
     Index("room_members", ("rid", "member.type", "member.id"), unique=True),
+    Index("room_members", ("rid", "member.account"), required=False),
     Index("users", ("account",)),
     Index("users", ("sectId", "account")),
     Index("users", ("deptId", "account")),
-    Index("room_members", ("rid", "member.account"), required=False),
 )
 
 # Transactions write to these. Creating a collection while transactions run makes them fail with a conflict.
@@ -92,8 +92,21 @@ async def ensure_indexes(database: Database) -> list[str]:
     """
     with translated():
         await _create_collections(database)
-    warnings = [await _ensure(database, index) for index in INDEXES]
-    return [warning for warning in warnings if warning is not None]
+        warnings = await collations(database)
+    warnings += filter(None, [await _ensure(database, index) for index in INDEXES])
+    return warnings
+
+
+async def collations(database: Database) -> list[str]:
+    """Note the collections with a collation of their own, and return a warning for each. Errors are the driver's."""
+    names = {"name": {"$in": ["rooms", *sorted({index.collection for index in INDEXES})]}}
+    with naming("listCollections", database, ""):
+        found = await database.db.command("listCollections", filter=names)
+    collated = {item["name"]: item["options"].get("collation") for item in found["cursor"]["firstBatch"]}
+    database.collated.clear()
+    database.collated.update(name for name, collation in collated.items() if collation is not None)
+    advice = "so queries by _id read the whole collection: copy it into a collection without a collation"
+    return [f"{name} has the collation {collated[name].get('locale')}, {advice}" for name in sorted(database.collated)]
 
 
 async def existing_indexes(database: Database, collection: str) -> dict[str, IndexOptions]:

@@ -2,7 +2,6 @@
 
 from typing import Any, Final
 
-from pymongo import UpdateOne
 from pymongo.errors import OperationFailure
 
 from roomkeys.errors import DatabaseError
@@ -12,7 +11,7 @@ from store.indexes import ensure_indexes
 from store.leases.lease import CURSORS
 from store.permissions import READS, READS_AND_WRITES, require_permissions
 from store.reads.key_lookups import rooms_pipeline
-from store.transaction import Bulk, commit
+from store.transaction import Bulk, commit, update_one
 
 _NO_REPLICA_SET: Final = (
     "MongoDB is not a replica set, so transactions are unavailable: "
@@ -76,7 +75,7 @@ async def require_transactions(database: Database) -> None:
     """
     session = await database.start_session()
     try:
-        await commit(database, session, [Bulk(CURSORS, [UpdateOne({"_id": ""}, {"$inc": {"writes": 1}})])])
+        await commit(database, session, [Bulk(CURSORS, [update_one({"_id": ""}, {"$inc": {"writes": 1}})])])
     except DatabaseError as error:
         advice = "transactions need a replica set, or a sharded cluster of replica sets, and the role readWrite"
         raise DatabaseError(f"a transaction failed with {error}: {advice}") from None

@@ -8,15 +8,20 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from pymongo import DeleteMany, InsertOne, UpdateMany, UpdateOne
 from pymongo.results import BulkWriteResult
 
-from store.database import EVERYTHING, IN_TRANSACTIONS, Database, Document
+from store.database import EVERYTHING, IN_TRANSACTIONS, SIMPLE, Database, Document
 from store.errors import translated
 
 Write = InsertOne[Document] | UpdateOne | UpdateMany | DeleteMany
+
+update_one: Final = partial(UpdateOne, collation=SIMPLE)
+update_many: Final = partial(UpdateMany, collation=SIMPLE)
+delete_many: Final = partial(DeleteMany, collation=SIMPLE)
 
 _THREADS: Final = ThreadPoolExecutor(32, thread_name_prefix="transaction")
 """One thread per transaction that runs at the same time; threads are created when they are needed."""
@@ -55,8 +60,8 @@ class Look:
 
     def send(self, db: Any, session: Any) -> Any:
         """Return the documents or, from an asynchronous driver, an awaitable of them."""
-        cursor = db[self.collection].find(self.query, self.fields, session=session, batch_size=EVERYTHING)
-        return cursor.to_list(None)
+        options = {"session": session, "batch_size": EVERYTHING, "collation": SIMPLE}
+        return db[self.collection].find(self.query, self.fields, **options).to_list(None)
 
 
 Step = Bulk | Look

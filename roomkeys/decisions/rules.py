@@ -95,6 +95,8 @@ def take_effect(event: AnyEvent, draft: Draft, context: RuleContext) -> Effect:
 def _create(event: Create, draft: Draft, context: RuleContext) -> Effect:
     named = _named_people(event, context)
     room = draft.room
+    if room is None and event.room_id in context.snapshot.clashes:
+        raise errors.Rejection(errors.ROOM_EXISTS)
     if room is None:
         room = Room(event.room_id, event.name if event.kind == Kind.CHANNEL else "", event.kind, context.site)
         pairs = () if event.kind == Kind.CHANNEL else tuple(sorted((user.id, user.account) for user in named))

@@ -22,6 +22,7 @@ class Snapshot:
     - `orgs`: by org id, its users without bots.
     - `apps`: by account, the display names of bots.
     - `everybody`: by room id, the accounts of all members, as stored, of small rooms that may rotate.
+    - `clashes`: the ids of rooms that cannot be created, because the collection takes them for the id of another room.
     - `partial`: an org, a backfill or the reasons of a room were too many to read at once, and some are missing.
     """
 
@@ -34,4 +35,5 @@ class Snapshot:
     everybody: Mapping[str, Sequence[object]] = field(default_factory=dict)
     copies: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
     leftover_orgs: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    clashes: frozenset[str] = frozenset()
     partial: bool = False

@@ -7,7 +7,7 @@ with the transactions of the same replica. (docs/pitfalls.md, item 31)
 from dataclasses import dataclass
 from typing import Final
 
-from store.database import Database
+from store.database import SIMPLE, Database
 from store.errors import translated
 
 REPLICAS: Final = "room_worker_replicas"
@@ -29,20 +29,20 @@ async def heartbeat(database: Database, site: str, replica: str) -> None:
     """Write the replica's heartbeat, stamped with the database's clock."""
     beat = [{"$set": {"site": site, "beat": "$$NOW"}}]
     with translated():
-        await database[REPLICAS].update_one({"_id": replica}, beat, upsert=True)
+        await database[REPLICAS].update_one({"_id": replica}, beat, upsert=True, collation=SIMPLE)
 
 
 async def leave(database: Database, replica: str) -> None:
     """Delete the replica's heartbeat, so that it counts as gone at once."""
     with translated():
-        await database[REPLICAS].delete_one({"_id": replica})
+        await database[REPLICAS].delete_one({"_id": replica}, collation=SIMPLE)
 
 
 async def prune(database: Database, site: str, silent_ms: int) -> None:
     """Delete the heartbeats of replicas that have been silent for longer than `silent_ms`."""
     is_silent = {"$expr": {"$gt": [_SILENCE, silent_ms]}}
     with translated():
-        await database[REPLICAS].delete_many({"site": site, **is_silent})
+        await database[REPLICAS].delete_many({"site": site, **is_silent}, collation=SIMPLE)
 
 
 async def replicas(database: Database, site: str) -> list[Replica]:

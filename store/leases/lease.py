@@ -4,13 +4,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bson.binary import UUID_SUBTYPE, Binary
-from pymongo import UpdateOne
 
 from roomkeys.errors import LeaseLost
 from roomkeys.events.position import SliceProgress, StreamPosition
-from store.database import Database, Document, session_id
+from store.database import SIMPLE, Database, Document, session_id
 from store.errors import translated
-from store.transaction import Bulk
+from store.transaction import Bulk, update_one
 
 CURSORS: Final = "room_worker_cursors"
 SITES: Final = "room_worker_sites"
@@ -69,14 +68,14 @@ async def ensure_cursors(database: Database, site: str, partitions: int, start: 
     with translated():
         first_start = {"$setOnInsert": {"partitions": partitions, **_position_fields(start)}}
         stored = await database[SITES].find_one_and_update(
-            {"_id": site}, first_start, upsert=True, return_document=True
+            {"_id": site}, first_start, upsert=True, return_document=True, collation=SIMPLE
         )
         if stored["partitions"] != partitions:
             raise PartitionsMismatch(stored["partitions"])
         cursor = {"site": site, "owner": None, "epoch": 0, "session": None, "writes": 0}
         cursor |= _position_fields(read_position(stored))
         new = [(cursor_id(site, number), {"partition": number, **cursor}) for number in range(partitions)]
-        creations = [UpdateOne({"_id": id_}, {"$setOnInsert": fields}, upsert=True) for id_, fields in new]
+        creations = [update_one({"_id": id_}, {"$setOnInsert": fields}, upsert=True) for id_, fields in new]
         await database[CURSORS].bulk_write(creations, ordered=False)
 
 
@@ -117,7 +116,7 @@ async def _take(database: Database, cursor: Document, owner: str, session: Any) 
         await database.client.admin.command("killSessions", previous)
     update = {"$set": {"owner": owner, "session": session_id(session).bytes}, "$inc": {"epoch": 1}}
     taken: Document | None = await database[CURSORS].find_one_and_update(
-        _as_read(cursor), update, session=session, return_document=True, maxTimeMS=_TAKE_TIMEOUT_MS
+        _as_read(cursor), update, session=session, return_document=True, maxTimeMS=_TAKE_TIMEOUT_MS, collation=SIMPLE
     )
     return taken
 
@@ -126,7 +125,7 @@ async def release_lease(database: Database, lease: Lease) -> None:
     """Give the lease up, so that another replica can take the partition at once."""
     update = {"$set": {"owner": None, "session": None}}
     with translated():
-        await database[CURSORS].update_one(lease.fence, update, session=lease.session)
+        await database[CURSORS].update_one(lease.fence, update, session=lease.session, collation=SIMPLE)
 
 
 async def abandon_lease(database: Database, cursor: Document) -> None:
@@ -135,7 +134,7 @@ async def abandon_lease(database: Database, cursor: Document) -> None:
     It needs no lease, so it can follow a failure. The session stays in the document for the next owner to kill.
     """
     with translated():
-        await database[CURSORS].update_one(_as_read(cursor), {"$set": {"owner": None}})
+        await database[CURSORS].update_one(_as_read(cursor), {"$set": {"owner": None}}, collation=SIMPLE)
 
 
 def _as_read(cursor: Document) -> Document:
@@ -149,7 +148,8 @@ async def move_cursor(database: Database, lease: Lease, before: StreamPosition, 
     Raise `LeaseLost` if the lease is lost, or if the cursor is not at `before`.
     """
     with translated():
-        updated = await database[CURSORS].update_one(*_fencing(lease, before, after), session=lease.session)
+        fencing = _fencing(lease, before, after)
+        updated = await database[CURSORS].update_one(*fencing, session=lease.session, collation=SIMPLE)
     if updated.matched_count != 1:
         raise LeaseLost
 
@@ -160,7 +160,7 @@ def fence(lease: Lease, before: StreamPosition | None = None, after: StreamPosit
     The transaction fails with `LeaseLost` if the lease is lost, or if the cursor is not at `before`. The document
     changes even if the cursor does not move: a fence that is only read would stop nobody. (docs/design.md, rule a)
     """
-    return Bulk(CURSORS, [UpdateOne(*_fencing(lease, before, after))], unmatched=LeaseLost())
+    return Bulk(CURSORS, [update_one(*_fencing(lease, before, after))], unmatched=LeaseLost())
 
 
 def _fencing(lease: Lease, before: StreamPosition | None, after: StreamPosition | None) -> tuple[Document, Document]:

@@ -14,7 +14,7 @@ class Needs:
     - `accounts`, `orgs`: by room id, the accounts and the orgs that events name.
     - `joining_orgs`, `leaving_orgs`: the rooms that orgs join, and the rooms that orgs leave.
     - `bots`: the accounts of new bot dms, whose app names are needed.
-    - `rotating`: the rooms that may rotate.
+    - `rotating`, `creating`: the rooms that may rotate, and those that may be created.
     """
 
     accounts: dict[str, set[str]] = field(default_factory=dict)
@@ -23,6 +23,7 @@ class Needs:
     leaving_orgs: set[str] = field(default_factory=set)
     bots: set[str] = field(default_factory=set)
     rotating: set[str] = field(default_factory=set)
+    creating: set[str] = field(default_factory=set)
 
 
 def needs_of(events: Iterable[AnyEvent]) -> Needs:
@@ -41,6 +42,8 @@ def needs_of(events: Iterable[AnyEvent]) -> Needs:
             needs.leaving_orgs.add(event.room_id)
         if isinstance(event, Remove | Rotate):
             needs.rotating.add(event.room_id)
+        if isinstance(event, Create):
+            needs.creating.add(event.room_id)
         if isinstance(event, Create) and event.kind == Kind.BOT_DM:
             needs.bots.update((event.requester, *event.accounts))
     return needs

@@ -90,9 +90,9 @@ async def _assemble(
     apps = await queries.apps(needs.bots)
     everybody = {item["_id"]: item["accounts"] for item in found[EVERYBODY]}
     leftover_orgs = {room_id: of_room for room_id, of_room in orgs_of_rooms.items() if room_id not in rooms}
-    return Snapshot(
-        rooms, members, individuals, users, orgs, apps, everybody, copies=copies, leftover_orgs=leftover_orgs
-    )
+    found_rooms = Snapshot(rooms, members, individuals, users, orgs, apps, everybody)
+    clashes = await queries.clashes(needs.creating - rooms.keys())
+    return replace(found_rooms, copies=copies, leftover_orgs=leftover_orgs, clashes=clashes)
 
 
 async def load_rooms(database: Database, room_ids: Iterable[str], session: Any) -> dict[str, Room]:
@@ -239,6 +239,12 @@ class _Queries:
         found = await self.database.aggregate("subscriptions", pipeline, self.session) if room_ids else []
         counted = {item["_id"]: (item["all"] - item["bots"], item["bots"]) for item in found}
         return {room_id: counted.get(room_id, (0, 0)) for room_id in room_ids}
+
+    async def clashes(self, room_ids: set[str]) -> frozenset[str]:
+        """Return those ids of new rooms that the collation of the collection takes for the id of another room."""
+        if "rooms" not in self.database.collated:
+            return frozenset()
+        return frozenset({room_id for room_id in room_ids if await self.database.has_similar("rooms", room_id)})
 
     async def apps(self, bots: set[str]) -> dict[str, str]:
         query, fields = {"assistant.name": {"$in": sorted(bots)}}, {"name": 1, "assistant.name": 1}

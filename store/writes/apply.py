@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import chain
 from typing import Any
 
-from pymongo import DeleteMany, InsertOne, UpdateMany, UpdateOne
+from pymongo import InsertOne
 
 from roomkeys.decisions.decision import INDIVIDUAL, ORG, RoomChange
 from roomkeys.events.event import StreamMessage
@@ -20,7 +20,7 @@ from roomkeys.membership import MEMBER_ROLES
 from store.database import Database, Document
 from store.documents import COUNTS, date, key_document, membership_document, reason_upsert, room_document
 from store.leases.lease import Lease, fence
-from store.transaction import Bulk, Look, Step, Write, commit
+from store.transaction import Bulk, Look, Step, Write, commit, delete_many, update_many, update_one
 from store.writes import outbox
 from store.writes.outbox import OUTBOX, StoredEntry, delete_bulk
 from store.writes.waiting import StoredWaiting, waiting_document
@@ -117,7 +117,7 @@ def _room_write(change: RoomChange, staged: RoomKey | None, now_ms: int) -> Writ
         sets["updatedAt"] = date(now_ms)
     if sets:
         update["$set"] = sets
-    return UpdateOne({"_id": change.room.id}, update) if update else None
+    return update_one({"_id": change.room.id}, update) if update else None
 
 
 def _rotation_sets(keys: KeyRecord, rotation: Document) -> Document:
@@ -134,9 +134,9 @@ def _memberships(changes: Sequence[RoomChange]) -> list[Bulk]:
     left = {change.room.id: change.deleted for change in changes if change.deleted}
     before: list[Write] = []
     if demoted:
-        before.append(UpdateMany(_membership_filter(demoted), {"$set": {"roles": list(MEMBER_ROLES)}}))
+        before.append(update_many(_membership_filter(demoted), {"$set": {"roles": list(MEMBER_ROLES)}}))
     if left:
-        before.append(DeleteMany(_membership_filter(left)))
+        before.append(delete_many(_membership_filter(left)))
     joined = [membership_document(membership) for change in changes for membership in change.joined]
     return [Bulk("subscriptions", before), Bulk("subscriptions", [InsertOne(document) for document in joined])]
 
@@ -148,20 +148,20 @@ def _membership_filter(ids_by_room: Mapping[str, Sequence[Any]]) -> Document:
 
 def _reasons(changes: Sequence[RoomChange]) -> list[Bulk]:
     cleared = [change.room.id for change in changes if change.reasons_cleared]
-    deleted: list[Write] = [DeleteMany({"rid": {"$in": cleared}, "member.type": INDIVIDUAL})] if cleared else []
+    deleted: list[Write] = [delete_many({"rid": {"$in": cleared}, "member.type": INDIVIDUAL})] if cleared else []
     rows = {change.room.id: change.removed_rows for change in changes if change.removed_rows}
     if rows:
-        deleted.append(DeleteMany({"rid": {"$in": list(rows)}, "_id": {"$in": [*chain.from_iterable(rows.values())]}}))
+        deleted.append(delete_many({"rid": {"$in": list(rows)}, "_id": {"$in": [*chain.from_iterable(rows.values())]}}))
     inserted: list[Write] = []
     for change in changes:
         if change.removed_orgs:
             orgs = {"member.type": ORG, "member.id": {"$in": list(change.removed_orgs)}}
-            deleted.append(DeleteMany({"rid": change.room.id, **orgs}))
+            deleted.append(delete_many({"rid": change.room.id, **orgs}))
         inserted += [reason_upsert(change.room.id, reason) for reason in change.reasons]
     return [Bulk("room_members", deleted), Bulk("room_members", inserted)]
 
 
 async def clear_reasons(database: Database, lease: Lease, position: StreamPosition, ids: list[str]) -> None:
     """Delete membership reasons by their ids, and leave the cursor at `position`. Errors are those of `apply`."""
-    reasons = Bulk("room_members", [DeleteMany({"_id": {"$in": ids}})])
+    reasons = Bulk("room_members", [delete_many({"_id": {"$in": ids}})])
     await commit(database, lease.session, [fence(lease, position, position), reasons])

@@ -11,14 +11,13 @@ from itertools import groupby
 from typing import Final
 
 from pydantic import TypeAdapter
-from pymongo import DeleteMany
 
 from roomkeys.decisions.decision import OutboxEntry
 from roomkeys.events.event import StreamMessage
 from roomkeys.events.position import StreamPosition
 from store.database import Database, Document
 from store.leases.lease import Lease, fence
-from store.transaction import Bulk, commit
+from store.transaction import Bulk, commit, delete_many
 
 OUTBOX: Final = "room_worker_outbox"
 
@@ -89,7 +88,7 @@ async def unfinished(database: Database, lease: Lease, page: int) -> AsyncIterat
 def delete_bulk(ids: Iterable[str]) -> Bulk:
     """Return the bulk that deletes these documents of the outbox."""
     wanted = list(ids)
-    return Bulk(OUTBOX, [DeleteMany({"_id": {"$in": wanted}})] if wanted else [])
+    return Bulk(OUTBOX, [delete_many({"_id": {"$in": wanted}})] if wanted else [])
 
 
 async def delete_finished(database: Database, lease: Lease, ids: Iterable[str]) -> None:

@@ -10,14 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from pymongo import UpdateOne
-
 from roomkeys.errors import DatabaseError
 from roomkeys.keys import KeyRecord, RoomKey
 from store.database import Database, Document
 from store.documents import date, key_document, key_rotation, key_version
 from store.leases.lease import Lease, fence
-from store.transaction import Bulk, Look, commit
+from store.transaction import Bulk, Look, commit, update_one
 from store.writes.outbox import delete_bulk
 
 PAST_KEYS: Final = 512
@@ -45,7 +43,7 @@ async def settle(
     if not records:
         return
     writes = [
-        UpdateOne({"_id": room_id}, promotion(record, staged, next_keys.get(room_id), until_ms=now_ms + grace_ms))
+        update_one({"_id": room_id}, promotion(record, staged, next_keys.get(room_id), until_ms=now_ms + grace_ms))
         for room_id, record in records.items()
         if (staged := record.staged) is not None
     ]

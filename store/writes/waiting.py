@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from pydantic import TypeAdapter
-from pymongo import InsertOne, UpdateOne
+from pymongo import InsertOne
 
 from roomkeys.errors import LeaseLost
 from roomkeys.events.event import StreamMessage
 from roomkeys.events.position import StreamPosition
 from store.database import Database, Document
 from store.leases.lease import Lease, fence
-from store.transaction import Bulk, commit
+from store.transaction import Bulk, commit, update_one
 from store.writes.outbox import OUTBOX
 
 _EVENT: Final = TypeAdapter(StreamMessage)
@@ -73,6 +73,6 @@ async def note_try(database: Database, lease: Lease, position: StreamPosition, w
     counts = []
     if waiting is not None:
         update = {"$set": {"tries": waiting.tries, "failures": waiting.failures}}
-        counts = [UpdateOne({"_id": waiting.id}, update)]
+        counts = [update_one({"_id": waiting.id}, update)]
     noted = Bulk(OUTBOX, counts, unmatched=LeaseLost())
     await commit(database, lease.session, [fence(lease, position, position), noted])

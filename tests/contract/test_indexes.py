@@ -13,7 +13,7 @@ from store.reads.key_lookups import rooms_pipeline
 from store.reads.members import START, page_pipeline
 from tests.contract.stores import Store
 
-MEMBERS, ROOMS_OF, REASONS, ACCOUNT = INDEXES[0], INDEXES[1], INDEXES[2], INDEXES[3]
+MEMBERS, ROOMS_OF, REASONS, ACCOUNT = INDEXES[0], INDEXES[1], INDEXES[2], INDEXES[4]
 CASELESS = {"locale": "en", "strength": 2}
 
 

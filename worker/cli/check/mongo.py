@@ -10,7 +10,7 @@ from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeou
 
 from roomkeys.errors import TransientError
 from store.database import Database
-from store.indexes import INDEXES, Index, existing_indexes, without_guard
+from store.indexes import INDEXES, Index, collations, existing_indexes, without_guard
 from store.leases.lease import stored_partitions
 from store.permissions import READS_AND_WRITES, require_permissions
 from store.requirements import require_transactions, server_problem
@@ -43,6 +43,8 @@ async def check_mongo(settings: Settings) -> AsyncIterator[CheckResult]:
             yield await _transactions(database)
         for collection, indexes in groupby(INDEXES, lambda index: index.collection):
             yield await _indexes(database, collection, list(indexes))
+        for warning in await collations(database):
+            yield warned("collation", warning)
         yield await _partitions(database, settings)
         yield _clock(hello)
     except (TimeoutError, ServerSelectionTimeoutError):
