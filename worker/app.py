@@ -24,6 +24,7 @@ from worker.clock import Clock, now_ms
 from worker.key_service.service import answering
 from worker.limits import Limits
 from worker.replica.assignment import serve
+from worker.replica.site_identity import SiteIdentity
 from worker.settings import Settings, WrongSetting
 from worker.shutdown import Shutdown
 from worker.telemetry.health import Health, served
@@ -88,9 +89,14 @@ async def run(
             preparing = partial(prepare_database, database, writes=only != "service")
             for warning in await _retry_until_ready(stop, "mongodb", health, preparing):
                 log.warning("the database needs attention", problem=warning)
-            if only != "service":
-                await _prepare(settings, database, broker, stop, health)
-            await _serve(settings, database, broker, shutdown, health, only, limits, clock)
+            identity = SiteIdentity(settings.site_id, database, broker)
+            if only == "service":
+                await _verify(identity)
+                await _serve(settings, database, broker, shutdown, health, only, limits, clock)
+            else:
+                await _prepare(settings, database, broker, identity, stop, health)
+                async with identity.watched(stop, limits.verify_site_s):
+                    await _serve(settings, database, broker, shutdown, health, only, limits, clock)
         except _Stopped:
             log.info("stopped before start-up was complete")
         shutdown.require_finished()
@@ -141,7 +147,17 @@ def open_database(settings: Settings) -> Database:
         ) from None
 
 
-async def _prepare(settings: Settings, database: Database, broker: Broker, stop: asyncio.Event, health: Health) -> None:
+async def _verify(identity: SiteIdentity) -> None:
+    """Verify the site's database for the key service, which need not be allowed to."""
+    try:
+        await identity.verify()
+    except TransientError as error:
+        log.warning("the id of the site was not verified", cause=str(error))
+
+
+async def _prepare(
+    settings: Settings, database: Database, broker: Broker, identity: SiteIdentity, stop: asyncio.Event, health: Health
+) -> None:
     async def streams() -> None:
         if settings.bootstrap_streams:
             await bootstrap_streams(broker, settings.site_id)
@@ -155,7 +171,9 @@ async def _prepare(settings: Settings, database: Database, broker: Broker, stop:
             raise WrongSetting(f"PARTITIONS must be {error.stored}: {error}") from None
 
     await _retry_until_ready(stop, "streams", health, streams)
+    await _retry_until_ready(stop, "site", health, identity.verify)
     await _retry_until_ready(stop, "cursors", health, cursors)
+    await _retry_until_ready(stop, "site", health, identity.establish)
 
 
 async def _retry_until_ready(

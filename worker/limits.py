@@ -69,6 +69,9 @@ class Limits:
     tidy_s: float = 1.0
     """Seconds without events after which a partition deletes its finished outbox entries."""
 
+    verify_site_s: float = 30.0
+    """Seconds between two looks at whether the events stream still belongs to the site's database."""
+
     # The broker
     confirm_s: float = 10.0
     """Seconds after which a barrier without an answer, or a write without progress, fails."""

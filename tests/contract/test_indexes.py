@@ -13,7 +13,9 @@ from store.reads.key_lookups import rooms_pipeline
 from store.reads.members import START, page_pipeline
 from tests.contract.stores import Store
 
-MEMBERS, ROOMS_OF, REASONS, ACCOUNT = INDEXES[0], INDEXES[1], INDEXES[2], INDEXES[4]
+BY_NAME = {index.name: index for index in INDEXES}
+MEMBERS, ROOMS_OF = BY_NAME["roomId_1_u.account_1"], BY_NAME["u.account_1_roomId_1"]
+REASONS, ACCOUNT = BY_NAME["rid_1_member.type_1_member.id_1"], BY_NAME["account_1"]
 CASELESS = {"locale": "en", "strength": 2}
 
 

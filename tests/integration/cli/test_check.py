@@ -39,8 +39,8 @@ async def test_check_exits_with_0_and_prints_one_line_per_check_when_all_is_righ
     lines = stopped.out.splitlines()
     assert all(line.startswith("ok ") for line in lines)
     parts = ["settings", "nats", "jetstream", "events", "dead letters", "mongodb", "replica set"]
-    parts += ["permissions", "transactions"]
-    parts += ["index subscriptions", "index room_members", "index users", "partitions", "clock"]
+    parts += ["mongodb permissions", "transactions"]
+    parts += ["index subscriptions", "index room_members", "index users", "partitions", "clock", "site"]
     assert [line.removeprefix("ok").strip().split("  ")[0] for line in lines] == parts
 
 

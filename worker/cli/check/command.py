@@ -1,12 +1,14 @@
 """`room-worker check`: prints one line for each check, and exits with 0 if all of them succeed."""
 
 import asyncio
+from itertools import chain
 
 import click
 
 from worker.cli.check.mongo import check_mongo
 from worker.cli.check.nats import check_nats
 from worker.cli.check.result import failed, passed, within_limit
+from worker.cli.check.site import check_site
 from worker.cli.terminal.output import example, json_option, safe, show, show_json
 from worker.cli.terminal.process import FAILURE, OK, WRONG_SETTING, to_end
 from worker.settings import WrongSetting, read_settings
@@ -24,10 +26,12 @@ async def check(*, as_json: bool) -> int:
     """
     try:
         settings = read_settings()
-        of_nats, of_mongo = await asyncio.gather(
-            within_limit("nats", check_nats(settings)), within_limit("mongodb", check_mongo(settings))
+        of_servers = await asyncio.gather(
+            within_limit("nats", check_nats(settings)),
+            within_limit("mongodb", check_mongo(settings)),
+            within_limit("site", check_site(settings)),
         )
-        results = [passed("settings", f"valid, for site {settings.site_id}"), *of_nats, *of_mongo]
+        results = [passed("settings", f"valid, for site {settings.site_id}"), *chain(*of_servers)]
         code = OK if all(result.ok for result in results) else FAILURE
     except WrongSetting as error:
         results = [failed("settings", line) for line in str(error).splitlines()]

@@ -97,8 +97,8 @@ async def _permissions(database: Database) -> CheckResult:
     try:
         await require_permissions(database, READS_AND_WRITES)
     except TransientError as error:
-        return failed("permissions", str(error))
-    return passed("permissions", "sufficient")
+        return failed("mongodb permissions", str(error))
+    return passed("mongodb permissions", "sufficient")
 
 
 async def _transactions(database: Database) -> CheckResult:
