@@ -74,10 +74,13 @@ class Rig:
 
     async def publish(self, suffix: str, body: dict[str, Any] | bytes, *, request_id: str | None = None) -> str:
         """Publish an event as a producer does and return its request id."""
+        return await self.publish_on(subjects.event_subject(self.site, suffix), body, request_id)
+
+    async def publish_on(self, subject: str, body: dict[str, Any] | bytes, request_id: str | None = None) -> str:
+        """Publish an event on another subject and return its request id."""
         request_id = request_id or str(uuid4())
         data = body if isinstance(body, bytes) else orjson.dumps({"timestamp": AT, **body})
-        headers = {"X-Request-ID": request_id}
-        await self.nc.jetstream().publish(subjects.event_subject(self.site, suffix), data, headers=headers)
+        await self.nc.jetstream().publish(subject, data, headers={"X-Request-ID": request_id})
         return request_id
 
     async def ask(self, suffix: str, body: dict[str, Any] | bytes) -> dict[str, Any]:
