@@ -81,7 +81,7 @@ class Partition:
             metrics.INTERRUPTIONS.labels(error.cause).inc()
             if isinstance(error, Unconfirmed):
                 metrics.RETRIES.labels("unconfirmed").inc()
-            if not isinstance(error, BrokerUnavailable):  # which the broker or the feed reports
+            if self.feed.stream.broker.connected and not isinstance(error, BrokerUnavailable):  # else its outage is reported
                 log.warning("partition interrupted", partition=self.number, cause=str(error))
             return False
         except Exception as error:  # noqa: BLE001 - one partition's failure must not stop the others
@@ -91,9 +91,14 @@ class Partition:
         return True
 
     async def _own_document(self, pause: float) -> Document | None:
-        """Return, after a pause, the cursor document if it still names this replica as its owner."""
+        """Return, after a pause, the cursor document if it still names this replica as its owner.
+
+        Without a connection to NATS, pause again: the next lease could do nothing.
+        """
         while not self._stopping:
             await asyncio.sleep(pause)
+            if not self.feed.stream.broker.connected:
+                continue
             try:
                 documents = await read_cursors(self.database, self.site)
             except TransientError as error:
