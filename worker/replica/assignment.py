@@ -72,6 +72,9 @@ class Partitions:
         alive = alive_ids(await heartbeats.replicas(self.database, self.site), self.lease_ms)
         documents = await read_cursors(self.database, self.site)
         self._forget_finished()
+        for document in documents:
+            if document["partition"] in self._running:
+                self._running[document["partition"]][0].observe(document)
         share = fair_share(alive, self.me, len(documents))
         idle = [document for document in documents if document["partition"] not in self._running]
         room, available = max(share - len(self._running), 0), claimable(idle, alive, self.me)

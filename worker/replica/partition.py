@@ -47,8 +47,16 @@ class Partition:
     _wakeup: asyncio.Event = field(init=False, default_factory=asyncio.Event)
     _former_sessions: list[Any] = field(init=False, default_factory=list)
     _stopping: bool = field(init=False, default=False)
+    _lease: Lease | None = field(init=False, default=None)
+    _taken: Document | None = field(init=False, default=None)
     has_batch: bool = field(init=False, default=False)
     """Whether a batch was begun and has not been finished, by this lease or the one before it."""
+
+    def observe(self, document: Document) -> None:
+        """Note who owns the partition now: a replica that has slept may have lost its lease without a sign."""
+        if self._lease is not None and document["owner"] != self.owner and document["epoch"] > self._lease.epoch:
+            self._taken = document
+            self._wakeup.set()
 
     def stop(self) -> None:
         """Let `run` finish the batch in hand, release the partition and return."""
@@ -76,12 +84,15 @@ class Partition:
             await self._serve_under_lease(document)
         except LeaseLost:
             self.has_batch = False  # the new owner finishes it
-            log.info("lease lost to another replica", partition=self.number)
+            taken = self._taken or {}
+            log.info("lease lost", partition=self.number, epoch=taken.get("epoch"), owner=taken.get("owner"))
         except TransientError as error:
             metrics.INTERRUPTIONS.labels(error.cause).inc()
             if isinstance(error, Unconfirmed):
                 metrics.RETRIES.labels("unconfirmed").inc()
-            if self.feed.stream.broker.connected and not isinstance(error, BrokerUnavailable):  # else its outage is reported
+            if self.feed.stream.broker.connected and not isinstance(
+                error, BrokerUnavailable
+            ):  # else its outage is reported
                 log.warning("partition interrupted", partition=self.number, cause=str(error))
             return False
         except Exception as error:  # noqa: BLE001 - one partition's failure must not stop the others
@@ -113,6 +124,7 @@ class Partition:
         await self._end_former_sessions()
         log.info("partition taken", partition=self.number, epoch=lease.epoch, after=position.sequence)
         loop = self.open_loop(lease, position, self._wakeup)
+        self._lease = lease
         try:
             await loop.recover()
             await self._finish_slices(loop)
@@ -125,6 +137,7 @@ class Partition:
             await release_lease(self.database, lease)
             log.info("partition released", partition=self.number)
         finally:
+            self._lease = None
             metrics.LAG.labels(str(self.number)).set(0)
             metrics.SET_ASIDE.labels(str(self.number)).set(0)
             self.feed.leave(self.number)
@@ -155,6 +168,8 @@ class Partition:
         inbox = self.feed.join(self.number, state.position, self._wakeup)
         while not self._stopping:
             self._wakeup.clear()
+            if self._taken is not None:
+                raise LeaseLost
             await loop.settle_rollouts()
             await loop.retry_set_aside()
             await self._finish_slices(loop)

@@ -90,6 +90,19 @@ async def test_a_killed_replicas_partitions_move_within_ten_seconds(site_rig: Ri
                 assert (await site_rig.ask("create", {**CREATE, "roomId": f"r{room}"}))["status"] == "ok"
 
 
+async def test_replica_that_slept_notices_without_an_event_that_its_leases_are_lost(site_rig: Rig) -> None:
+    site_rig.limit(lease_ms=2_000)
+    async with child(site_rig) as sleeper:
+        await until_owners(site_rig, lambda seen: shared(seen, 1), "the first owns all")
+        async with site_rig.worker():
+            await until_owners(site_rig, lambda seen: shared(seen, 2), "both own half")
+            sleeper.send_signal(signal.SIGSTOP)
+            await until_owners(site_rig, lambda seen: shared(seen, 1), "the second owns all")
+            sleeper.send_signal(signal.SIGCONT)
+            await until_owners(site_rig, lambda seen: shared(seen, 2), "both own half again")
+            await ends_well(sleeper)
+
+
 async def test_a_replica_that_died_inside_a_transaction_holds_nobody_up(site_rig: Rig) -> None:
     """It dies after it wrote the cursor and the room; the locks of its open transaction are freed."""
     await site_rig.users("alice", "bob", "carol")
