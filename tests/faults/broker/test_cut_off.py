@@ -47,3 +47,4 @@ async def test_what_expires_while_nothing_can_be_read_is_counted(site_rig: Rig) 
             if metrics.STREAM_FAULTS._value.get() > before or number == 100:
                 break
         assert metrics.STREAM_FAULTS._value.get() > before
+        await site_rig.ask("key.rotate", events.rotate("r1"))  # what the cut interrupted is finished
