@@ -19,6 +19,25 @@ from roomkeys.errors import DatabaseError, Refused, WriteConflict
 _WRITE_CONFLICT: Final = 112
 _SEVERAL: Final = 65
 """The code that the driver gives to the error of a bulk. The codes of the server are in its details."""
+_NAMES: Final = {
+    2: "BadValue",
+    13: "Unauthorized",
+    14: "TypeMismatch",
+    28: "PathNotViable",
+    66: "ImmutableField",
+    112: "WriteConflict",
+    121: "DocumentValidationFailure",
+    251: "NoSuchTransaction",
+    365: "TemporarilyUnavailable",
+    371: "UserWritesBlocked",
+    10107: "NotWritablePrimary",
+    10334: "BSONObjectTooLarge",
+    11000: "DuplicateKey",
+    11602: "InterruptedDueToReplStateChange",
+    14031: "OutOfDiskSpace",
+    17419: "BSONObjectTooLarge",
+}
+"""Names of codes, for people: the server names the code of a command, but not that of one write of a bulk."""
 
 
 @contextmanager
@@ -58,16 +77,16 @@ def named(error: PyMongoError) -> str:
 
 
 def _names(error: PyMongoError) -> dict[int, str]:
-    """Return the server's codes with their names, which are empty where the server did not give them."""
+    """Return the server's codes with their names, which are empty where nobody gives them."""
     if not isinstance(error, OperationFailure):
         return {}
     answers: list[Mapping[str, Any]] = [{"codeName": (error.details or {}).get("codeName"), "code": error.code}]
     if isinstance(error, BulkWriteError):
         details = error.details
         answers = [*details.get("writeErrors", ()), *details.get("writeConcernErrors", ())]
-    names = {answer.get("code"): _name(answer.get("codeName")) for answer in answers}
-    return {code: name for code, name in names.items() if isinstance(code, int) and code != _SEVERAL}
+    names = {answer.get("code"): answer.get("codeName") for answer in answers}
+    return {code: _name(code, name) for code, name in names.items() if isinstance(code, int) and code != _SEVERAL}
 
 
-def _name(code_name: object) -> str:
-    return code_name if isinstance(code_name, str) and code_name.isidentifier() and code_name.isascii() else ""
+def _name(code: int, name: object) -> str:
+    return name if isinstance(name, str) and name.isidentifier() and name.isascii() else _NAMES.get(code, "")

@@ -61,8 +61,8 @@ def test_text_has_code_and_name_and_nothing_else_of_the_server() -> None:
     assert (
         str(translation(command_error(371, codeName="UserWritesBlocked"))) == "OperationFailure 371 UserWritesBlocked"
     )
-    assert str(translation(command_error(371))) == "OperationFailure 371"
-    assert str(translation(bulk_error(121))) == "BulkWriteError 121"
+    assert str(translation(command_error(372))) == "OperationFailure 372"
+    assert str(translation(bulk_error(121))) == "BulkWriteError 121 DocumentValidationFailure"
     assert str(translation(errors.AutoReconnect(TEXT))) == "AutoReconnect"
 
 
