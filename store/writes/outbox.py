@@ -77,9 +77,8 @@ async def unfinished(database: Database, lease: Lease, page: int) -> AsyncIterat
     while True:
         query = {"_id": {"$gt": after, "$lt": end}}
         found = await database.find(OUTBOX, query, {"owed": 1}, lease.session, sort="_id", limit=page)
-        # The prefix of an `_id` names the lease: under another one, sequences may start over.
-        for _, of_lease in groupby(found, key=lambda item: str(item["_id"]).rsplit(".", 3)[0]):
-            yield [StoredEntry(item["_id"], _CONTENT.validate_python(item["owed"])) for item in of_lease]
+        for _, in_order in groupby(found, key=lambda item: _stretch(item["_id"])):
+            yield [StoredEntry(item["_id"], _CONTENT.validate_python(item["owed"])) for item in in_order]
         if len(found) < page:
             return
         after = found[-1]["_id"]
@@ -106,3 +105,13 @@ async def unfinished_rooms(database: Database, site: str) -> list[str]:
     query = {"_id": {"$gte": f"{site}.", "$lt": f"{site}/"}, "owed.room_id": {"$type": "string"}}
     found = await database.find(OUTBOX, query, {"owed.room_id": 1})
     return sorted({item["owed"]["room_id"] for item in found})
+
+
+def _stretch(entry_id: str) -> tuple[str, ...]:
+    """Return what is equal for neighbouring entries whose sequences rise.
+
+    The first part names the lease: under another one, sequences may start over. Events that have waited may be older
+    than their neighbours.
+    """
+    lease, sequence, number, _ = entry_id.rsplit(".", 3)
+    return (lease, sequence, number) if number.startswith("w") else (lease,)

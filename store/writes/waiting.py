@@ -24,16 +24,26 @@ _EVENT: Final = TypeAdapter(StreamMessage)
 
 @dataclass(frozen=True, slots=True)
 class StoredWaiting:
-    """An event that waits, with its `_id`, which sorts by partition, lease and sequence, in this order.
+    """An event that waits, with its room and its `_id`, which sorts by partition, lease and sequence, in this order.
 
     `tries` counts how often it was tried again, and `failures` how often it failed between two control
     transactions.
     """
 
     id: str
+    room_id: str | None
     message: StreamMessage
     tries: int = 0
     failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SetAsideRoom:
+    """A set-aside room: how many of its events wait, and how often the first one has failed so far."""
+
+    room_id: str | None
+    events: int
+    failures: int
 
 
 def waiting_id(lease: Lease, sequence: int) -> str:
@@ -43,7 +53,8 @@ def waiting_id(lease: Lease, sequence: int) -> str:
 
 def waiting_document(waiting: StoredWaiting) -> Document:
     """Return the document of an event that begins to wait."""
-    return {"_id": waiting.id, "event": _EVENT.dump_python(waiting.message), "tries": 0, "failures": 0}
+    event = _EVENT.dump_python(waiting.message)
+    return {"_id": waiting.id, "waitingRoom": waiting.room_id, "event": event, "tries": 0, "failures": 0}
 
 
 async def read_waiting(database: Database, lease: Lease) -> list[StoredWaiting]:
@@ -54,7 +65,19 @@ async def read_waiting(database: Database, lease: Lease) -> list[StoredWaiting]:
 
 
 def _read(item: Document) -> StoredWaiting:
-    return StoredWaiting(item["_id"], _EVENT.validate_python(item["event"]), item["tries"], item["failures"])
+    message = _EVENT.validate_python(item["event"])
+    return StoredWaiting(item["_id"], item["waitingRoom"], message, item["tries"], item["failures"])
+
+
+async def set_aside_rooms(database: Database, site: str) -> list[SetAsideRoom]:
+    """Return the rooms that any partition of the site has set aside."""
+    # An id begins with the site and a dot, and a site has no dot in it. A slash is the character after a dot.
+    query = {"_id": {"$gte": f"{site}.", "$lt": f"{site}/"}, "waitingRoom": {"$exists": True}}
+    found = await database.find(OUTBOX, query, {"waitingRoom": 1, "failures": 1}, sort="_id")
+    rooms: dict[str | None, list[int]] = {}
+    for item in found:
+        rooms.setdefault(item["waitingRoom"], []).append(item["failures"])
+    return [SetAsideRoom(room_id, len(failures), failures[0]) for room_id, failures in rooms.items()]
 
 
 async def set_aside(

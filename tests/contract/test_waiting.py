@@ -8,7 +8,15 @@ from roomkeys.errors import LeaseLost, Refused
 from roomkeys.events.event import AnyEvent
 from roomkeys.events.position import StreamPosition
 from store.leases.lease import read_cursors, take_lease
-from store.writes.waiting import StoredWaiting, note_try, read_waiting, set_aside, waiting_id
+from store.writes.waiting import (
+    SetAsideRoom,
+    StoredWaiting,
+    note_try,
+    read_waiting,
+    set_aside,
+    set_aside_rooms,
+    waiting_id,
+)
 from tests.contract.stores import AT, Store, add, create, remove, rotate
 from worker.pipeline.control import rehearse_twin
 
@@ -26,23 +34,25 @@ def moved(position: StreamPosition, sequence: int) -> StreamPosition:
 
 async def test_events_wait_in_order_and_the_next_owner_reads_them_back(store: Store) -> None:
     lease, position = await store.lease()
-    old = [StoredWaiting(waiting_id(lease, number), rotate(number, "r1").origin) for number in (9, 10)]
+    old = [StoredWaiting(waiting_id(lease, number), "r1", rotate(number, "r1").origin) for number in (9, 10)]
     await set_aside(store.database, lease, position, moved(position, 10), old)
     await note_try(store.database, lease, moved(position, 10), replace(old[0], tries=3, failures=2))
     (cursor,) = [one for one in await read_cursors(store.database, lease.site) if one["partition"] == 0]
     taken, position = await take_lease(store.database, cursor, "two")
     assert position.sequence == 10
     # A stream that was created again counts from 1, and its events come after those of the old one.
-    new = StoredWaiting(waiting_id(taken, 1), rotate(1, "r1").origin)
+    new = StoredWaiting(waiting_id(taken, 1), "r1", rotate(1, "r1").origin)
     await set_aside(store.database, taken, position, moved(position, 11), [new])
     assert await read_waiting(store.database, taken) == [replace(old[0], tries=3, failures=2), old[1], new]
     other, _ = await store.lease(partition=1)
     assert await read_waiting(store.database, other) == []
+    assert await set_aside_rooms(store.database, lease.site) == [SetAsideRoom("r1", 3, 2)]
+    assert await set_aside_rooms(store.database, "another") == []
 
 
 async def test_owner_without_the_lease_sets_nothing_aside(store: Store) -> None:
     lease, position = await store.lease()
-    waiting = StoredWaiting(waiting_id(lease, 1), rotate(1, "r1").origin)
+    waiting = StoredWaiting(waiting_id(lease, 1), "r1", rotate(1, "r1").origin)
     await set_aside(store.database, lease, position, moved(position, 1), [waiting])
     with pytest.raises(LeaseLost):  # the cursor is no longer there
         await set_aside(store.database, lease, position, moved(position, 1), [])

@@ -28,7 +28,7 @@ MERGED = {
 SCENARIOS = (
     Scenario((remove(B), add(C), ROTATE), size=Size.SMALL, disconnects=1),
     Scenario((remove(B), add(C)), disconnects=1, conflicts=1),
-    Scenario((ROTATE, in_slices(remove(B, C))), members=(A, B, C), outages=1),
+    Scenario((ROTATE, in_slices(remove(B, C))), members=(A, B, C)),
     Scenario((ROTATE, add(C)), conflicts=1, outages=1, refused=(2,)),
 )
 Edges = set[tuple[str, str]]

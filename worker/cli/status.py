@@ -1,4 +1,4 @@
-"""`room-worker status`: partitions and their owners, lag, rooms that are being rotated, dead letters."""
+"""`room-worker status`: partitions and owners, lag, rooms that are being rotated or set aside, dead letters."""
 
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -12,6 +12,7 @@ from store.database import Database, Document
 from store.leases.heartbeats import replicas
 from store.leases.lease import read_cursors, stored_partitions
 from store.writes.outbox import unfinished_rooms
+from store.writes.waiting import set_aside_rooms
 from worker.broker.connection import Broker
 from worker.cli.terminal.connections import database_connection, nats_connection
 from worker.cli.terminal.output import example, json_option, safe, show, show_json, show_table
@@ -39,9 +40,13 @@ async def status(*, as_json: bool) -> int:
         alive = set(alive_ids(await replicas(database, site), Limits().lease_ms))
         documents = await read_cursors(database, site)
         rotating = await rotating_rooms(database, site)
+        set_aside = [
+            {"roomId": room.room_id, "events": room.events, "failures": room.failures}
+            for room in await set_aside_rooms(database, site)
+        ]
     async with nats_connection(settings) as broker:
         report |= await stream_report(broker, site, documents, alive)
-    report |= {"replicas": sorted(alive), "rotating": rotating}
+    report |= {"replicas": sorted(alive), "rotating": rotating, "setAside": set_aside}
     (show_json if as_json else _show)(report)
     return OK
 
@@ -127,6 +132,8 @@ def _show(report: dict[str, Any]) -> None:
     unknown = "unknown: the stream is missing or was re-created"
     show(f"behind        {unknown if None in lags else f'up to {behind} events{waited}'}")
     show(f"rotating      {_rooms(report['rotating'])}")
+    waiting = [f"{safe(_or(item['roomId'], 'none'))} ({item['events']} events)" for item in report["setAside"]]
+    show(f"set aside     {', '.join(waiting[:_SHOWN_ROOMS]) or 'no room'}")
     letters = report["deadLetters"]
     show("dead letters  ", (_or(letters, "unknown: the stream is missing"), "red" if letters else ""))
 

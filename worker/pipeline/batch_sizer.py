@@ -1,9 +1,13 @@
-"""How many events the next batch may have, given how the previous batches ended. (docs/design.md, rule b)"""
+"""What follows from how the previous batches ended: how many events the next one may have, and which have failed."""
 
 import time
+from typing import Final
 
 from roomkeys.backoff import FULL_JITTER, NO_JITTER, Backoff
 from worker.limits import Limits
+
+LONGEST_RETRY_PAUSE_S: Final = 30.0
+"""Seconds after which an event that has failed alone is tried again at the latest."""
 
 
 def conflict_backoff() -> Backoff:
@@ -76,3 +80,36 @@ class BatchSizer:
         self._failed_alone = self._doubts = 0
         self._conflicts_since, self._conflicted_for_s = None, 0.0
         self.events = min(self.events * 2, self._most)
+
+
+class FailuresInPlace:
+    """How often an event that cannot be set aside has failed between two control transactions, over some time.
+
+    It is applied in slices, or too large to wait. It stays in its place and holds up its partition, so it is tried
+    often, and only some of the failures count.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.failures = 0
+        self._most = limits.tries_before_dead_letter
+        self._pauses = Backoff(limits.set_aside_pause_s, LONGEST_RETRY_PAUSE_S, spread=NO_JITTER)
+        self._next = 0.0
+
+    @property
+    def give_up(self) -> bool:
+        """Tell whether the event has failed often enough to be given up."""
+        return self.failures >= self._most
+
+    def count(self) -> bool:
+        """Note a failure; tell whether it counts, because the one that counted before is long enough ago."""
+        if time.monotonic() < self._next:
+            return False
+        self.failures += 1
+        self._next = time.monotonic() + self._pauses.next()
+        return True
+
+    def clear(self) -> None:
+        """Begin again: a part of the event was applied, or a control transaction was refused."""
+        self.failures = 0
+        self._pauses.reset()
+        self._next = 0.0

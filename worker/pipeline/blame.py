@@ -6,58 +6,24 @@ is tried again between two control transactions, and given up after it has faile
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from typing import Self
 
-from roomkeys.backoff import NO_JITTER, Backoff
 from roomkeys.errors import LeaseLost, Refused, TransientError, WriteConflict
 from roomkeys.events.event import AnyEvent
 from store.writes.waiting import StoredWaiting
 from worker.limits import Limits
 from worker.pipeline.applied_batch import AppliedBatch
-from worker.pipeline.batch_sizer import BatchSizer
+from worker.pipeline.batch_sizer import BatchSizer, FailuresInPlace
 from worker.pipeline.partition_state import PartitionState
-from worker.pipeline.set_aside import LONGEST_PAUSE_S, WaitingEvent, name_of, room_of
+from worker.pipeline.set_aside import WaitingEvent, fields_of
 from worker.pipeline.writer import Writer
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger, where
 from worker.telemetry.outage import Outage
 
 log = logger("blame")
-
-
-class FailuresInPlace:
-    """How often the event that is applied in slices has failed between two control transactions, over some time.
-
-    It stays in its place and holds up its partition. So it is tried often, and only some of the failures count.
-    """
-
-    def __init__(self, limits: Limits) -> None:
-        self.failures = 0
-        self._most = limits.tries_before_dead_letter
-        self._pauses = Backoff(limits.set_aside_pause_s, LONGEST_PAUSE_S, spread=NO_JITTER)
-        self._next = 0.0
-
-    @property
-    def give_up(self) -> bool:
-        """Tell whether the event has failed often enough to be given up."""
-        return self.failures >= self._most
-
-    def count(self) -> bool:
-        """Note a failure; tell whether it counts, because the one that counted before is long enough ago."""
-        if time.monotonic() < self._next:
-            return False
-        self.failures += 1
-        self._next = time.monotonic() + self._pauses.next()
-        return True
-
-    def clear(self) -> None:
-        """Begin again: a part of the event was applied, or a control transaction was refused."""
-        self.failures = 0
-        self._pauses.reset()
-        self._next = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +80,7 @@ class Blame:
         await asyncio.sleep(self.state.set_aside.seconds_until_due(1.0))
 
     async def may_continue(self, event: AnyEvent) -> bool:
-        """Write, if the event in slices has failed, the control transaction before its next attempt."""
+        """Write, if the event has failed in its place, the control transaction before its next attempt."""
         if not self.in_place.failures or await self._is_committed(event, None):
             return True
         self.in_place.clear()
@@ -123,17 +89,17 @@ class Blame:
 
     async def retry(self) -> AppliedBatch | None:
         """Try the first events of the set-aside room that is due; return what was applied, if anything was."""
-        events = self.state.set_aside.due()
-        if not events:
+        due = self.state.set_aside.due()
+        if due is None:
             return None
-        first = events[0]
+        first, events = due
         stored = replace(first.stored, tries=first.stored.tries + 1)
         if not await self._is_committed(first.event, stored):
             self.state.set_aside.failed(first, replace(stored, failures=0))
             return None
         first.stored = stored
         try:
-            applied = await self.writer.apply_waiting([waiting.event for waiting in events])
+            applied = await self.writer.apply_waiting(events)
         except WriteConflict as error:
             metrics.RETRIES.labels("conflict").inc()
             metrics.INTERRUPTIONS.labels(error.cause).inc()
@@ -143,6 +109,9 @@ class Blame:
             self.state.partial = None
             if ends_lease(error):
                 raise
+            if len(events) > 1:
+                self.state.set_aside.try_alone(first)
+                return None
             return await self._failed_again(first, _text(error))
         return applied
 
@@ -151,7 +120,7 @@ class Blame:
         if event is None or not self.sizer.should_set_aside:
             return False
         if self.state.position.slice is not None:
-            self.condition.failed(cause, waiting=name_of(event))
+            self.condition.failed(cause, **fields_of(event))
             return False
         self.state.partial = None
         return await self._set_aside(event, cause)
@@ -163,6 +132,7 @@ class Blame:
             return False
         if self.state.position.slice is None:
             self.state.partial = None
+        if self.state.position.slice is None and self.state.set_aside.can_hold(event):
             return self.sizer.should_set_aside and await self._set_aside(event, cause)
         if not await self._is_committed(event, None):
             self.in_place.clear()
@@ -174,7 +144,7 @@ class Blame:
         """Set the event's room aside; False: it has no place, or the database refuses this too."""
         set_aside, partition = self.state.set_aside, self.state.lease.partition
         if event.room_id in set_aside or not set_aside.has_place_for(event):
-            self.condition.failed(cause, waiting=name_of(event), set_aside_rooms=len(set_aside))
+            self.condition.failed(cause, **fields_of(event), set_aside_rooms=len(set_aside))
             return False
         try:
             await self.writer.set_aside(event)
@@ -185,8 +155,7 @@ class Blame:
             return False
         self._succeeded()
         metrics.INTERRUPTIONS.labels("event").inc()
-        text = f"{room_of(event)} is set aside: {name_of(event)} failed"
-        log.warning(text, partition=partition, cause=cause)
+        log.warning("room is set aside because an event failed", partition=partition, **fields_of(event), cause=cause)
         return True
 
     async def _failed_again(self, waiting: WaitingEvent, cause: str) -> AppliedBatch | None:
@@ -227,12 +196,13 @@ class Blame:
     def _report_condition(self, error: Exception, event: AnyEvent) -> None:
         cause = error.cause if isinstance(error, TransientError) else "internal"
         metrics.INTERRUPTIONS.labels(cause).inc()
-        self.condition.failed(_text(error), waiting=name_of(event))
+        self.condition.failed(_text(error), **fields_of(event))
 
     def _report_failure(self, event: AnyEvent, cause: str, failures: int) -> None:
         metrics.INTERRUPTIONS.labels("event").inc()
-        text = f"{name_of(event)} failed, try {failures} of {self.limits.tries_before_dead_letter}"
-        log.warning(text, partition=self.state.lease.partition, cause=cause)
+        attempt = f"{failures} of {self.limits.tries_before_dead_letter}"
+        partition = self.state.lease.partition
+        log.warning("event failed", partition=partition, **fields_of(event), attempt=attempt, cause=cause)
 
 
 def ends_lease(error: Exception) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
@@ -106,17 +107,22 @@ class Inbox:
 
     def take(self, most_events: int, most_accounts: int) -> list[AnyEvent]:
         """Return the first events within the limits, at least one; they stay until `discard_through`."""
-        batch: list[AnyEvent] = []
-        accounts = 0
-        for event in self._events:
-            accounts += event.weight
-            if batch and (len(batch) >= most_events or accounts > most_accounts):
-                break
-            batch.append(event)
-        return batch
+        return first_within(self._events, most_events, most_accounts)
 
     def discard_through(self, applied: int) -> None:
         """Drop the events up to this stream sequence: they have been applied."""
         while self._events and self._events[0].origin.sequence <= applied:
             self._bytes -= len(self._events.popleft().origin.body)
             self._space.set()
+
+
+def first_within(events: Iterable[AnyEvent], most_events: int, most_accounts: int) -> list[AnyEvent]:
+    """Return the first events within the limits, at least one."""
+    batch: list[AnyEvent] = []
+    accounts = 0
+    for event in events:
+        accounts += event.weight
+        if batch and (len(batch) >= most_events or accounts > most_accounts):
+            break
+        batch.append(event)
+    return batch

@@ -4,14 +4,16 @@ A rollout reads, sends and confirms, and writes nothing. The loop stays the only
 between two batches once the rollout is over. The loop also sends joiners their keys, in the batch that adds them.
 
 A room none of whose members the broker let the loop send their key has a rollout too, whatever its size. It is over
-once a member can be reached. (docs/design.md, "Large rooms" and "Denials")
+once a member can be reached. So has a room whose key cannot settle, until it can. (docs/design.md, "Large rooms",
+"Denials" and "Set-aside rooms")
 """
 
 import asyncio
 from collections.abc import Callable, Iterable, KeysView
 from dataclasses import dataclass
+from typing import Final
 
-from roomkeys.backoff import Backoff
+from roomkeys.backoff import NO_JITTER, Backoff
 from roomkeys.errors import TransientError
 from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.messages.room_key import RoomKeyEvent, marshal
@@ -21,6 +23,10 @@ from worker.pipeline.batch_sizer import conflict_backoff
 from worker.pipeline.passes import Denied, FanoutPass, JoinerPass, PassContext
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger
+
+_SETTLE_PAUSES: Final = Backoff(0.2, 5.0, spread=NO_JITTER)
+"""Seconds between two attempts to settle a room that could not settle."""
+_ATTEMPTS_PER_REPORT: Final = 10
 
 log = logger("large_rooms")
 
@@ -47,6 +53,7 @@ class LargeRooms:
         self._lease = lease
         self._wake = wake
         self._rollouts: dict[str, Rollout] = {}
+        self._attempts: dict[str, int] = {}
 
     def __contains__(self, room_id: object) -> bool:
         return room_id in self._rollouts
@@ -80,6 +87,24 @@ class LargeRooms:
         owed, excluded = dict.fromkeys(joiners), set[str]()
         joiner_pass = JoinerPass(self._context, self._lease, room_id, owed, excluded)
         self._rollouts[room_id] = Rollout(record, self._start(room_id, joiner_pass), excluded, owed)
+
+    def postpone(self, room_id: str, record: KeyRecord, cause: str) -> None:
+        """Let the loop settle a room later, whose staged key has reached all members and cannot settle now.
+
+        Until then the room is treated as one in rollout: joiners get the staged key, and results wait.
+        """
+        attempts = self._attempts.get(room_id, 0) + 1
+        if attempts % _ATTEMPTS_PER_REPORT == 1:
+            log.warning("key cannot settle, trying again", room=room_id, attempts=attempts, cause=cause)
+        task = asyncio.create_task(asyncio.sleep(_SETTLE_PAUSES.pause(attempts)))
+        task.add_done_callback(lambda _: self._wake())
+        self._attempts[room_id] = attempts
+        self._rollouts[room_id] = Rollout(record, task, set())
+
+    def settled(self, room_ids: Iterable[str]) -> None:
+        """Note rooms that have settled: the next time that one of them cannot, it begins with the first pause."""
+        for room_id in room_ids if self._attempts else ():
+            self._attempts.pop(room_id, None)
 
     async def update(self, room_id: str, record: KeyRecord) -> bool:
         """Take over a room's keys as the batch in hand leaves them.

@@ -8,12 +8,11 @@ lease, as a crash would. The next lease calls `recover`, which reads the outbox 
 loop, which settles them between two batches. (docs/design.md, "The loop" and "Large rooms")
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from roomkeys.errors import WriteConflict
+from roomkeys.events.event import AnyEvent
 from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.membership import Room
 from store.database import Database
@@ -26,12 +25,12 @@ from worker.clock import Clock
 from worker.limits import Limits
 from worker.pipeline import recovery
 from worker.pipeline.applied_batch import AppliedBatch, FanoutPlan, nobody_reached, plan_fanout
-from worker.pipeline.batch_sizer import conflict_backoff
 from worker.pipeline.blame import Blame
 from worker.pipeline.deliver import Publisher, joiners_by_room
 from worker.pipeline.inbox import Inbox
 from worker.pipeline.partition_state import PartitionState
 from worker.pipeline.pending_results import without_members
+from worker.pipeline.settling import settle_or_postpone
 from worker.pipeline.writer import Writer
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger
@@ -59,11 +58,19 @@ class Loop:
         if not events:
             await self.blame.wait_for_place()
         elif not await self.blame.set_suspect_aside(events[0]):
-            event = events[0] if len(events) == 1 else None
-            applied = await self.blame.attempt(self.writer.apply_batch(events), event)
+            applied = await self._apply(events)
         inbox.discard_through(self.state.position.sequence)
         if applied is not None:
             await self._finish(applied)
+
+    async def _apply(self, events: Sequence[AnyEvent]) -> AppliedBatch | None:
+        if len(events) > 1:
+            return await self.blame.attempt(self.writer.apply_batch(events), None)
+        if not await self.blame.may_continue(events[0]):
+            return None
+        give_up = self.blame.in_place.give_up
+        writing = self.writer.give_up(events[0]) if give_up else self.writer.apply_batch(events)
+        return await self.blame.attempt(writing, events[0])
 
     async def run_slice(self) -> None:
         """Take the next slice of the event that is applied in slices through the seven steps."""
@@ -104,11 +111,14 @@ class Loop:
         records = self.state.large_rooms.pop_finished()
         if not records:
             return
-        await self._settle({room_id: record for room_id, record in records.items() if record.staged is not None})
+        settled = await self._settle({room_id: one for room_id, one in records.items() if one.staged is not None})
         # Where a foreign key is in use above the settled one, results wait for the key that follows it.
-        settled = {room_id: record.staged for room_id, record in records.items() if not record.superseded}
-        release = self.state.pending.release
-        due = [release(room_id, inf if key is None else key.version) for room_id, key in settled.items()]
+        over = {room_id: one.staged for room_id, one in records.items() if one.staged is None or room_id in settled}
+        due = [
+            self.state.pending.release(room_id, inf if key is None else key.version)
+            for room_id, key in over.items()
+            if not records[room_id].superseded
+        ]
         await self._announce([entry for of_room in due for entry in of_room])
 
     async def _finish(self, applied: AppliedBatch) -> None:
@@ -164,23 +174,20 @@ class Loop:
             for room_id, accounts in unreached.items():
                 self.state.large_rooms.owe(room_id, applied.rooms[room_id].keys, accounts)
 
-    async def _settle(self, records: Mapping[str, KeyRecord]) -> None:
-        """Make staged keys current; a room that rotated again meanwhile begins a rollout of its next key."""
+    async def _settle(self, records: Mapping[str, KeyRecord]) -> Mapping[str, KeyRecord]:
+        """Make staged keys current, and return the rooms in which that succeeded.
+
+        A room that rotated again meanwhile begins a rollout of its next key. One that cannot settle is postponed.
+        """
         versions = {room_id: record.next_to_stage for room_id, record in records.items()}
         following = {room_id: RoomKey.generate(version) for room_id, version in versions.items() if version is not None}
-        backoff = conflict_backoff()
         with metrics.step("settle"):
-            while True:
-                try:
-                    await self.writer.settle(records, following)
-                except WriteConflict:  # other services write to `rooms` too
-                    metrics.RETRIES.labels("conflict").inc()
-                    await asyncio.sleep(backoff.next())
-                else:
-                    break
-        metrics.ROTATIONS.inc(len(records))
-        for room_id, key in following.items():
-            self.state.large_rooms.begin(room_id, records[room_id].after_settle(key))
+            settled = await settle_or_postpone(self.writer, records, following)
+        self.state.large_rooms.settled(settled)
+        metrics.ROTATIONS.inc(len(settled))
+        for room_id in settled.keys() & following.keys():
+            self.state.large_rooms.begin(room_id, records[room_id].after_settle(following[room_id]))
+        return settled
 
     async def _announce(self, entries: Sequence[StoredEntry]) -> None:
         """Publish the results; once they are confirmed, the entries are finished."""

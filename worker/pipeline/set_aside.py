@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, takewhile
+from itertools import takewhile
 from typing import Final
 
 from roomkeys.backoff import NO_JITTER, Backoff
@@ -17,13 +17,15 @@ from roomkeys.events.event import AnyEvent, StreamMessage
 from store.leases.lease import Lease
 from store.writes.waiting import StoredWaiting, waiting_id
 from worker.limits import Limits
+from worker.pipeline.batch_sizer import LONGEST_RETRY_PAUSE_S
+from worker.pipeline.inbox import first_within
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger
-from worker.telemetry.outage import Outage
 
-LONGEST_PAUSE_S: Final = 30.0
-"""Seconds after which a set-aside room is tried again at the latest."""
 _LONGEST_CONFLICT_PAUSE_S: Final = 5.0
+_REMINDER_S: Final = 30.0
+_MOST_AT_ONCE: Final = 64
+"""How many events of one room are tried at once, as long as they succeed."""
 
 log = logger("set_aside")
 
@@ -37,12 +39,13 @@ class WaitingEvent:
 
 
 @dataclass(slots=True)
-class SetAsideRoom:
+class _Room:
     """The events of one room that wait, when the first one is due, and how many to try at once then."""
 
     due: float
     backoff: Backoff
-    conflict: Outage
+    since: float
+    reported: float
     at_once: int = 1
     waiting: deque[WaitingEvent] = field(default_factory=deque)
 
@@ -53,7 +56,7 @@ class SetAside:
     def __init__(self, lease: Lease, limits: Limits) -> None:
         self._lease = lease
         self._limits = limits
-        self._rooms: dict[str | None, SetAsideRoom] = {}
+        self._rooms: dict[str | None, _Room] = {}
         self._events = 0
         self._bytes = 0
         self._retries = 0
@@ -80,6 +83,10 @@ class SetAside:
             fitting.append(event)
         return fitting
 
+    def can_hold(self, event: AnyEvent) -> bool:
+        """Tell whether the event may wait here at all: a very large one has no place even if nothing else waits."""
+        return len(event.origin.body) <= self._limits.set_aside_bytes
+
     def has_place_for(self, event: AnyEvent) -> bool:
         """Tell whether one more event may wait here."""
         left, left_bytes = self._space()
@@ -96,7 +103,7 @@ class SetAside:
 
     def new(self, event: AnyEvent) -> StoredWaiting:
         """Return what to store of an event that begins to wait."""
-        return StoredWaiting(waiting_id(self._lease, event.origin.sequence), event.origin)
+        return StoredWaiting(waiting_id(self._lease, event.origin.sequence), event.room_id, event.origin)
 
     def add(self, stored: Iterable[StoredWaiting]) -> None:
         """Note events that are stored now; those of a lease before this one too."""
@@ -106,11 +113,10 @@ class SetAside:
                 raise LookupError("the operation of an event that waits is unknown")
             room = self._rooms.get(event.room_id)
             if room is None:
-                backoff = Backoff(self._limits.set_aside_pause_s, LONGEST_PAUSE_S, spread=NO_JITTER)
+                backoff = Backoff(self._limits.set_aside_pause_s, LONGEST_RETRY_PAUSE_S, spread=NO_JITTER)
                 backoff.attempts = one.tries
-                room = self._rooms[event.room_id] = SetAsideRoom(
-                    time.monotonic() + backoff.next(), backoff, Outage(room_of(event), log)
-                )
+                now = time.monotonic()
+                room = self._rooms[event.room_id] = _Room(now + backoff.next(), backoff, now, now)
             room.waiting.append(WaitingEvent(event, one))
             self._count(1, len(one.message.body))
 
@@ -122,12 +128,13 @@ class SetAside:
             return most
         return min(most, max(min(room.due for room in self._rooms.values()) - time.monotonic(), 0.0))
 
-    def due(self) -> Sequence[WaitingEvent]:
-        """Return the events to try now: the first ones of the room that has been due for longest."""
+    def due(self) -> tuple[WaitingEvent, list[AnyEvent]] | None:
+        """Return the events to try now, and the first of them: those of the room that has been due for longest."""
         if self.seconds_until_due(1.0) > 0:
-            return []
+            return None
         room = min(self._rooms.values(), key=lambda room: room.due)
-        return list(islice(room.waiting, room.at_once))
+        waiting = (one.event for one in room.waiting)
+        return room.waiting[0], first_within(waiting, room.at_once, self._limits.batch_accounts)
 
     def ids_of(self, events: Sequence[AnyEvent]) -> list[str]:
         """Return the ids of those first events that have waited here."""
@@ -149,16 +156,14 @@ class SetAside:
         """Drop the first events of a room, which wait no longer. The last one frees the room."""
         room = self._rooms[room_id]
         for _ in range(events):
-            last = room.waiting.popleft()
-            self._count(-1, -len(last.stored.message.body))
+            self._count(-1, -len(room.waiting.popleft().stored.message.body))
         room.backoff.reset()
-        room.conflict.ended()
-        room.due, room.at_once = time.monotonic(), room.at_once * 2
+        room.due, room.at_once = time.monotonic(), min(room.at_once * 2, _MOST_AT_ONCE)
         if not room.waiting:
             del self._rooms[room_id]
             self._count(0, 0)
-            text = f"{room_of(last.event)} is no longer set aside"
-            log.info(text, partition=self._lease.partition)
+            seconds = round(time.monotonic() - room.since, 1)
+            log.info("room is no longer set aside", partition=self._lease.partition, room=room_id, seconds=seconds)
 
     def failed(self, waiting: WaitingEvent, stored: StoredWaiting) -> None:
         """Note how often an event has failed by now; its room is tried again after a pause that grows."""
@@ -166,11 +171,19 @@ class SetAside:
         waiting.stored = stored
         room.due, room.at_once = time.monotonic() + room.backoff.next(), 1
 
+    def try_alone(self, waiting: WaitingEvent) -> None:
+        """Let the event be tried next without those after it, any of which may have failed."""
+        self._rooms[waiting.event.room_id].at_once = 1
+
     def conflicted(self, waiting: WaitingEvent, cause: str) -> None:
         """Note that another writer still holds the event's room up."""
         room = self._rooms[waiting.event.room_id]
-        room.conflict.failed(cause, waiting=name_of(waiting.event))
-        room.due = time.monotonic() + min(room.backoff.next(), _LONGEST_CONFLICT_PAUSE_S)
+        now = time.monotonic()
+        if now - room.reported >= _REMINDER_S:
+            room.reported = now
+            seconds = round(now - room.since, 1)
+            log.warning("another writer holds the room", **fields_of(waiting.event), cause=cause, seconds=seconds)
+        room.due = now + min(room.backoff.next(), _LONGEST_CONFLICT_PAUSE_S)
         room.at_once = 1
 
     def _count(self, events: int, size: int) -> None:
@@ -179,11 +192,6 @@ class SetAside:
         metrics.SET_ASIDE.labels(str(self._lease.partition)).set(len(self._rooms))
 
 
-def name_of(event: AnyEvent) -> str:
-    """Name an event for the log: "event 4563 (room.key.rotate, room L1)"."""
-    return f"event {event.origin.sequence} ({event.operation}, {room_of(event)})"
-
-
-def room_of(event: AnyEvent) -> str:
-    """Name the event's room for the log."""
-    return "no room" if event.room_id is None else f"room {event.room_id}"
+def fields_of(event: AnyEvent) -> dict[str, object]:
+    """Return the fields that name an event in the log."""
+    return {"sequence": event.origin.sequence, "operation": event.operation.value, "room": event.room_id}

@@ -1,5 +1,6 @@
 """Rooms that are set aside: a room that fails alone stops no other room, and loses no event."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,9 +12,10 @@ from roomkeys import subjects
 from roomkeys.errors import DatabaseError
 from store.writes.apply import apply
 from tests.harness import events
-from tests.harness.gates import crash_after_step
+from tests.harness.gates import crash_after_step, watch_steps
 from tests.harness.polling import until, until_answered
 from tests.harness.site import Rig
+from worker.pipeline.deliver import Publisher
 
 PEOPLE = ("alice", "bob", "carol", "dave", "erin")
 QUICK = 5.0
@@ -116,13 +118,13 @@ async def test_event_that_the_database_refuses_for_good_is_given_up_and_the_next
                 taken = await site_rig.publish("member.add", events.add("L1", "erin"))
                 assert (await site_rig.result(refused))["reason"] == "internal"
                 assert (await site_rig.result(taken))["status"] == "ok"
-    said = [line["event"] for line in lines if "room L1" in line["event"]]
+    said = [(line["event"], line.get("attempt")) for line in lines if line.get("room") == "L1"]
     assert said == [
-        "room L1 is set aside: event 2 (room.member.add, room L1) failed",
-        *(f"event 2 (room.member.add, room L1) failed, try {number} of 6" for number in range(1, 7)),
-        "room L1 is no longer set aside",
+        ("room is set aside because an event failed", None),
+        *(("event failed", f"{number} of 6") for number in range(1, 7)),
+        ("room is no longer set aside", None),
     ]
-    assert {line["cause"] for line in lines if "try" in line["event"]} == {"BulkWriteError 121"}, (
+    assert {line["cause"] for line in lines if "attempt" in line} == {"BulkWriteError 121 DocumentValidationFailure"}, (
         "the server's code, and none of its text"
     )
     assert set(await site_rig.members("L1")) == {"alice", "bob", "carol", "erin"}
@@ -139,11 +141,11 @@ async def test_event_costs_time_only_while_no_such_event_can_be_written(hindered
             "appName": "room-worker",
         }  # fmt: skip
         admin = hindered.db.client.admin
-        await admin.command("configureFailPoint", "failCommand", mode={"times": 40}, data=data)
+        await admin.command("configureFailPoint", "failCommand", mode={"times": 20}, data=data)
         asked = [await hindered.publish("member.add", events.add(room_id, "dave")) for room_id in ("L1", "L2")]
         for request_id in asked:
             assert (await hindered.result(request_id, 60))["status"] == "ok"
-        assert (await admin.command("configureFailPoint", "failCommand", mode="off"))["count"] >= 40
+        assert (await admin.command("configureFailPoint", "failCommand", mode="off"))["count"] >= 20
     assert dead_letters(hindered) == []
 
 
@@ -162,7 +164,8 @@ async def test_room_that_another_program_holds_is_named_and_holds_up_no_other_ro
                 assert held not in site_rig.results
             assert (await site_rig.result(held))["status"] == "ok"
     assert dead_letters(site_rig) == []
-    (named,) = [line for line in lines if line["event"].startswith("room L1 is set aside")]
+    (named,) = [line for line in lines if line["event"].startswith("room is set aside")]
+    assert named["room"] == "L1"
     assert named["cause"] == "OperationFailure 112 WriteConflict"
 
 
@@ -237,3 +240,93 @@ async def test_event_whose_commit_is_never_answered_holds_up_no_other_room(
         armed.clear()
         assert (await site_rig.result(doubted))["status"] == "ok"
     assert dead_letters(site_rig) == []
+
+
+async def test_room_whose_key_cannot_settle_holds_up_no_other_room(site_rig: Rig) -> None:
+    async with site_rig.worker(partitions=1):
+        await rooms(site_rig, "L1", "L2", "L3")
+        in_use = {"$or": [{"_id": {"$ne": "L1"}}, {"encKey.ver": 0}]}
+        async with refusing(site_rig, "rooms", in_use):
+            asked = {name: await site_rig.publish("key.rotate", events.rotate(name)) for name in ("L1", "L2", "L3")}
+            added = await site_rig.publish("member.add", events.add("L1", "dave"))
+            removed = await site_rig.publish("member.remove", events.remove("L1", account="bob"))
+            for name in ("L2", "L3"):
+                assert (await site_rig.result(asked[name], QUICK))["status"] == "ok"
+            await site_rig.until(lambda: [version for version, _ in site_rig.keys("dave", "L1")] == [0, 1])
+            assert {asked["L1"], added, removed}.isdisjoint(site_rig.results)
+        for request_id in (asked["L1"], added, removed):
+            assert (await site_rig.result(request_id))["status"] == "ok"
+    assert (await site_rig.room("L1"))["encKey"]["ver"] == 2
+    assert [version for version, _ in site_rig.keys("bob", "L1")] == [0, 1]
+    assert dead_letters(site_rig) == []
+
+
+async def test_takeover_of_a_room_whose_key_cannot_settle_holds_up_no_other_room(site_rig: Rig) -> None:
+    async with site_rig.worker(partitions=1):
+        await rooms(site_rig, "L1", "L2")
+    async with refusing(site_rig, "rooms", {"$or": [{"_id": {"$ne": "L1"}}, {"encKey.ver": 0}]}):
+        async with site_rig.worker(partitions=1):
+            asked = await site_rig.publish("key.rotate", events.rotate("L1"))
+            await site_rig.until(lambda: 1 in {version for version, _ in site_rig.keys("bob", "L1")})
+        async with site_rig.worker(partitions=1):
+            assert (await site_rig.ask("key.rotate", events.rotate("L2")))["status"] == "ok"
+            assert asked not in site_rig.results
+    async with site_rig.worker(partitions=1):
+        assert (await site_rig.result(asked))["status"] == "ok"
+
+
+async def test_room_that_another_program_holds_when_its_key_settles_holds_up_no_other_room(
+    site_rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with site_rig.worker(partitions=1):
+        await rooms(site_rig, "L1", "L2")
+        client = site_rig.db.client
+        async with client.start_session() as session, await session.start_transaction():
+            watch_steps(monkeypatch, lambda left: reached.set() if left == "apply" else None)
+            reached = asyncio.Event()
+            deliver = Publisher.publish_notices
+
+            async def hold(self: Publisher, *args: Any) -> None:
+                if reached.is_set() and not held:
+                    held.append("L1")
+                    await site_rig.db.rooms.update_one({"_id": "L1"}, {"$set": {"lastMsgId": "m"}}, session=session)
+                await deliver(self, *args)
+
+            held: list[str] = []
+            monkeypatch.setattr(Publisher, "publish_notices", hold)
+            asked = await site_rig.publish("key.rotate", events.rotate("L1"))
+            await site_rig.until(lambda: 1 in {version for version, _ in site_rig.keys("bob", "L1")})
+            other = await site_rig.publish("key.rotate", events.rotate("L2"))
+            assert (await site_rig.result(other, 2 * QUICK))["status"] == "ok"
+            assert asked not in site_rig.results
+        assert (await site_rig.result(asked))["status"] == "ok"
+
+
+async def test_event_that_is_too_large_to_wait_is_given_up_in_its_place(site_rig: Rig) -> None:
+    site_rig.limit(set_aside_bytes=10, set_aside_pause_s=0.02)
+    async with site_rig.worker(partitions=1):
+        await rooms(site_rig, "L1", "L2")
+        async with refusing(site_rig, "rooms", {"_id": {"$ne": "L1"}}):
+            refused = await site_rig.publish("key.rotate", events.rotate("L1"))
+            behind = await site_rig.publish("key.rotate", events.rotate("L2"))
+            assert (await site_rig.result(refused))["reason"] == "internal"
+            assert (await site_rig.result(behind))["status"] == "ok"
+    assert len(dead_letters(site_rig)) == 1
+
+
+async def test_only_the_event_that_fails_is_given_up_of_those_that_wait(site_rig: Rig) -> None:
+    site_rig.limit(set_aside_pause_s=0.5, tries_before_dead_letter=3)
+    async with site_rig.worker(partitions=1):
+        await rooms(site_rig, "L1")
+        async with refusing(site_rig, "subscriptions", {"u.account": {"$ne": "dave"}}):
+            await site_rig.db.command({"collMod": "rooms", "validator": {"_id": {"$ne": "L1"}}})
+            first = await site_rig.publish("key.rotate", events.rotate("L1"))
+            refused = await site_rig.publish("member.add", events.add("L1", "dave"))
+            last = await site_rig.publish("member.add", events.add("L1", "erin"))
+            await until_set_aside(site_rig, 3)
+            await site_rig.db.command({"collMod": "rooms", "validator": {}})
+            assert (await site_rig.result(first))["status"] == "ok"
+            assert (await site_rig.result(refused))["reason"] == "internal"
+            assert (await site_rig.result(last))["status"] == "ok"
+    assert set(await site_rig.members("L1")) == {"alice", "bob", "carol", "erin"}
+    assert len(dead_letters(site_rig)) == 1

@@ -212,6 +212,17 @@ async def test_status_shows_owners_lag_rotations_and_dead_letters(site_rig: Rig)
     assert "r9 to v1" in (await run("status", env=env)).out
 
 
+async def test_status_shows_rooms_that_are_set_aside(site_rig: Rig) -> None:
+    async with site_rig.worker():
+        await site_rig.until_owned()
+    waiting = {"waitingRoom": "r9", "tries": 3, "failures": 2}
+    ids = [f"{site_rig.site}.4.waiting.{number:030d}" for number in range(3)]
+    await site_rig.db.room_worker_outbox.insert_many([{"_id": id_, **waiting} for id_ in ids])
+    shown = (await run("status", "--json", env=variables(site_rig))).json()
+    assert shown["setAside"] == [{"roomId": "r9", "events": 3, "failures": 2}]
+    assert "r9 (3 events)" in (await run("status", env=variables(site_rig))).out
+
+
 async def _die_before_settling(site_rig: Rig) -> None:
     """Run a worker that is killed once it has sent a new key, before the key is in use.
 

@@ -36,7 +36,8 @@ def batch(turn: Turn) -> Iterator[Move]:
     between_events = worker.position[1] == 0 or turn.without(Rule.NO_SETTLE_BETWEEN_SLICES)
     if worker.rollout is not None and worker.rollout.phase == Phase.DONE and between_events:
         yield from settle(turn)
-        return
+        if not worker.postponed:
+            return
     if worker.waiting:
         yield from set_aside.between_batches(turn)
     if not worker.waiting or turn.without(Rule.LATER_EVENTS_WAIT):
@@ -131,18 +132,32 @@ def fan_out(turn: Turn) -> Iterator[Move]:
 
 
 def settle(turn: Turn) -> Iterator[Move]:
-    """Make the staged key current; if `high` is above it, stage the next key in the same transaction."""
-    worker, state = turn.worker, turn.state
+    """Make the staged key current; if `high` is above it, stage the next key in the same transaction.
+
+    If that is refused it is tried again between two batches, as after a pass that is over.
+    """
+    worker = turn.worker
     if not may_commit(turn):
         yield from read_fence(turn)
         return
+    for answered, is_taken in turn.transactions():
+        if is_taken:
+            yield from _settled(answered)
+        else:
+            after = worker._replace(rollout=Rollout(Phase.DONE), postponed=True)
+            after = after if worker.step is Step.BATCH else after_delivery(turn.model, after)
+            yield answered.move("is refused to settle", after)
+
+
+def _settled(turn: Turn) -> Iterator[Move]:
+    worker, state = turn.worker, turn.state
     room = after_settle(state.database.room, worker.epoch)
     if room is not state.database.room:
         checks.check_settled(state.database.room, room, state.received)
     received = state.received if room.staged is None else checks.check_bytes(state.received, room.staged)
     settled = worker._replace(
         current=room.current, staged=room.staged, settled=room.settled, needs_fanout=room.staged is not None,
-        rollout=None, fence_read=None, members_before=None, finished=(),
+        rollout=None, postponed=False, fence_read=None, members_before=None, finished=(),
     )  # fmt: skip
     database = state.database._replace(room=room, outbox=without_finished(state.database.outbox, worker))
     for after in _plan_fanout(turn, settled):

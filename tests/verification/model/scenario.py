@@ -32,7 +32,6 @@ class Scenario(NamedTuple):
 
     `takeovers` counts only leases that are taken from a living owner. In each of the `outages` the database refuses
     at least two transactions in a row, whatever is in them. It always refuses the events `refused` (their numbers).
-    A refused settle ends the lease, as a broken connection does, so outages leave it out.
     A room without `has_key` never had a key. `max_batch` is the most events of a batch.
     """
 

@@ -140,8 +140,8 @@ class Worker(NamedTuple):
     those that may be deleted. `needs_fanout` says that the staged key has not been given to the loop or to a
     rollout yet. `excluded` are the accounts that the rollout excludes. `survivors` are the members as the batch
     that staged the key left them, and `recipients` are those that the loop sends it to. `batch_size` is how many
-    events the batch takes. `waiting` are the events of the room if it is set aside. `members_before` and
-    `fence_read` serve searches that leave out a rule.
+    events the batch takes. `waiting` are the events of the room if it is set aside. `postponed` says that a settle
+    was refused and is to be tried again. `members_before` and `fence_read` serve searches that leave out a rule.
     """
 
     epoch: int = 0
@@ -160,6 +160,7 @@ class Worker(NamedTuple):
     batch_size: int = 0
     waiting: tuple[int, ...] = ()
     rollout: Rollout | None = None
+    postponed: bool = False
     members_before: Members | None = None
     fence_read: Room | None = None
 
