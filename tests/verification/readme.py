@@ -13,7 +13,11 @@ from tests.verification.oracle.judge import CHECKS
 README: Final = Path(__file__).parent / "README.md"
 
 OTHER_TESTS: Final = {
-    Invariant.ISOLATION: ("tests/load/test_backlog.py", "tests/load/test_large_room.py"),
+    Invariant.ISOLATION: (
+        "tests/faults/database/test_set_aside.py",
+        "tests/load/test_backlog.py",
+        "tests/load/test_large_room.py",
+    ),
     Invariant.BOUNDED: ("tests/load",),
     Invariant.NO_KEY_LEAKS: ("tests/integration/keys/test_secrets.py",),
     Invariant.NOTHING_UNCHECKED: ("tests/unit/messages/test_frame.py", "tests/unit/worker/test_fanout.py"),

@@ -1,6 +1,6 @@
 """The table of mutations: what is broken, in which scenario it matters, and which check must find it."""
 
-from tests.verification.mutations import key_mutants, large_rooms, ordering_mutants, scenarios, wires
+from tests.verification.mutations import key_mutants, large_rooms, ordering_mutants, scenarios, set_aside, wires
 from tests.verification.mutations.mutation import Mutation
 from tests.verification.oracle.checks import (
     dead_letters,
@@ -163,5 +163,35 @@ MUTATIONS = (
         {"worker.pipeline.large_rooms:LargeRooms.pop_finished": ordering_mutants.unfinished_rollouts_too},
         large_rooms.joiner_behind_the_pass,
         hold_before_use.members_have_the_key_before_use,
+    ),
+    Mutation(
+        "later events overtake the event of a set-aside room",
+        set_aside.later_events_overtake(),
+        set_aside.refused_event,
+        order.messages_are_in_stream_order,
+    ),
+    Mutation(
+        "only memory knows which events wait",
+        {"worker.pipeline.writer:set_aside": set_aside.only_in_memory},
+        set_aside.takeover_of_a_set_aside_room,
+        results.results_match_the_events,
+    ),
+    Mutation(
+        "the next owner does not read which events wait",
+        {"worker.pipeline.loop:read_waiting": set_aside.forgotten},
+        set_aside.takeover_of_a_set_aside_room,
+        results.results_match_the_events,
+    ),
+    Mutation(
+        "an event that has waited is not deleted",
+        {"worker.pipeline.writer:apply": set_aside.never_deleted},
+        set_aside.takeover_of_a_set_aside_room,
+        order.every_version_has_an_event,
+    ),
+    Mutation(
+        "an event is blamed for what the database refuses to every such event",
+        {"worker.pipeline.writer:rehearse_twin": set_aside.no_rehearsal},
+        set_aside.everything_refused,
+        dead_letters.dead_letters_match_the_events,
     ),
 )

@@ -12,7 +12,6 @@ ONLY_BY_EXAMPLE = {
     "joiners_are_sent_the_current_key",
     "one_version_per_key",
     "payloads_are_well_formed",
-    "every_version_has_an_event",
     "repeated_messages_are_identical",
     "database_matches_the_events",
     "result_is_the_last_message",
