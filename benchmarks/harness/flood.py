@@ -44,6 +44,7 @@ def floods(site: str) -> dict[str, Flood]:
     get = key_get(site, MEMBER, "ten0")
     return {
         "60,000 empty requests per second": Flood(get, 60_000),
+        "300,000 empty requests per second": Flood(get, 300_000),
         "400 requests of 1 MB per second": Flood(get, 400, 1_000_000),
         "400 messages of 1 MB per second that nobody receives": Flood("nobody.receives", 400, 1_000_000),
         "60,000 requests for $SRV.STATS per second": Flood("$SRV.STATS", 60_000),
