@@ -45,7 +45,11 @@ class Shutdown:
         if self._ends is None:
             self._ends = time.monotonic() + self._seconds
         task = asyncio.ensure_future(end())
-        await asyncio.wait({task}, timeout=max(self._ends - keep - time.monotonic(), _SHORTEST_S))
+        try:
+            await asyncio.wait({task}, timeout=max(self._ends - keep - time.monotonic(), _SHORTEST_S))
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
         if task.done():
             task.result()
             return True
