@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import nats
+import orjson
 import pytest
 from nats.js.api import RetentionPolicy
 
@@ -143,6 +145,63 @@ async def test_check_names_the_credentials_when_they_are_refused(tmp_path: Path,
         accepted, findings = await check({**variables(site_rig, NATS_URL=server.url), **login})
         assert findings["nats"]["ok"]
         assert "hunter2" not in accepted.out
+
+
+async def test_check_warns_of_each_stream_that_stores_keys_replies_or_results(tmp_path: Path, site_rig: Rig) -> None:
+    async with NatsServer(tmp_path) as server, await nats.connect(server.url) as client:
+        for name, subject in (
+            ("ALL", "chat.user.*.event.>"),
+            ("RESULTS", "chat.user.*.response.>"),
+            ("IN", "_INBOX.x"),
+        ):
+            await client.jetstream().add_stream(name=name, subjects=[subject])
+        await client.jetstream().add_stream(name="OTHER", subjects=["chat.user.*.request.>"])
+        env = variables(site_rig, NATS_URL=server.url, BOOTSTRAP_STREAMS="true")
+        stopped = await run("check", "--json", env=env)
+    others = [found for found in stopped.json()["findings"] if found["part"] == "other streams"]
+    assert stopped.code == 0
+    assert all(found["warning"] for found in others)
+    assert sorted(found["text"].split(":")[0] for found in others) == [
+        "ALL stores room keys (chat.user.*.event.room.key)",
+        "IN stores replies of the key service, keys included (_INBOX.>)",
+        "RESULTS stores results (chat.user.*.response.*)",
+    ]
+
+
+@pytest.mark.parametrize("user_info", [[], ["$SYS.REQ.USER.INFO"]], ids=["not allowed to ask", "allowed to ask"])
+async def test_check_without_its_own_rights_checks_the_rest_and_names_them(
+    tmp_path: Path, site_rig: Rig, user_info: list[str]
+) -> None:
+    """It used to blame the load of the server: a denied request has no answer."""
+    deny = ["$JS.API.INFO", "$JS.API.STREAM.NAMES", "$SYS.REQ.USER.INFO"]
+    permissions = {"publish": {"deny": [subject for subject in deny if subject not in user_info]}}
+    users = {"users": [{"user": "joe", "password": "hunter2", "permissions": permissions}]}
+    async with NatsServer(tmp_path, config=f"authorization: {orjson.dumps(users).decode()}") as server:
+        login = {"NATS_USER": "joe", "NATS_PASSWORD": "hunter2"}
+        _, findings = await check({**variables(site_rig, NATS_URL=server.url), **login})
+    named = "publish $JS.API.INFO, publish $JS.API.STREAM.NAMES"
+    assert findings["permissions"]["text"] == f"not checked without {named}, which only `check` needs"
+    assert findings["permissions"]["warning"]
+    assert "is missing: create it" in findings["events"]["text"]
+    assert "overloaded" not in "".join(found["text"] for found in findings.values())
+
+
+async def test_check_names_each_denied_right_and_what_uses_it(tmp_path: Path, site_rig: Rig) -> None:
+    deny = ["chat.user.*.event.room.key", "$JS.API.STREAM.INFO.>"]
+    permissions = {"publish": {"deny": deny}, "subscribe": {"deny": ["chat.user.*.request.>"]}}
+    users = {"users": [{"user": "joe", "password": "hunter2", "permissions": permissions}]}
+    async with NatsServer(tmp_path, config=f"authorization: {orjson.dumps(users).decode()}") as server:
+        login = {"NATS_USER": "joe", "NATS_PASSWORD": "hunter2"}
+        stopped, findings = await check({**variables(site_rig, NATS_URL=server.url), **login})
+    text = findings["permissions"]["text"]
+    assert (stopped.code, findings["permissions"]["ok"]) == (1, False)
+    for right in (
+        "publish chat.user.*.event.room.key",
+        f"publish $JS.API.STREAM.INFO.ROOMS_{site_rig.site}",
+        f"publish $JS.API.STREAM.INFO.ROOMS_DEADLETTER_{site_rig.site}",
+        f"subscribe to chat.user.*.request.rooms.{site_rig.site}.keys.sync",
+    ):
+        assert right in text, text
 
 
 async def test_check_reports_wrong_settings_and_exits_with_2() -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Final
 
-from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeoutError
+from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError, ServerSelectionTimeoutError
 
 from roomkeys.errors import TransientError
 from store.database import Database
@@ -54,6 +54,9 @@ async def check_mongo(settings: Settings) -> AsyncIterator[CheckResult]:
     except TransientError as error:
         advice = f"check that this user may write to the database {settings.mongo_db}"
         yield failed("mongodb", f"failed with {error}: {advice}")
+    except ConfigurationError:
+        advice = "correct its options; with mongodb+srv, its name must have SRV records that can be resolved"
+        yield failed("mongodb", f"MONGO_URI cannot be used: {advice}")
     except PyMongoError as error:  # its text may quote the value that caused it
         yield failed("mongodb", f"failed with {type(error).__name__}")
     finally:
@@ -71,8 +74,21 @@ def _unreachable(database: Database) -> str:
         return "the replica set is not initialized: run rs.initiate() in mongosh"
     if all(server.server_type_name == "Unknown" for server in servers):
         names = ", ".join(f"{host}:{port}" for host, port in topology.server_descriptions())
-        return f"no answer from {names}: start the server, or set MONGO_URI to its address"
+        return connection_problem(names, " ".join(str(server.error) for server in servers))
     return "the replica set has no primary: run rs.status() in mongosh to find out why"
+
+
+def connection_problem(names: str, error: str) -> str:
+    """Say why no server of these names could be reached, from the text of the driver's error; never quote it."""
+    if any(sign in error for sign in ("getaddrinfo", "Name or service", "name resolution", "nodename")):
+        return f"the name of {names} cannot be resolved: correct MONGO_URI, or the name servers of this machine"
+    if "CERTIFICATE_VERIFY_FAILED" in error:
+        return f"the certificate of {names} is not trusted: set tlsCAFile in MONGO_URI to that of its authority"
+    if any(sign in error for sign in ("SSL", "TLS")):
+        return f"{names} does not speak TLS: remove tls=true from MONGO_URI, or give the server a certificate"
+    if any(sign in error for sign in ("connection closed", "Connection reset", "Invalid reply")):
+        return f"{names} closes the connection: add tls=true to MONGO_URI if it needs TLS, or check that it is MongoDB"
+    return f"no answer from {names}: start the server, or set MONGO_URI to its address"
 
 
 def _denied(error: OperationFailure, settings: Settings) -> str:

@@ -34,5 +34,7 @@ async def within_limit(part: str, results: AsyncIterator[CheckResult]) -> list[C
             async for result in results:
                 collected.append(result)  # noqa: PERF401 - keep what came before a timeout
     except TimeoutError:
-        collected.append(failed(part, f"no answer within {LIMIT_SECONDS:g} s: check whether the server is overloaded"))
+        after = f" after the check of {collected[-1].part}" if collected else ""
+        advice = "check that this is the address of the server, and whether the server is overloaded"
+        collected.append(failed(part, f"no answer within {LIMIT_SECONDS:g} s{after}: {advice}"))
     return collected

@@ -1,6 +1,7 @@
 """Connections for short commands: where the service would retry, they fail within seconds, with one clear line."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -97,8 +98,8 @@ def _describe(error: Exception) -> str:
             return text
         case TimeoutError():
             return "timed out"
-        case ConnectionRefusedError():
-            return "connection refused"
+        case ConnectionRefusedError() | socket.gaierror():
+            return "connection refused" if isinstance(error, ConnectionError) else "the name cannot be resolved"
     return str(error).removeprefix("nats: ") or type(error).__name__
 
 
