@@ -60,8 +60,9 @@ class Refusal:
 
 @dataclass
 class Refusals:
-    """Refuses by partition: `by_partition` may be filled at any time."""
+    """Refuses by partition, and to `everybody` else. Both may be filled at any time."""
 
+    everybody: Refusal | None = None
     by_partition: dict[int, Refusal] = field(default_factory=dict)
     _partitions: dict[bytes, int] = field(default_factory=dict)
     _rest: dict[Connection, bytes] = field(default_factory=lambda: defaultdict(bytes))
@@ -85,7 +86,7 @@ class Refusals:
         if command is None:
             return None
         partition = self._partition(command)
-        refusal = None if partition is None else self.by_partition.get(partition)
+        refusal = self.everybody if partition is None else self.by_partition.get(partition, self.everybody)
         return None if refusal is None else refusal(command)
 
     def _partition(self, command: Command) -> int | None:
@@ -99,7 +100,7 @@ class Refusals:
 
 
 def _parse(message: bytes) -> Command | None:
-    if int.from_bytes(message[12:16], "little") != OP_MSG:
+    if int.from_bytes(message[12:16], "little") != OP_MSG or message[20] > 1:
         return None
     fields: Document = {}
     documents: list[Document] = []

@@ -5,8 +5,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
+from pymongo.errors import PyMongoError
+
 from roomkeys.subjects import events_stream
-from tests.faults.machinery.chaos import LEASE_MS, Siege
+from tests.faults.machinery.chaos import LEASE_MS, PLAN, Siege
+from tests.faults.machinery.refusals import SHAPES, Refusal, Refusals
 from tests.faults.machinery.wire import CutAt, Deafen, LoseAnswer, Place, Stall
 from tests.harness.clusters import leader_of
 from tests.harness.proxy import Fault as WireFault
@@ -25,6 +28,7 @@ _NATS_PLACES = [
     (b"PONG\r\n", False),
     (b"X-Request-ID", False),
 ]
+_CODES = [8, 13, 50, 64, 100, 112, 121, 189, 251, 371, 8000, 10107, 11000, 11602, 14031]
 _MONGO_PLACES = [(b"", True), (b"", False), (b"commitTransaction", True), (b"keyRotation", True), (b"aggregate", True)]
 
 
@@ -95,6 +99,25 @@ async def half_open(chaos: Siege, _servers: Servers, *, to_broker: bool) -> bool
     if fault.struck is not None:
         fault.struck.cut()
     return triggered
+
+
+async def refused(chaos: Siege, _servers: Servers) -> bool:
+    """Answer the transactions of all workers with an error of the server."""
+    assert chaos.mongo is not None
+    refusal = Refusal(chaos.chance.choice(SHAPES)(chaos.chance.choice(_CODES)), chaos.chance.choice([0.05, 1, 8]))
+    return await _trigger(chaos.mongo, Refusals(refusal), lambda: bool(refusal.until), refusal.seconds)
+
+
+async def account_refused(chaos: Siege, _servers: Servers) -> bool:
+    """Let the database refuse every membership of one account."""
+    account = chaos.chance.choice(PLAN.accounts)
+    try:
+        await chaos.made.db.command({"collMod": "subscriptions", "validator": {"u.account": {"$ne": account}}})
+        await asyncio.sleep(chaos.chance.choice([0.05, 2, 8]))
+        await chaos.made.db.command({"collMod": "subscriptions", "validator": {}})
+    except PyMongoError:  # the collection does not exist yet
+        return False
+    return True
 
 
 def _proxy(chaos: Siege, *, to_broker: bool) -> tuple[Proxy, Place]:
@@ -175,6 +198,8 @@ _TO_DATABASE: dict[str, Fault] = {
     "connections to MongoDB cut": partial(cut, to_broker=False),
     "connection to MongoDB stalled": partial(stalled, to_broker=False),
     "connection to MongoDB half open": partial(half_open, to_broker=False),
+    "transactions refused": refused,
+    "memberships of an account refused": account_refused,
 }
 FAULTS: dict[str, dict[str, Fault]] = {
     SINGLE: {
