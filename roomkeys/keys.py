@@ -75,14 +75,14 @@ class KeyRecord:
         """Tell whether the room has a key of this worker, current or staged."""
         return self.current is not None or self.staged is not None
 
-    def next_version(self, at_ms: int) -> int:
+    def next_version(self, floor: int) -> int:
         """Return the version of the next rotation: one above every version that the document shows.
 
-        A room that has lost the record of its versions continues from the epoch seconds of `at_ms`, the broker's
-        time in epoch milliseconds. That is above every version that the room can have used before.
+        A room that has lost the record of its versions continues from `floor`, which is above every version that the
+        room can have used before.
         """
         after_seen = 0 if self.highest_seen is None else self.highest_seen + 1
-        return max(after_seen, at_ms // 1000) if self.highest_seen is None or self.high_lost else after_seen
+        return max(after_seen, floor) if self.highest_seen is None or self.high_lost else after_seen
 
     def with_high(self, version: int) -> "KeyRecord":
         """Return the record after the room's highest version has been raised."""

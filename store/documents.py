@@ -18,6 +18,9 @@ from roomkeys.tokens import is_bot
 from store.database import Document
 from store.transaction import update_one
 
+USED_IDS: Final = "room_worker_rooms"
+"""The collection with the ids of all channels that ever had a key: one document for each."""
+
 COUNTS: Final = ("userCount", "appCount")
 """The fields of a room with its numbers of people and of bots."""
 

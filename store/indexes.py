@@ -12,6 +12,7 @@ from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from roomkeys.errors import DatabaseError
 from store.database import Database, Document
+from store.documents import USED_IDS
 from store.errors import translated
 from store.leases.lease import CURSORS
 from store.permissions import naming
@@ -81,7 +82,7 @@ INDEXES: Final = (
 )
 
 # Transactions write to these. Creating a collection while transactions run makes them fail with a conflict.
-_COLLECTIONS: Final = ("rooms", OUTBOX, CURSORS)
+_COLLECTIONS: Final = ("rooms", OUTBOX, CURSORS, USED_IDS)
 _NAMESPACE_EXISTS: Final = 48
 
 
@@ -119,6 +120,8 @@ async def existing_indexes(database: Database, collection: str) -> dict[str, Ind
 async def _create_collections(database: Database) -> None:
     with naming("listCollections", database, ""):
         existing = await database.db.list_collection_names()
+    if USED_IDS not in existing and "rooms" in existing:
+        await _note_used_ids(database)
     for collection in set(_COLLECTIONS) - set(existing):
         try:
             with naming("createCollection", database, collection):
@@ -126,6 +129,13 @@ async def _create_collections(database: Database) -> None:
         except OperationFailure as error:
             if error.code != _NAMESPACE_EXISTS:  # it exists if another replica was faster
                 raise
+
+
+async def _note_used_ids(database: Database) -> None:
+    """Note the ids of all channels: the program that created them noted none."""
+    merge = {"into": USED_IDS, "whenMatched": "keepExisting"}
+    pipeline: list[Document] = [{"$match": {"type": "channel"}}, {"$project": {"_id": 1}}, {"$merge": merge}]
+    await database.aggregate("rooms", pipeline)
 
 
 async def _ensure(database: Database, index: Index) -> str | None:

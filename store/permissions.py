@@ -8,6 +8,7 @@ from pymongo.errors import OperationFailure
 
 from roomkeys.errors import DatabaseError
 from store.database import Database, Document
+from store.documents import USED_IDS
 from store.errors import translated
 from store.leases.heartbeats import REPLICAS
 from store.leases.lease import CURSORS, SITES
@@ -29,6 +30,7 @@ READS_AND_WRITES: Final[Actions] = {
     CURSORS: ("find", "insert", "update"),
     REPLICAS: ("find", "insert", "update", "remove"),
     OUTBOX: ("find", "insert", "remove"),
+    USED_IDS: ("find", "insert", "update"),
 }
 """What the event worker does, besides what creates missing collections and indexes."""
 

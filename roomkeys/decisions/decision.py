@@ -54,6 +54,7 @@ class RoomChange:
       comes.
     - `users_delta`, `apps_delta`: changes of the stored numbers of people and bots.
     - `high`: the room's highest version, if the batch raises it.
+    - `first_use`: the room begins with version 0, and its id counts as used from now on.
     - `stage`: the version whose key is to be made, staged and sent, if any.
     """
 
@@ -71,6 +72,7 @@ class RoomChange:
     apps_delta: int = 0
     high: int | None = None
     stage: int | None = None
+    first_use: bool = False
 
 
 @dataclass(frozen=True, slots=True)

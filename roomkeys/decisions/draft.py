@@ -34,13 +34,25 @@ class Draft:
         self._reasons_cleared = False
         self._creation: RoomCreation | None = None
         self._raised: int | None = None
+        self._highest = snapshot.highest
+        self._is_used = room_id in snapshot.used_ids
+        self._first_use = False
         self._key_recipients: dict[str, None] = {}
 
-    def create(self, room: Room, creation: RoomCreation) -> None:
-        """Create the room. A channel starts with key version 0."""
+    def create(self, room: Room, creation: RoomCreation, at_ms: int) -> None:
+        """Create the room; `at_ms` is the broker's time."""
         self.room, self._creation = room, creation
         if room.kind == Kind.CHANNEL:
-            self._raised = 0
+            self.begin_versions(at_ms)
+
+    def begin_versions(self, at_ms: int) -> None:
+        """Give a new channel its first version: 0, unless another room has had its id; `at_ms` is the broker's time."""
+        self._first_use = not self._is_used
+        self._raised = self._floor(at_ms) if self._is_used else 0
+
+    def _floor(self, at_ms: int) -> int:
+        """Return a version above all that a room whose versions are not known can have used."""
+        return max(at_ms // 1000, self._highest + 1)
 
     def join(self, membership: Membership) -> None:
         """Add a membership."""
@@ -94,11 +106,7 @@ class Draft:
     def rotate(self, at_ms: int) -> None:
         """Raise the room's version; `at_ms` is the broker's time. Only the last version of a batch gets a key."""
         if self.room is not None:
-            self._raised = self.room.keys.next_version(at_ms) if self._raised is None else self._raised + 1
-
-    def resume_creation(self) -> None:
-        """Continue with a channel that an earlier slice created: its key still is version 0."""
-        self._raised = 0
+            self._raised = self.room.keys.next_version(self._floor(at_ms)) if self._raised is None else self._raised + 1
 
     def send_key(self, account: str, at_ms: int) -> None:
         """Note that the account is owed the channel's key. A channel that has no key rotates."""
@@ -156,6 +164,7 @@ class Draft:
             apps_delta=apps_delta,
             high=self._raised,
             stage=self._raised if self.room.keys.staged is None else None,
+            first_use=self._first_use,
         )
         return None if change == RoomChange(self.room) else change
 

@@ -100,7 +100,7 @@ def _create(event: Create, draft: Draft, context: RuleContext) -> Effect:
     if room is None:
         room = Room(event.room_id, event.name if event.kind == Kind.CHANNEL else "", event.kind, context.site)
         pairs = () if event.kind == Kind.CHANNEL else tuple(sorted((user.id, user.account) for user in named))
-        draft.create(room, RoomCreation(event.at_ms, pairs))
+        draft.create(room, RoomCreation(event.at_ms, pairs), event.origin.time_ms)
     elif (room.kind, room.site) != (event.kind, context.site):
         raise errors.Rejection(errors.ROOM_EXISTS)
     people = _distinct([*named, *context.of_orgs(event.orgs)])

@@ -59,7 +59,7 @@ def decide_slice(
     context = RuleContext(_snapshot_of(slice_, snapshot), site, new_id, slice_context)
     draft = Draft(event.room_id, context.snapshot)
     if progress.room_created:
-        draft.resume_creation()
+        draft.begin_versions(event.origin.time_ms)
     given_up = None if error is None else reject(event, error, site=site, now_ms=now_ms)
     outcome = given_up or outcome_of(among(event, slice_.accounts), draft, context, now_ms)
     final = slice_.is_last or outcome.error is not None
@@ -98,4 +98,4 @@ def _snapshot_of(slice_: EventSlice, snapshot: Snapshot) -> Snapshot:
 def _without_completion(change: RoomChange) -> RoomChange:
     """Return the change without what the last slice writes: the reasons of orgs, and the new version."""
     reasons = tuple(reason for reason in change.reasons if reason.type != ORG)
-    return replace(change, reasons=reasons, high=None, stage=None)
+    return replace(change, reasons=reasons, high=None, stage=None, first_use=False)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from roomkeys.keys import UNUSED
 from roomkeys.membership import Member, Room, User
 
 
@@ -23,6 +24,8 @@ class Snapshot:
     - `apps`: by account, the display names of bots.
     - `everybody`: by room id, the accounts of all members, as stored, of small rooms that may rotate.
     - `clashes`: the ids of rooms that cannot be created, because the collection takes them for the id of another room.
+    - `used_ids`: those ids of rooms to create that a room has had before, even if it is gone.
+    - `highest`: the highest version that any room has used, as far as it is needed to continue above it.
     - `partial`: an org, a backfill or the reasons of a room were too many to read at once, and some are missing.
     """
 
@@ -36,4 +39,6 @@ class Snapshot:
     copies: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
     leftover_orgs: Mapping[str, frozenset[str]] = field(default_factory=dict)
     clashes: frozenset[str] = frozenset()
+    used_ids: frozenset[str] = frozenset()
+    highest: int = UNUSED
     partial: bool = False

@@ -1,5 +1,6 @@
 """Leases, cursors and the fence, in the terms of docs/glossary.md. (docs/design.md, rules a and d)"""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -154,13 +155,24 @@ async def move_cursor(database: Database, lease: Lease, before: StreamPosition, 
         raise LeaseLost
 
 
-def fence(lease: Lease, before: StreamPosition | None = None, after: StreamPosition | None = None) -> Bulk:
+def fence(
+    lease: Lease,
+    before: StreamPosition | None = None,
+    after: StreamPosition | None = None,
+    versions: Iterable[int | None] = (),
+) -> Bulk:
     """Return the first write of a transaction: the cursor document, moved to `after` if that is given.
+
+    The cursor keeps the highest of all `versions` that rooms of the partition ever used, for rooms that are deleted.
 
     The transaction fails with `LeaseLost` if the lease is lost, or if the cursor is not at `before`. The document
     changes even if the cursor does not move: a fence that is only read would stop nobody. (docs/design.md, rule a)
     """
-    return Bulk(CURSORS, [update_one(*_fencing(lease, before, after))], unmatched=LeaseLost())
+    expected, update = _fencing(lease, before, after)
+    highest = max((version for version in versions if version is not None), default=None)
+    if highest is not None:
+        update["$max"] = {"highest": highest}
+    return Bulk(CURSORS, [update_one(expected, update)], unmatched=LeaseLost())
 
 
 def _fencing(lease: Lease, before: StreamPosition | None, after: StreamPosition | None) -> tuple[Document, Document]:

@@ -13,6 +13,7 @@ from roomkeys.decisions.decision import ORG
 from store import documents
 from store.database import Database, Document
 from store.reads import members
+from store.reads.needs import Needs
 
 AccountsByRoom = Mapping[str, Collection[str]]
 
@@ -34,7 +35,7 @@ _SMALL_ROOM_ACCOUNTS: Final = 256
 
 
 async def run_batch_query(
-    database: Database, accounts_by_room: AccountsByRoom, whole_rooms: Collection[str], session: Any, page: int
+    database: Database, needs: Needs, whole_rooms: Collection[str], session: Any, page: int
 ) -> dict[str, list[Document]]:
     """Return the documents of these rooms and accounts, by collection; and, at `EVERYBODY`, who is in whole rooms.
 
@@ -42,12 +43,12 @@ async def run_batch_query(
     """
     # Larger rooms are better read page by page, and only once.
     most = min(len(whole_rooms) * _SMALL_ROOM_ACCOUNTS, page)
-    pipeline = batch_pipeline(accounts_by_room, whole_rooms, most)
-    sources = ("rooms", "room_members", "users", "subscriptions", EVERYBODY)
+    pipeline = batch_pipeline(needs.accounts, whole_rooms, most, needs.creating)
+    sources = ("rooms", "room_members", "users", "subscriptions", EVERYBODY, documents.USED_IDS)
     found: dict[str, list[Document]] = {source: [] for source in sources}
     for document in await database.aggregate("rooms", pipeline, session):
         found[document.pop("_from")].append(document)
-    found["subscriptions"] = only_requested(found["subscriptions"], accounts_by_room)
+    found["subscriptions"] = only_requested(found["subscriptions"], needs.accounts)
     found[EVERYBODY] = _whole(found[EVERYBODY], most)
     return found
 
@@ -60,7 +61,9 @@ def _whole(rooms: Sequence[Document], most: int) -> list[Document]:
     return whole
 
 
-def batch_pipeline(accounts_by_room: AccountsByRoom, whole_rooms: Collection[str], most: int) -> list[Document]:
+def batch_pipeline(
+    accounts_by_room: AccountsByRoom, whole_rooms: Collection[str], most: int, creating: Collection[str] = ()
+) -> list[Document]:
     """Return the pipeline on `rooms`. Each `$unionWith` uses an index, and `_from` names the source of a document."""
     room_ids = sorted(accounts_by_room)
     accounts = sorted(set[str]().union(*accounts_by_room.values()))
@@ -69,6 +72,8 @@ def batch_pipeline(accounts_by_room: AccountsByRoom, whole_rooms: Collection[str
         _source("users", {"account": {"$in": accounts}}, USER_FIELDS),
         _source("subscriptions", {"$or": membership_clauses(accounts_by_room)}, MEMBER_FIELDS),
     ]
+    if creating:
+        further.append(_source(documents.USED_IDS, {"_id": {"$in": sorted(creating)}}, {"_id": 1}))
     if whole_rooms:
         source = {"$set": {"_from": {"$literal": EVERYBODY}}}
         further.append(("subscriptions", [*members.whole_rooms_pipeline(sorted(whole_rooms), most), source]))

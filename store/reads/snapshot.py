@@ -14,11 +14,13 @@ from roomkeys.decisions.decision import INDIVIDUAL, ORG
 from roomkeys.decisions.slices import Sliceable, among
 from roomkeys.decisions.snapshot import Snapshot
 from roomkeys.events.event import AnyEvent
+from roomkeys.keys import UNUSED
 from roomkeys.membership import OWNER_ROLES, Member, Room, User
 from roomkeys.tokens import BOT_PATTERN
 from store import documents
 from store.database import Database, Document
-from store.documents import COUNTS
+from store.documents import COUNTS, USED_IDS
+from store.leases.lease import CURSORS
 from store.reads import batch_query
 from store.reads.batch_query import EVERYBODY, MEMBER_FIELDS, REASON_FIELDS, ROOM_FIELDS, USER_FIELDS, run_batch_query
 from store.reads.needs import Needs, needs_of
@@ -49,7 +51,7 @@ async def load_batch(
         return Snapshot()
     queries = _Queries(database, session, limit=most + 1)
     whole_rooms = [room_id for room_id in needs.rotating if room_id not in large_rooms]
-    found = await run_batch_query(database, needs.accounts, whole_rooms, session, page)
+    found = await run_batch_query(database, needs, whole_rooms, session, page)
     orgs_of_rooms = _orgs_of_rooms(found["room_members"])
     org_users = await queries.org_users(needs)
     users = _users(found["users"] + org_users)
@@ -66,7 +68,7 @@ async def load_slice(database: Database, event: Sliceable, accounts: Collection[
     """Read what one slice needs: the room, the requester and `accounts`, but no accounts of other slices."""
     needs = needs_of([among(event, accounts)])
     needs = replace(needs, accounts={room_id: named.union(accounts) for room_id, named in needs.accounts.items()})
-    found = await run_batch_query(database, needs.accounts, (), session, page=0)
+    found = await run_batch_query(database, needs, (), session, page=0)
     users = _users(found["users"])
     return await _assemble(_Queries(database, session), needs, found, users, _users_by_org(needs, users))
 
@@ -91,8 +93,16 @@ async def _assemble(
     everybody = {item["_id"]: item["accounts"] for item in found[EVERYBODY]}
     leftover_orgs = {room_id: of_room for room_id, of_room in orgs_of_rooms.items() if room_id not in rooms}
     found_rooms = Snapshot(rooms, members, individuals, users, orgs, apps, everybody)
-    clashes = await queries.clashes(needs.creating - rooms.keys())
-    return replace(found_rooms, copies=copies, leftover_orgs=leftover_orgs, clashes=clashes)
+    used_ids = frozenset(item["_id"] for item in found[USED_IDS])
+    is_lost = any(room.keys.highest_seen is None or room.keys.high_lost for room in rooms.values())
+    return replace(
+        found_rooms,
+        copies=copies,
+        leftover_orgs=leftover_orgs,
+        clashes=await queries.clashes(needs.creating - rooms.keys()),
+        used_ids=used_ids,
+        highest=await queries.highest_version() if used_ids or is_lost else UNUSED,
+    )
 
 
 async def load_rooms(database: Database, room_ids: Iterable[str], session: Any) -> dict[str, Room]:
@@ -239,6 +249,13 @@ class _Queries:
         found = await self.database.aggregate("subscriptions", pipeline, self.session) if room_ids else []
         counted = {item["_id"]: (item["all"] - item["bots"], item["bots"]) for item in found}
         return {room_id: counted.get(room_id, (0, 0)) for room_id in room_ids}
+
+    async def highest_version(self) -> int:
+        """Return the highest version that any room of the database has used."""
+        group = {"$group": {"_id": None, "highest": {"$max": "$highest"}}}
+        found = await self.database.aggregate(CURSORS, [group], self.session)
+        highest = documents.key_version({"ver": found[0]["highest"]}) if found else None
+        return UNUSED if highest is None else highest
 
     async def clashes(self, room_ids: set[str]) -> frozenset[str]:
         """Return those ids of new rooms that the collation of the collection takes for the id of another room."""

@@ -18,7 +18,7 @@ from roomkeys.events.position import StreamPosition
 from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.membership import MEMBER_ROLES
 from store.database import Database, Document
-from store.documents import COUNTS, date, key_document, membership_document, reason_upsert, room_document
+from store.documents import COUNTS, USED_IDS, date, key_document, membership_document, reason_upsert, room_document
 from store.leases.lease import Lease, fence
 from store.transaction import Bulk, Look, Step, Write, commit, delete_many, update_many, update_one
 from store.writes import outbox
@@ -58,7 +58,7 @@ async def apply(  # noqa: PLR0913 - everything that a batch writes, by name
     completed = before.slice is not None and after.slice is None
     deleted_ids = [*finished_ids, *([outbox.kept_event_id(lease)] if completed else [])]
     bulks = [
-        fence(lease, before, after),
+        fence(lease, before, after, (change.high for change in changes)),
         *_room_bulks(changes, staged, now_ms),
         # Two bulks: an error of the one must not look like a conflict of the other.
         delete_bulk(deleted_ids),
@@ -91,7 +91,16 @@ class _Rehearsed(Exception):
 
 def _room_bulks(changes: Sequence[RoomChange], staged: Mapping[str, RoomKey], now_ms: int) -> list[Bulk]:
     rooms = [_room_write(change, staged.get(change.room.id), now_ms) for change in changes]
-    return [Bulk("rooms", [write for write in rooms if write]), *_memberships(changes), *_reasons(changes)]
+    return [
+        Bulk("rooms", [write for write in rooms if write]),
+        *_memberships(changes),
+        *_reasons(changes),
+        Bulk(USED_IDS, [_used_id(change.room.id, now_ms) for change in changes if change.first_use]),
+    ]
+
+
+def _used_id(room_id: str, now_ms: int) -> Write:
+    return update_one({"_id": room_id}, {"$setOnInsert": {"since": date(now_ms)}}, upsert=True)
 
 
 def _room_write(change: RoomChange, staged: RoomKey | None, now_ms: int) -> Write | None:

@@ -47,8 +47,9 @@ async def settle(
         for room_id, record in records.items()
         if (staged := record.staged) is not None
     ]
+    first = fence(lease, versions=(key.version for key in next_keys.values()))
     rooms = (_unchanged(records), Bulk("rooms", writes))
-    await commit(database, lease.session, [fence(lease), *rooms, delete_bulk(finished_ids)])
+    await commit(database, lease.session, [first, *rooms, delete_bulk(finished_ids)])
 
 
 def _unchanged(records: Mapping[str, KeyRecord]) -> Look:

@@ -42,7 +42,7 @@ def _change(event: AnyEvent, room: Room, account: str, now_ms: int) -> RoomChang
         reason = MembershipReason(INDIVIDUAL, account, account, now_ms)
         change = replace(change, joined=(joined,), reasons=(reason,), users_delta=1)
     if isinstance(event, Create):
-        change = replace(change, creation=RoomCreation(now_ms))
+        change = replace(change, creation=RoomCreation(now_ms), first_use=True)
     if isinstance(event, Remove):
         gone = (account,)
         change = replace(change, left=gone, deleted=gone, demoted=gone, removed_orgs=gone, removed_rows=gone)
