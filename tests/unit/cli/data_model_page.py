@@ -117,15 +117,16 @@ room without orgs. A member leaves when its last reason goes.
 _PRIVATE: Final = """
 ## Private collections
 
-`room_worker_sites`, `room_worker_cursors`, `room_worker_replicas` and `room_worker_outbox` belong to the worker. Their
-fields may change in any version. They must be kept and backed up together with the others: without them, the worker
-would apply the stream again. [design.md](../design.md#the-loop) says what they are for.
+`room_worker_sites`, `room_worker_cursors`, `room_worker_replicas`, `room_worker_outbox` and `room_worker_rooms` belong
+to the worker. Their fields may change in any version. They must be kept and backed up together with the others:
+without them, the worker would apply the stream again. [design.md](../design.md#the-loop) says what they are for.
 
 | collection | one document for each | grows with |
 |---|---|---|
 | `room_worker_sites` | site: its number of partitions, and where its first start began | sites |
 | `room_worker_cursors` | partition: the position in the stream, the owner and its epoch | partitions |
 | `room_worker_replicas` | living replica: its last heartbeat | replicas |
+| `room_worker_rooms` | channel that ever had a key: its id | channels, also deleted ones |
 | `room_worker_outbox` | unfinished batch and room; event that waits | unfinished work: empty when idle |
 
 `room_worker_outbox` has no key bytes. Keys are in `rooms.encKey` and `rooms.keyRotation` only.

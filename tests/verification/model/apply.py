@@ -60,8 +60,8 @@ def _refused(turn: Turn) -> Iterator[Move]:
 def commit(turn: Turn, text: str, decision: Decision) -> Move:
     """Write a decision: the worker has to deliver it."""
     state = turn.state
-    checks.check_applied(turn.model, decision.database)
     received = state.received if decision.staged is None else checks.check_bytes(state.received, decision.staged)
+    checks.check_applied(turn.model, decision.database)
     return turn.move(text, _applied(turn, decision), database=decision.database, received=received)
 
 

@@ -38,9 +38,12 @@ def expectations(scenario: Scenario) -> Expectations:
     at, needed = {(0, 0): Expected(tuple(members), high, tuple(barred), tuple(last))}, [NO_VERSION]
     for number, event in enumerate(scenario.log, 1):
         is_refused = number in scenario.refused
-        rotates = event.kind == "rotate" and not is_refused
+        rotates = event.kind in ("rotate", "create") and not is_refused
+        if event.kind == "create" and not is_refused:
+            barred = [high + 1 if member != NO_MEMBER else first for member, first in zip(members, barred, strict=True)]
+            members = [NO_MEMBER] * len(members)
         for slices, account in enumerate(() if is_refused else event.accounts, 1):
-            if event.kind == "add" and members[account] == NO_MEMBER:
+            if event.kind in ("add", "create") and members[account] == NO_MEMBER:
                 members[account], barred[account], last[account] = number, ALL_ALLOWED, number
                 rotates = rotates or high == NO_VERSION
             elif event.kind == "remove" and members[account] != NO_MEMBER:

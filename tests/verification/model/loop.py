@@ -58,10 +58,15 @@ def _take(turn: Turn) -> Iterator[Move]:
 
 
 def _batch_sizes(turn: Turn) -> Iterator[int]:
-    """Yield how many events the batch may take; an event in slices shares its batch with no other."""
+    """Yield how many events the batch may take; an event in slices shares its batch with no other.
+
+    The room of a `create` is deleted before the batch that begins with it.
+    """
     log, (applied, _) = turn.model.scenario.log, turn.state.database.position
     for size in range(1, min(turn.model.scenario.max_batch, len(log) - applied) + 1):
         if size > 1 and (log[applied].sliced or log[applied + size - 1].sliced):
+            return
+        if size > 1 and log[applied + size - 1].kind == "create":
             return
         yield size
 

@@ -41,3 +41,4 @@ class Rule(StrEnum):
     WAITING_EVENT_DELETED_IN_ONE = "An event that waits is deleted after the transaction of its effects."
     CONTROL_COMES_FIRST = "An event is tried again without a control transaction before it."
     VERDICT_IS_DROPPED = "The verdict on an event stays although the rejection could not be written."
+    VERSIONS_OUTLIVE_ROOM = "A room that is deleted and created again begins with version 0."

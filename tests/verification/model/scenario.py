@@ -71,6 +71,11 @@ def remove(*accounts: int) -> Event:
     return Event("remove", accounts)
 
 
+def create_again(*accounts: int) -> Event:
+    """Return an event that creates the room, which another program has deleted before it."""
+    return Event("create", accounts)
+
+
 def in_slices(event: Event) -> Event:
     """Return the event as one that is too large for one transaction."""
     return event._replace(sliced=True)

@@ -54,7 +54,8 @@ class Database(NamedTuple):
 
     `rotates` says whether the event that is applied up to a slice has to rotate the room in the end. `waiting` are
     the numbers of the events that the cursor has passed although they have no effect yet: the room is set aside.
-    `done` counts the events that have taken effect or were given up; no worker knows it.
+    `done` counts the events that have taken effect or were given up; no worker knows it. The cursor keeps the
+    `highest` version that the room ever used.
     """
 
     epoch: int
@@ -64,6 +65,7 @@ class Database(NamedTuple):
     outbox: tuple[OutboxEntry, ...]
     waiting: tuple[int, ...] = ()
     done: int = 0
+    highest: int = NO_VERSION
 
     @property
     def effective(self) -> Position:
@@ -196,7 +198,7 @@ def start(scenario: Scenario) -> State:
     nothing = (0,) * scenario.accounts
     sent = tuple(int(scenario.has_key and account in scenario.members) for account in range(scenario.accounts))
     return State(
-        Database(0, (0, 0), rotates=False, room=Room(version, version, key, None, members), outbox=()),
+        Database(0, (0, 0), rotates=False, room=Room(version, version, key, None, members), outbox=(), highest=version),
         Received(sent, nothing, nothing, 0, (0,) if scenario.has_key else ()),
         (Worker(), Worker()),
         scenario.takeovers,

@@ -8,7 +8,7 @@ from typing import Final
 
 from tests.verification.invariants import Invariant
 from tests.verification.model.rules import Rule
-from tests.verification.model.scenario import ROTATE, A, B, C, Scenario, Size, add, in_slices, remove
+from tests.verification.model.scenario import ROTATE, A, B, C, Scenario, Size, add, create_again, in_slices, remove
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +288,14 @@ TABLE: Final = (
         ("worker.pipeline.blame:Blame._failed_again",),
         FLAPPING,
         Invariant.ORDER_ONCE,
+    ),
+    TableRow(
+        Rule.VERSIONS_OUTLIVE_ROOM,
+        "A room that is created again begins above every version that its partition has used.",
+        "ADR 0018",
+        ("roomkeys.decisions.draft:Draft.begin_versions", "store.leases.lease:fence"),
+        Scenario((create_again(A, B),), size=Size.SMALL, takeovers=0),
+        Invariant.ONE_KEY_PER_VERSION,
     ),
 )
 

@@ -6,7 +6,7 @@ The bounds are small, so that this takes seconds. `python -m tests.verification.
 import pytest
 
 from tests.verification.model.rules import Rule
-from tests.verification.model.scenario import ROTATE, A, B, C, Scenario, Size, add, in_slices, remove
+from tests.verification.model.scenario import ROTATE, A, B, C, Scenario, Size, add, create_again, in_slices, remove
 from tests.verification.model.search import search
 from tests.verification.model.table import JOINED_BEFORE_SLICES, NEEDED, SPARE, TABLE
 from tests.verification.readme import README, counterexample, rule_line
@@ -25,6 +25,7 @@ HOLDS = {
     "refuses everything, and slices": Scenario((ROTATE, in_slices(remove(B, C))), members=(A, B, C), outages=1),
     "refuses one event": Scenario((remove(B), add(C), ROTATE), size=Size.SMALL, outages=1, refused=(1,)),
     "refuses the last event of a large room": Scenario((ROTATE, add(C)), disconnects=1, outages=1, refused=(2,)),
+    "room created again": Scenario((ROTATE, create_again(A, B), remove(B)), size=Size.SMALL, disconnects=1),
     "two takeovers": Scenario((remove(B), add(C)), size=Size.SMALL, takeovers=2),
 }
 

@@ -5,14 +5,25 @@ from typing import NamedTuple
 from tests.verification.model.checks import Model, check_order
 from tests.verification.model.rules import Rule
 from tests.verification.model.scenario import Event
-from tests.verification.model.state import NO_MEMBER, Database, Key, Notice, OutboxEntry, Position, Room, Worker
+from tests.verification.model.state import (
+    NO_MEMBER,
+    NO_VERSION,
+    Database,
+    Key,
+    Notice,
+    OutboxEntry,
+    Position,
+    Room,
+    Worker,
+)
 
 
 class Draft:
     """The room while a batch is being decided."""
 
-    def __init__(self, database: Database, position: Position) -> None:
+    def __init__(self, model: Model, database: Database, position: Position) -> None:
         self.room = database.room
+        self.first_version = 0 if Rule.VERSIONS_OUTLIVE_ROOM in model.left_out else database.highest + 1
         self.position = position
         self.rotates = database.rotates
         self.members = list(database.room.members)
@@ -32,17 +43,27 @@ class Draft:
         """Apply an event, or its next slice."""
         applied, slices = self.position
         number = applied + 1
+        if event.kind == "create":
+            self._begin_again()
         for account in event.accounts[slices : slices + 1] if event.sliced else event.accounts:
             self._touch(event.kind, account, number)
         if event.sliced and slices + 1 < len(event.accounts):
             self.position = (applied, slices + 1)
             return
         self.high += self.rotates or event.kind == "rotate"
+        if event.kind == "create":
+            self.high = self.first_version
         self.position, self.rotates = (number, 0), False
         self.results.append(number)
 
+    def _begin_again(self) -> None:
+        """Forget the room: its document and its memberships are gone."""
+        self.members = [NO_MEMBER] * len(self.members)
+        self.high = NO_VERSION
+        self.room = Room(NO_VERSION, NO_VERSION, None, None, tuple(self.members))
+
     def _touch(self, kind: str, account: int, number: int) -> None:
-        joins = kind == "add"
+        joins = kind != "remove"
         if (self.members[account] == NO_MEMBER) != joins:
             return
         before = self.room.members[account]
@@ -71,10 +92,10 @@ def decide(model: Model, database: Database, worker: Worker, batch_size: int) ->
     """Decide a batch of the next events; without a size, the event that has waited longest."""
     waiting = None if batch_size else worker.waiting[0]
     first = database.position[0] if waiting is None else waiting - 1
-    draft, room = Draft(database, (first, database.position[1])), database.room
+    draft = Draft(model, database, (first, database.position[1]))
     for event in model.scenario.log[first : first + (batch_size or 1)]:
         draft.take_effect(event)
-    done = len(draft.results)
+    done, room = len(draft.results), draft.room
     database = _moved(model, database, draft, waiting)._replace(done=database.done + done)
     may_stage = room.staged is None or Rule.ONE_STAGED_KEY in model.left_out
     staged = (draft.high, worker.epoch) if draft.high > room.high and may_stage else None
@@ -83,7 +104,8 @@ def decide(model: Model, database: Database, worker: Worker, batch_size: int) ->
     # Finished entries are deleted with the batch, or with the settling of the key that the batch stages.
     kept = without_finished(database.outbox, worker) if staged is None else database.outbox
     left = worker.waiting[1:] if waiting is not None and done else worker.waiting
-    return Decision(database._replace(room=after, outbox=(*kept, entry)), entry, staged, left)
+    highest = max(database.highest, draft.high)
+    return Decision(database._replace(room=after, highest=highest, outbox=(*kept, entry)), entry, staged, left)
 
 
 def _moved(model: Model, database: Database, draft: Draft, waiting: int | None) -> Database:
