@@ -41,7 +41,8 @@ async def current_versions(nc: Client, account: str) -> dict[str, int]:
 
 async def main(account: str) -> None:
     """Print the account's rooms."""
-    nc = await nats.connect(os.environ.get("NATS_URL", "nats://localhost:4222"))
+    url = os.environ.get("NATS_URL", "nats://localhost:4222")
+    nc = await nats.connect(url, inbox_prefix=f"_INBOX.{account}")
     try:
         versions = await current_versions(nc, account)
         print(f"{account} has {len(versions)} rooms with a key")

@@ -36,7 +36,7 @@ async def ask(nc: Client, operation: str, requester: str, event: dict[str, Any])
 
 async def main(owner: str, member: str) -> None:
     """Create a room with both accounts, then remove the second."""
-    nc = await nats.connect(os.environ.get("NATS_URL", "nats://localhost:4222"))
+    nc = await nats.connect(os.environ.get("NATS_URL", "nats://localhost:4222"), inbox_prefix="_INBOX.producer")
     try:
         room_id = uuid.uuid4().hex
         room = {"roomId": room_id, "name": "general", "users": [member], "orgs": [], "channels": []}

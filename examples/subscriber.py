@@ -19,7 +19,8 @@ SITE = os.environ.get("SITE_ID", "site-local")
 
 async def main(account: str) -> None:
     """Listen until Ctrl-C."""
-    nc = await nats.connect(os.environ.get("NATS_URL", "nats://localhost:4222"), max_reconnect_attempts=-1)
+    url = os.environ.get("NATS_URL", "nats://localhost:4222")
+    nc = await nats.connect(url, max_reconnect_attempts=-1, inbox_prefix=f"_INBOX.{account}")
 
     async with RoomKeys(nc, account, SITE) as keys:
 
