@@ -22,6 +22,7 @@ from store.documents import COUNTS, USED_IDS, date, key_document, membership_doc
 from store.leases.lease import Lease, fence
 from store.transaction import Bulk, Look, Step, Write, commit, delete_many, update_many, update_one
 from store.writes import outbox
+from store.writes.letters import letter_document, letters_of, without_letters
 from store.writes.outbox import OUTBOX, StoredEntry, delete_bulk
 from store.writes.waiting import StoredWaiting, waiting_document
 
@@ -52,7 +53,8 @@ async def apply(  # noqa: PLR0913 - everything that a batch writes, by name
     take the lease again and read back. Raise `LeaseLost` if another replica has the partition, or if the cursor is
     not at `before`.
     """
-    documents = [outbox.entry_document(entry) for entry in entries]
+    documents = [outbox.entry_document(without_letters(entry)) for entry in entries]
+    documents += map(letter_document, letters_of(lease, entries, before.created_ns))
     documents += [] if kept_event is None else [outbox.kept_event_document(lease, kept_event)]
     documents += [waiting_document(one) for one in waiting]
     completed = before.slice is not None and after.slice is None

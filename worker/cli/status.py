@@ -11,6 +11,7 @@ from roomkeys import subjects
 from store.database import Database, Document
 from store.leases.heartbeats import replicas
 from store.leases.lease import read_cursors, stored_partitions
+from store.writes.letters import count_letters
 from store.writes.outbox import unfinished_rooms
 from store.writes.waiting import set_aside_rooms
 from worker.broker.connection import Broker
@@ -40,13 +41,14 @@ async def status(*, as_json: bool) -> int:
         alive = set(alive_ids(await replicas(database, site), Limits().lease_ms))
         documents = await read_cursors(database, site)
         rotating = await rotating_rooms(database, site)
-        set_aside = [
+        report["setAside"] = [
             {"roomId": room.room_id, "events": room.events, "failures": room.failures}
             for room in await set_aside_rooms(database, site)
         ]
+        report["undeliveredLetters"] = await count_letters(database, [document["_id"] for document in documents])
     async with nats_connection(settings) as broker:
         report |= await stream_report(broker, site, documents, alive)
-    report |= {"replicas": sorted(alive), "rotating": rotating, "setAside": set_aside}
+    report |= {"replicas": sorted(alive), "rotating": rotating}
     (show_json if as_json else _show)(report)
     return OK
 
@@ -136,6 +138,8 @@ def _show(report: dict[str, Any]) -> None:
     show(f"set aside     {', '.join(waiting[:_SHOWN_ROOMS]) or 'no room'}")
     letters = report["deadLetters"]
     show("dead letters  ", (_or(letters, "unknown: the stream is missing"), "red" if letters else ""))
+    if report["undeliveredLetters"]:
+        show("undelivered   ", (f"{report['undeliveredLetters']} more, which the stream does not take", "red"))
 
 
 def _rooms(rotating: list[dict[str, Any]]) -> str:

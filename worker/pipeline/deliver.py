@@ -1,45 +1,36 @@
 """Delivery: publishes what a batch's outbox entries ask for, in the order that subscribers rely on.
 
-Notices come first, in stream order, then dead letters, then keys to joiners, then each staged key to all members
-of its room. JetStream confirms the dead letters; for everything else the loop puts one barrier around the calls.
+Notices come first, in stream order, then keys to joiners, then each staged key to all members of its room. The loop
+puts one barrier around the calls.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
-import nats.errors
-from nats.js.errors import Error as JetStreamError
-
-from roomkeys.decisions.decision import DeadLetter, OutboxEntry, Outcome
-from roomkeys.errors import TransientError
+from roomkeys.decisions.decision import OutboxEntry, Outcome
 from roomkeys.keys import RoomKey
 from roomkeys.messages.frame import message
 from roomkeys.messages.notices import Notice, notices, result
 from roomkeys.messages.room_key import RoomKeyEvent, marshal
-from roomkeys.subjects import dead_letter_subject, events_stream
 from store.database import Database
 from store.leases.lease import Lease
 from store.reads.members import pages
 from worker.broker.connection import Broker
 from worker.broker.fanout import CHUNK_BYTES, Fanout
 from worker.limits import Limits
-from worker.telemetry import metrics
-from worker.telemetry.logs import logger, where
+from worker.telemetry.logs import logger
 
 REQUEST_ID: Final = "X-Request-ID"
-TRUNCATED: Final = "Room-Worker-Truncated"
-_LETTERS_AT_ONCE: Final = 32
 
 log = logger("publisher")
 
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """Publishes notices, keys, dead letters and results; the caller's barrier confirms all but the dead letters."""
+    """Publishes notices, keys and results; the caller's barrier confirms them."""
 
     broker: Broker
     database: Database
@@ -48,9 +39,8 @@ class Publisher:
     limits: Limits
 
     async def publish_notices(self, entries: Sequence[OutboxEntry]) -> None:
-        """Publish the notices, then the dead letters, in stream order."""
+        """Publish the notices, in stream order."""
         await self._publish(notice for outcome in in_stream_order(entries) for notice in notices(outcome))
-        await self._publish_dead_letters(outcome for entry in entries for outcome in entry.outcomes if outcome.letter)
 
     async def send_key_to_joiners(
         self, keys: Mapping[str, RoomKey], joiners: Mapping[str, Sequence[str]], now_ms: int
@@ -95,46 +85,6 @@ class Publisher:
                 framed, size = [], 0
         if framed:
             await self.broker.write(b"".join(framed))
-
-    async def _publish_dead_letters(self, outcomes: Iterable[Outcome]) -> None:
-        at_once = asyncio.Semaphore(_LETTERS_AT_ONCE)
-
-        async def one(outcome: Outcome) -> None:
-            async with at_once:
-                await self._publish_dead_letter(outcome)
-
-        # The stream confirms each letter and recognises repeated ones by their id.
-        for failure in await asyncio.gather(*map(one, outcomes), return_exceptions=True):
-            if failure is not None:
-                raise failure
-
-    async def _publish_dead_letter(self, outcome: Outcome) -> None:
-        letter, fault = outcome.letter, outcome.error
-        if letter is None or fault is None:
-            return
-        headers = {
-            "Nats-Msg-Id": f"{events_stream(self.site)}:{outcome.sequence}",
-            "Room-Worker-Code": fault.code,
-            "Room-Worker-Reason": fault.reason,
-            "Room-Worker-Subject": letter.subject,
-            "Room-Worker-Sequence": str(outcome.sequence),
-        }
-        if outcome.request_id is not None:
-            headers[REQUEST_ID] = outcome.request_id
-        body = self._cut(letter, headers)
-        try:
-            await self.broker.jetstream.publish(dead_letter_subject(self.site), body, headers=headers, timeout=5)
-        except (nats.errors.Error, JetStreamError, OSError) as error:
-            raise TransientError(f"the dead-letter stream did not accept a letter: {where(error)}") from None
-        metrics.DEAD_LETTERS.labels(fault.reason).inc()
-        log.warning("event became a dead letter", sequence=outcome.sequence, code=fault.code, reason=fault.reason)
-
-    def _cut(self, letter: DeadLetter, headers: dict[str, str]) -> bytes:
-        """Return as much of the event's body as fits into one message with the headers."""
-        if self.broker.fits(letter.body, headers) and not letter.truncated:
-            return letter.body
-        headers[TRUNCATED] = "true"
-        return letter.body[: self.broker.room_for_body(headers)]
 
 
 def joiners_by_room(entries: Iterable[OutboxEntry]) -> dict[str, list[str]]:

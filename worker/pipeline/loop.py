@@ -16,6 +16,7 @@ from roomkeys.events.event import AnyEvent
 from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.membership import Room
 from store.database import Database
+from store.writes.letters import keep_letters, letters_of
 from store.writes.outbox import StoredEntry
 from store.writes.waiting import read_waiting
 from worker.broker.connection import Broker
@@ -26,6 +27,7 @@ from worker.limits import Limits
 from worker.pipeline import recovery
 from worker.pipeline.applied_batch import AppliedBatch, FanoutPlan, nobody_reached, plan_fanout
 from worker.pipeline.blame import Blame
+from worker.pipeline.dead_letters import DeadLetters
 from worker.pipeline.deliver import Publisher, joiners_by_room
 from worker.pipeline.inbox import Inbox
 from worker.pipeline.partition_state import PartitionState
@@ -48,6 +50,7 @@ class Loop:
     broker: Broker
     database: Database
     blame: Blame
+    letters: DeadLetters
     limits: Limits
     clock: Clock
 
@@ -94,9 +97,11 @@ class Loop:
         entries: list[StoredEntry] = []
         rooms: dict[str, Room] = {}
         async for applied in recovery.unfinished(self.database, lease, self.limits.outbox_page):
+            await keep_letters(self.database, lease, applied.entries, self.state.position.created_ns)
             await self._deliver(applied, FanoutPlan())
             entries += map(without_members, applied.entries)
             rooms |= applied.rooms
+        self.letters.begin()
         if entries:
             log.info("finishing the previous owner's batches", partition=lease.partition, entries=len(entries))
             await self._finish(AppliedBatch(entries, rooms))
@@ -105,6 +110,11 @@ class Loop:
         if self.state.position.slice is not None:
             partial = await recovery.partially_applied(self.database, lease, self.state.set_aside)
             self.state.advance(self.state.position, partial)
+
+    async def close(self) -> None:
+        """End what runs beside the loop."""
+        await self.state.large_rooms.close()
+        await self.letters.close()
 
     async def settle_rollouts(self) -> None:
         """Settle the large rooms whose rollout is over; those that rotated again meanwhile begin the next one."""
@@ -123,6 +133,7 @@ class Loop:
 
     async def _finish(self, applied: AppliedBatch) -> None:
         """Deliver, confirm, settle and announce what has been applied."""
+        self.letters.add(letters_of(self.state.lease, applied.entries, self.state.position.created_ns))
         await self._update_rollouts(applied.rooms)
         settles = self.state.position.slice is None
         plan = plan_fanout(applied.rooms, self.state.large_rooms, self.limits, settles=settles)

@@ -31,6 +31,7 @@ from worker.clock import Clock
 from worker.limits import Limits
 from worker.pipeline.batch_sizer import BatchSizer
 from worker.pipeline.blame import Blame
+from worker.pipeline.dead_letters import DeadLetters, LetterContext
 from worker.pipeline.deliver import Publisher
 from worker.pipeline.large_rooms import LargeRooms
 from worker.pipeline.loop import Loop
@@ -169,6 +170,7 @@ def _loops(settings: Settings, database: Database, broker: Broker, limits: Limit
     publisher = Publisher(broker, database, fanout, settings.site_id, limits)
     slots = asyncio.Semaphore(limits.concurrent_passes)
     context = PassContext(broker, database, fanout, slots, limits, clock)
+    letter_context = LetterContext(broker, database, settings.site_id, limits)
     sizers: defaultdict[int, BatchSizer] = defaultdict(partial(BatchSizer, settings.max_batch_events, limits))
 
     def open_loop(lease: Lease, position: StreamPosition, wakeup: asyncio.Event) -> Loop:
@@ -177,7 +179,8 @@ def _loops(settings: Settings, database: Database, broker: Broker, limits: Limit
         state = PartitionState(lease, position, large_rooms, pending, set_aside)
         writer = Writer(state, database, limits, database.clock.now_ms, settings.site_id, settings.grace_ms)
         blame = Blame.of(state, writer, sizers[lease.partition], limits)
-        return Loop(state, writer, publisher, broker, database, blame, limits, clock)
+        letters = DeadLetters(letter_context, lease)
+        return Loop(state, writer, publisher, broker, database, blame, letters, limits, clock)
 
     return open_loop
 

@@ -133,7 +133,7 @@ class Partition:
                 await self._find_position(loop)
                 await self._serve(loop)
             await loop.writer.delete_finished()
-            await loop.state.large_rooms.close()
+            await loop.close()
             await release_lease(self.database, lease)
             log.info("partition released", partition=self.number)
         finally:
@@ -141,7 +141,7 @@ class Partition:
             metrics.LAG.labels(str(self.number)).set(0)
             metrics.SET_ASIDE.labels(str(self.number)).set(0)
             self.feed.leave(self.number)
-            await loop.state.large_rooms.close()
+            await loop.close()
             self._former_sessions.append(lease.session)
 
     async def _end_former_sessions(self) -> None:

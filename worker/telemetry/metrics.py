@@ -39,8 +39,9 @@ RETRIES: Final = _counter(
 )
 INTERRUPTIONS: Final = _counter(
     "interruptions",
-    "Times a partition could not go on, by cause: database, broker, conflict (another writer), denied (by the broker),"
-    " event (an event failed alone), or internal (an error in the worker).",
+    "Times something could not go on, by cause: database, broker, conflict (another writer), denied (a key, by the"
+    " broker), dead_letter (its stream refused it), event (an event failed alone), or internal (an error in the"
+    " worker).",
     ["cause"],
 )
 SET_ASIDE: Final = _gauge(
@@ -56,6 +57,9 @@ DENIED: Final = _counter(
     "Denials by the broker, by kind: key (one per recipient and attempt), notice, result, dead_letter, jetstream,"
     " subscription or other.",
     ["kind"],
+)
+UNDELIVERED_LETTERS: Final = _gauge(
+    "undelivered_letters", "Dead letters that wait because the dead-letter stream does not take them."
 )
 DISCONNECTS: Final = _counter("disconnects", "Times the connection to NATS was lost.")
 PARTITIONS: Final = _gauge("partitions", "Partitions that this replica owns.")

@@ -146,6 +146,20 @@ async def test_joiner_who_is_denied_alone_has_a_result(at: Restricted) -> None:
         assert made.keys("dave") == []
 
 
+async def test_denied_dead_letter_is_owed_and_holds_up_nobody(at: Restricted) -> None:
+    async with working(at) as made:
+        await at.permit({"publish": {"deny": ["chat.room.deadletter.>"]}})
+        with capture_logs() as lines:
+            assert (await made.ask("member.remove", {"roomId": 7, "requester": "alice"}))["status"] == "error"
+            assert (await made.ask("create", CREATE))["status"] == "ok"
+            await until(
+                lambda: any("Violation" in str(line.get("cause")) and "undelivered" in line for line in lines),
+                lambda: lines,
+            )
+        await at.permit(NOTHING)
+        await made.until(lambda: made.of(f"chat.room.deadletter.{made.site}"))
+
+
 async def test_worker_is_not_ready_while_rooms_wait_for_the_right_to_send_keys(at: Restricted) -> None:
     address = f"127.0.0.1:{free_port()}"
     at.made.settings = at.made.settings.model_copy(update={"health_addr": address})
