@@ -88,6 +88,7 @@ class Broker:
         self.last_denials: dict[str, Denial] = {}
         self.keys_denied = Outage("delivery of room keys", log)
         self.denies_all_keys = False
+        self.may_ask_for_permissions = True
         client.on_denial = self._on_denial
 
     @property

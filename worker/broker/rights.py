@@ -119,16 +119,19 @@ async def require_rights(broker: Broker, rights: Sequence[Right]) -> None:
 
 async def denies_keys(broker: Broker) -> bool:
     """Tell whether the broker denies keys to an account that no permission names, and so to any account."""
-    broker.denies_all_keys = bool(await broker.probe({(_KEYS.probe, True): _KEYS.frame}))
+    broker.denies_all_keys = bool(await denied_rights(broker, [_KEYS]))
     return broker.denies_all_keys
 
 
 async def _permissions(broker: Broker) -> Mapping[str, Any] | None:
     """Return the permissions of this user as the broker describes them; None if the user may not ask for them."""
+    if not broker.may_ask_for_permissions:
+        return None
     try:
         answer = await broker.client.request(USER_INFO, timeout=_ANSWER_S)
         permissions = orjson.loads(answer.data)["data"].get("permissions")
     except (nats.errors.Error, OSError, ValueError, LookupError, AttributeError):
+        broker.may_ask_for_permissions = False
         return None
     return permissions or {}
 

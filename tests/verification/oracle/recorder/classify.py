@@ -12,6 +12,9 @@ _KINDS = [
     (MessageKind.ROOM_NOTICE, re.compile(r"chat\.room\.(.+)\.event\.member")),
     (MessageKind.RESULT, re.compile(r"chat\.user\.(.+)\.response\.[^.]+")),
 ]
+PROBED = "room-worker-probe"
+"""The account to which a worker publishes nothing, to find out what it may publish."""
+
 _IN_STREAMS = ("chat.room.canonical.", "chat.room.deadletter.")
 
 
@@ -33,7 +36,7 @@ def record(
 ) -> Message | None:
     """Add a message to a recording; return it if it is no key and its kind is recorded."""
     kind, to = classify(subject)
-    if kind not in recording.kinds:
+    if to == PROBED or kind not in recording.kinds:
         return None
     arrival = recording.arrive(listener, at_ms)
     if kind is MessageKind.KEY:
