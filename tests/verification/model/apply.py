@@ -74,7 +74,7 @@ def _applied(turn: Turn, decision: Decision) -> Worker:
         members_before = before.members
     after = worker._replace(
         step=Step.DELIVER, position=decision.database.position, batch=(decision.entry,), batch_size=0,
-        waiting=decision.waiting,
+        waiting=decision.waiting, letters=worker.letters + decision.letters,
         finished=worker.finished if decision.staged is not None else (), fence_read=None, current=room.current,
         staged=room.staged, needs_fanout=needs_fanout, members_before=members_before,
         survivors=(members_before or room.members) if needs_fanout else (),

@@ -126,6 +126,9 @@ def check_end(model: Model, state: State) -> None:
         raise Violation(Invariant.REACH, text)
     if received.results != (2 << count) - 2:
         raise Violation(Invariant.ORDER_ONCE, "in the end the result of an event has not gone out")
+    rejected = [number for number, event in enumerate(model.scenario.log, 1) if event.kind == "reject"]
+    if received.letters != sum(1 << number for number in rejected):
+        raise Violation(Invariant.ORDER_ONCE, "in the end a dead letter is not in its stream")
     for account, membership in enumerate(room.members):
         if membership != NO_MEMBER and not _has(received, account, room.settled):
             text = f"in the end {names((account,))} was never sent version {room.settled}"

@@ -23,7 +23,7 @@ def batch(turn: Turn) -> Iterator[Move]:
     """Between two batches: delete finished entries, settle a room whose pass is over, or take the next events."""
     worker, database = turn.worker, turn.state.database
     if worker.finished and (turn.has_lease or turn.without(Rule.DELETES_FENCED)):
-        after = database._replace(outbox=without_finished(database.outbox, worker))
+        after = database._replace(outbox=without_finished(turn.model, database, worker))
         if turn.without(Rule.WAITING_EVENT_DELETED_IN_ONE):
             after = after._replace(waiting=worker.waiting)
         yield turn.move("deletes finished entries", worker._replace(finished=()), database=after)
@@ -133,6 +133,11 @@ def fan_out(turn: Turn) -> Iterator[Move]:
     unconfirmed = worker._replace(step=Step.UNCONFIRMED)
     if turn.without(Rule.CONFIRM_BEFORE_SETTLE):
         unconfirmed = confirmed
+    if turn.state.denials and messages:
+        waits = after_delivery(turn.model, worker._replace(recipients=(), rollout=Rollout(Phase.READ_KEY)))
+        after = confirmed if turn.without(Rule.DENIED_IS_UNCONFIRMED) else waits
+        text = f"is denied version {key[0]} for every survivor"
+        yield turn.move(text, after, denials=turn.state.denials - 1)
     yield from turn.barrier(f"sends version {key[0]} to the survivors", messages, confirmed, unconfirmed)
 
 
@@ -164,7 +169,7 @@ def _settled(turn: Turn) -> Iterator[Move]:
         current=room.current, staged=room.staged, settled=room.settled, needs_fanout=room.staged is not None,
         rollout=None, postponed=False, fence_read=None, members_before=None, finished=(),
     )  # fmt: skip
-    database = state.database._replace(room=room, outbox=without_finished(state.database.outbox, worker))
+    database = state.database._replace(room=room, outbox=without_finished(turn.model, state.database, worker))
     for after in _plan_fanout(turn, settled):
         yield turn.move(f"settles version {room.settled}", after, database=database, received=received)
 

@@ -93,6 +93,8 @@ def is_harmless(model: Model, worker: Worker) -> bool:
     unfenced = {Rule.FENCE_IS_WRITTEN, Rule.PAGES_UNDER_LEASE, Rule.DOUBT_IS_A_CRASH, Rule.DELETES_FENCED}
     if model.left_out & unfenced or worker.step not in _FENCED_STEPS:
         return False
+    if worker.letters:
+        return False
     rollout = worker.rollout
     return rollout is None or (rollout.phase != Phase.SEND_PAGE and rollout.page is None)
 

@@ -16,6 +16,7 @@ def advance(turn: Turn) -> Iterator[Move]:
         return
     if rollout.phase is Phase.READ_KEY:
         yield _read_key(turn, rollout)
+        yield from _denied_pass(turn)
     elif rollout.phase is Phase.READ_PAGE:
         yield from _read_page(turn, rollout)
     elif rollout.phase is Phase.SEND_PAGE:
@@ -34,6 +35,14 @@ def _read_key(turn: Turn, rollout: Rollout) -> Move:
         return _move(turn, "finds no key", Rollout(Phase.DONE))
     phase = Phase.SEND_PAGE if rollout.page else Phase.READ_PAGE
     return _move(turn, f"reads the key of version {key[0]}", rollout._replace(key=key, phase=phase))
+
+
+def _denied_pass(turn: Turn) -> Iterator[Move]:
+    """Make a pass whose key the broker denies to every member: it has to begin again."""
+    if turn.state.denials and turn.has_lease:
+        after = Rollout(Phase.DONE if turn.without(Rule.DENIED_IS_UNCONFIRMED) else Phase.READ_KEY)
+        move = _move(turn, "is denied the key for every member", after)
+        yield move._replace(state=move.state._replace(denials=move.state.denials - 1))
 
 
 def _read_page(turn: Turn, rollout: Rollout) -> Iterator[Move]:

@@ -32,7 +32,8 @@ class Scenario(NamedTuple):
 
     `takeovers` counts only leases that are taken from a living owner. In each of the `outages` the database refuses
     at least two transactions in a row, whatever is in them. It always refuses the events `refused` (their numbers).
-    A room without `has_key` never had a key. `max_batch` is the most events of a batch.
+    In each of the `denials` the broker denies a staged key to every member. A room without `has_key` never had a key.
+    `max_batch` is the most events of a batch.
     """
 
     log: tuple[Event, ...]
@@ -44,6 +45,7 @@ class Scenario(NamedTuple):
     disconnects: int = 0
     conflicts: int = 0
     outages: int = 0
+    denials: int = 0
     refused: tuple[int, ...] = ()
     max_batch: int = 3
 
@@ -59,6 +61,8 @@ class Scenario(NamedTuple):
 
 A, B, C = range(3)
 ROTATE: Final = Event("rotate")
+REJECT: Final = Event("reject")
+"""An event that can never succeed: it owes a dead letter."""
 
 
 def add(*accounts: int) -> Event:

@@ -80,7 +80,9 @@ def give_up(turn: Turn) -> Iterator[Move]:
     for answered, is_taken in turn.transactions():
         if is_taken:
             checks.check_given_up(turn.model, worker.waiting[0])
-            yield commit(answered, f"gives event {worker.waiting[0]} up", given_up(answered.state.database, worker))
+            yield commit(
+                answered, f"gives event {worker.waiting[0]} up", given_up(turn.model, answered.state.database, worker)
+            )
         else:
             after = worker if turn.without(Rule.VERDICT_IS_DROPPED) else again(worker)
             yield answered.move("is refused the rejection", after)

@@ -54,8 +54,8 @@ class Database(NamedTuple):
 
     `rotates` says whether the event that is applied up to a slice has to rotate the room in the end. `waiting` are
     the numbers of the events that the cursor has passed although they have no effect yet: the room is set aside.
-    `done` counts the events that have taken effect or were given up; no worker knows it. The cursor keeps the
-    `highest` version that the room ever used.
+    `letters` are the events whose dead letter is owed. `done` counts the events that have taken effect or were given
+    up; no worker knows it. The cursor keeps the `highest` version that the room ever used.
     """
 
     epoch: int
@@ -66,6 +66,7 @@ class Database(NamedTuple):
     waiting: tuple[int, ...] = ()
     done: int = 0
     highest: int = NO_VERSION
+    letters: tuple[int, ...] = ()
 
     @property
     def effective(self) -> Position:
@@ -78,7 +79,7 @@ class Received(NamedTuple):
 
     Per account: the versions that it was sent (as bits), the last event whose notice said that it joined, and
     the last event of which the owner of the lease sent it a notice. `results` are the events whose result is out
-    (as bits), and `key_bytes` are the bytes of each version.
+    (as bits), `letters` those whose dead letter is in its stream, and `key_bytes` are the bytes of each version.
     """
 
     versions: tuple[int, ...]
@@ -86,6 +87,7 @@ class Received(NamedTuple):
     last_notices: tuple[int, ...]
     results: int
     key_bytes: tuple[int, ...]
+    letters: int = 0
 
 
 NO_PAGE = (-1, NO_MEMBER)
@@ -143,7 +145,8 @@ class Worker(NamedTuple):
     rollout yet. `excluded` are the accounts that the rollout excludes. `survivors` are the members as the batch
     that staged the key left them, and `recipients` are those that the loop sends it to. `batch_size` is how many
     events the batch takes. `waiting` are the events of the room if it is set aside. `postponed` says that a settle
-    was refused and is to be tried again. `members_before` and `fence_read` serve searches that leave out a rule.
+    was refused and is to be tried again. `letters` are the events whose dead letter is in the stream and still in the
+    outbox. `members_before` and `fence_read` serve searches that leave out a rule.
     """
 
     epoch: int = 0
@@ -161,6 +164,7 @@ class Worker(NamedTuple):
     recipients: Members = ()
     batch_size: int = 0
     waiting: tuple[int, ...] = ()
+    letters: tuple[int, ...] = ()
     rollout: Rollout | None = None
     postponed: bool = False
     members_before: Members | None = None
@@ -187,6 +191,7 @@ class State(NamedTuple):
     disconnects: int
     conflicts: int
     outages: int = 0
+    denials: int = 0
     outage: Outage = Outage.NONE
 
 
@@ -205,4 +210,5 @@ def start(scenario: Scenario) -> State:
         scenario.disconnects,
         scenario.conflicts,
         scenario.outages,
+        scenario.denials,
     )

@@ -8,7 +8,9 @@ from typing import Final
 
 from tests.verification.invariants import Invariant
 from tests.verification.model.rules import Rule
-from tests.verification.model.scenario import ROTATE, A, B, C, Scenario, Size, add, create_again, in_slices, remove
+from tests.verification.model.scenario import (
+    REJECT, ROTATE, A, B, C, Scenario, Size, add, create_again, in_slices, remove,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +298,38 @@ TABLE: Final = (
         ("roomkeys.decisions.draft:Draft.begin_versions", "store.leases.lease:fence"),
         Scenario((create_again(A, B),), size=Size.SMALL, takeovers=0),
         Invariant.ONE_KEY_PER_VERSION,
+    ),
+    TableRow(
+        Rule.DENIED_IS_UNCONFIRMED,
+        "A key that the broker denied to every member of a room is not confirmed: a rollout sends it again.",
+        "Denials; ADR 0016",
+        ("worker.broker.connection:Broker.barrier", "worker.pipeline.applied_batch:FanoutPlan.given_denials"),
+        Scenario((remove(B),), size=Size.SMALL, denials=1),
+        Invariant.HOLD_BEFORE_USE,
+    ),
+    TableRow(
+        Rule.LETTER_IN_OUTBOX,
+        "The transaction of a batch stores its dead letters.",
+        "Dead letters; ADR 0019",
+        ("store.writes.apply:apply", "store.writes.letters:letters_of"),
+        Scenario((REJECT,), size=Size.SMALL),
+        Invariant.ORDER_ONCE,
+    ),
+    TableRow(
+        Rule.LETTER_APART,
+        "An outbox entry does not wait for its dead letters, which have separate documents.",
+        "Dead letters; ADR 0019",
+        ("store.writes.letters:without_letters",),
+        Scenario((add(C), REJECT, remove(C)), size=Size.SMALL, max_batch=2),
+        Invariant.ORDER_ONCE,
+    ),
+    TableRow(
+        Rule.LETTER_TAKEN_BEFORE_DELETED,
+        "A dead letter is deleted once its stream has acknowledged it.",
+        "Dead letters; ADR 0019",
+        ("worker.pipeline.dead_letters:DeadLetters._send",),
+        Scenario((REJECT,), size=Size.SMALL),
+        Invariant.ORDER_ONCE,
     ),
 )
 

@@ -6,7 +6,9 @@ The bounds are small, so that this takes seconds. `python -m tests.verification.
 import pytest
 
 from tests.verification.model.rules import Rule
-from tests.verification.model.scenario import ROTATE, A, B, C, Scenario, Size, add, create_again, in_slices, remove
+from tests.verification.model.scenario import (
+    REJECT, ROTATE, A, B, C, Scenario, Size, add, create_again, in_slices, remove,
+)  # fmt: skip
 from tests.verification.model.search import search
 from tests.verification.model.table import JOINED_BEFORE_SLICES, NEEDED, SPARE, TABLE
 from tests.verification.readme import README, counterexample, rule_line
@@ -26,6 +28,10 @@ HOLDS = {
     "refuses one event": Scenario((remove(B), add(C), ROTATE), size=Size.SMALL, outages=1, refused=(1,)),
     "refuses the last event of a large room": Scenario((ROTATE, add(C)), disconnects=1, outages=1, refused=(2,)),
     "room created again": Scenario((ROTATE, create_again(A, B), remove(B)), size=Size.SMALL, disconnects=1),
+    "denies a small room": Scenario((remove(B), add(C)), size=Size.SMALL, disconnects=1, denials=2),
+    "denies a large room": Scenario((ROTATE, add(C)), size=Size.EITHER, disconnects=1, denials=2),
+    "letters beside the loop": Scenario((add(C), REJECT, remove(C)), size=Size.SMALL, disconnects=1),
+    "letters of a large room": Scenario((ROTATE, REJECT), disconnects=1),
     "two takeovers": Scenario((remove(B), add(C)), size=Size.SMALL, takeovers=2),
 }
 

@@ -31,6 +31,7 @@ class Draft:
         self.notices: list[Notice] = []
         self.joined: list[int] = []
         self.results: list[int] = []
+        self.letters: list[int] = []
 
     @property
     def joiners(self) -> tuple[int, ...]:
@@ -55,6 +56,8 @@ class Draft:
             self.high = self.first_version
         self.position, self.rotates = (number, 0), False
         self.results.append(number)
+        if event.kind == "reject":
+            self.letters.append(number)
 
     def _begin_again(self) -> None:
         """Forget the room: its document and its memberships are gone."""
@@ -79,13 +82,14 @@ class Draft:
 class Decision(NamedTuple):
     """A batch that is to be applied: the database after it, its outbox entry, and the key that it stages.
 
-    `waiting` are the events that wait after it.
+    `waiting` are the events that wait after it, and `letters` those whose dead letter only memory knows.
     """
 
     database: Database
     entry: OutboxEntry
     staged: Key | None
     waiting: tuple[int, ...]
+    letters: tuple[int, ...] = ()
 
 
 def decide(model: Model, database: Database, worker: Worker, batch_size: int) -> Decision:
@@ -102,10 +106,13 @@ def decide(model: Model, database: Database, worker: Worker, batch_size: int) ->
     entry = OutboxEntry(database.effective, tuple(draft.notices), draft.joiners, tuple(draft.results), draft.high)
     after = Room(draft.high, room.settled, room.current, staged or room.staged, tuple(draft.members))
     # Finished entries are deleted with the batch, or with the settling of the key that the batch stages.
-    kept = without_finished(database.outbox, worker) if staged is None else database.outbox
+    kept = without_finished(model, database, worker) if staged is None else database.outbox
     left = worker.waiting[1:] if waiting is not None and done else worker.waiting
-    highest = max(database.highest, draft.high)
-    return Decision(database._replace(room=after, highest=highest, outbox=(*kept, entry)), entry, staged, left)
+    database = database._replace(room=after, highest=max(database.highest, draft.high), outbox=(*kept, entry))
+    letters = tuple(draft.letters)
+    if Rule.LETTER_IN_OUTBOX in model.left_out:
+        return Decision(database, entry, staged, left, letters)
+    return Decision(database._replace(letters=database.letters + letters), entry, staged, left)
 
 
 def _moved(model: Model, database: Database, draft: Draft, waiting: int | None) -> Database:
@@ -121,20 +128,22 @@ def _moved(model: Model, database: Database, draft: Draft, waiting: int | None) 
     return database._replace(position=(database.position[0], slices), rotates=draft.rotates, waiting=kept)
 
 
-def given_up(database: Database, worker: Worker) -> Decision:
+def given_up(model: Model, database: Database, worker: Worker) -> Decision:
     """Reject the event that has waited longest."""
     number = worker.waiting[0]
     check_order(database, number)
     database = database._replace(done=number, waiting=database.waiting[1:])
     entry = OutboxEntry(database.effective, (), (), (number,), database.room.high)
-    kept = without_finished(database.outbox, worker)
+    kept = without_finished(model, database, worker)
     return Decision(database._replace(outbox=(*kept, entry)), entry, None, worker.waiting[1:])
 
 
-def without_finished(outbox: tuple[OutboxEntry, ...], worker: Worker) -> tuple[OutboxEntry, ...]:
+def without_finished(model: Model, database: Database, worker: Worker) -> tuple[OutboxEntry, ...]:
     """Return the outbox without the entries that the worker has finished."""
     finished = {entry.position for entry in worker.finished}
-    return tuple(entry for entry in outbox if entry.position not in finished)
+    if Rule.LETTER_APART in model.left_out:
+        finished -= {entry.position for entry in database.outbox if set(entry.results) & set(database.letters)}
+    return tuple(entry for entry in database.outbox if entry.position not in finished)
 
 
 def after_settle(room: Room, epoch: int) -> Room:

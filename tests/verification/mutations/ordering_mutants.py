@@ -11,6 +11,7 @@ from pymongo import UpdateOne
 from roomkeys.errors import LeaseLost
 from store.leases.lease import CURSORS
 from store.transaction import Bulk
+from store.writes import letters
 from tests.verification.oracle.analysis import CLOCK_MS
 from worker.pipeline.applied_batch import plan_fanout
 
@@ -143,14 +144,24 @@ def settle_first(deliver: Any) -> Callable[..., Any]:
     return delivered
 
 
-def dead_letters_only(publish_notices: Any) -> Callable[..., Any]:
-    """Send the dead letters and no notice."""
+def without_notices(publish_notices: Any) -> Callable[..., Any]:
+    """Send no notice."""
     return lambda self, entries: publish_notices(self, [_without_notices(entry) for entry in entries])
 
 
 def _without_notices(entry: Any) -> Any:
     outcomes = (replace(one, added=(), removed=(), notice=None) for one in entry.outcomes)
     return replace(entry, outcomes=tuple(outcomes))
+
+
+def delete_letters_first(send: Any) -> Callable[..., Any]:
+    """Delete dead letters, and then publish them."""
+
+    async def sent(self: Any, owed: Any) -> Any:
+        await letters.delete_letters(self._context.database, [letter.id for letter in owed])
+        return await send(self, owed)
+
+    return sent
 
 
 def reverse_order(in_stream_order: Any) -> Callable[..., Any]:

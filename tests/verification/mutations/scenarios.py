@@ -5,11 +5,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from nats.js.api import DiscardPolicy
+
+from roomkeys import subjects
 from store import transaction
 from store.database import session_id
 from store.leases import heartbeats
 from store.leases.lease import read_cursors
 from tests.verification.mutations.site_under_test import ADD, CREATE, PATIENCE, REMOVE, ROTATE, SiteUnderTest
+from worker.telemetry import metrics
 
 
 @asynccontextmanager
@@ -102,3 +106,19 @@ async def zombie(site: SiteUnderTest) -> AsyncIterator[None]:
             await asyncio.wait_for(over.wait(), PATIENCE)
             await site.ask("key.rotate", ROTATE)
             yield
+
+
+@asynccontextmanager
+async def refused_letter(site: SiteUnderTest) -> AsyncIterator[None]:
+    """Reject an event while the dead-letter stream is full, and empty the stream later."""
+    site.rig.limit(denied_retry_s=0.2)
+    jetstream, name = site.rig.nc.jetstream(), subjects.dead_letter_stream(site.rig.site)
+    config = (await jetstream.stream_info(name)).config
+    await jetstream.update_stream(config.evolve(max_bytes=1, discard=DiscardPolicy.NEW))
+    async with site.worker():
+        await site.ask("create", CREATE)
+        refused = metrics.INTERRUPTIONS.labels("dead_letter")._value.get()
+        await site.ask("member.add", {**ADD, "users": ["nobody"]})
+        await site.briefly_until(lambda: metrics.INTERRUPTIONS.labels("dead_letter")._value.get() > refused)
+        await jetstream.update_stream(config.evolve(max_bytes=-1))
+        yield

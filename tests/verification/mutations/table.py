@@ -24,6 +24,12 @@ MUTATIONS = (
         hold_before_use.members_have_the_key_before_use,
     ),
     Mutation(
+        "a barrier ignores denials",
+        {"worker.broker.denials:DeniedKeys.since": lambda _: lambda _self, _opened: frozenset()},
+        wires.keys_denied,
+        hold_before_use.members_have_the_key_before_use,
+    ),
+    Mutation(
         "a key is settled before it is sent",
         {f"{LOOP}._deliver": ordering_mutants.settle_first},
         scenarios.everyday_events,
@@ -88,8 +94,20 @@ MUTATIONS = (
     ),
     Mutation(
         "no dead letter is sent",
-        {f"{PUBLISHER}._publish_dead_letters": ordering_mutants.do_nothing},
+        {"worker.pipeline.dead_letters:DeadLetters._publish": ordering_mutants.do_nothing},
         scenarios.everyday_events,
+        dead_letters.dead_letters_match_the_events,
+    ),
+    Mutation(
+        "a dead letter is not in the outbox",
+        {"store.writes.apply:letters_of": lambda _: lambda *_: []},
+        scenarios.refused_letter,
+        dead_letters.dead_letters_match_the_events,
+    ),
+    Mutation(
+        "a dead letter is deleted before it is taken",
+        {"worker.pipeline.dead_letters:DeadLetters._send": ordering_mutants.delete_letters_first},
+        scenarios.refused_letter,
         dead_letters.dead_letters_match_the_events,
     ),
     Mutation(
@@ -118,7 +136,7 @@ MUTATIONS = (
     ),
     Mutation(
         "no notice is sent",
-        {f"{PUBLISHER}.publish_notices": ordering_mutants.dead_letters_only},
+        {f"{PUBLISHER}.publish_notices": ordering_mutants.without_notices},
         scenarios.everyday_events,
         order.notices_match_the_events,
     ),
