@@ -55,9 +55,9 @@ class Limits:
     owed_joiners: int = 200_000
     """Maximum number of joiners per partition who wait for a key that the broker denies. Beyond it no batch begins."""
     denied_retry_s: float = 30.0
-    """Longest pause in seconds before a key that the broker denied to everybody is sent again."""
+    """Longest pause in seconds before a key or a dead letter that the broker refused is sent again."""
     outbox_page: int = 32
-    """Outbox entries read at once in recovery. Each may hold dead letters of up to 6 MiB."""
+    """Outbox entries, or dead letters of up to 6 MiB, read at once."""
 
     # Partitions
     lease_ms: int = 5_000
