@@ -9,7 +9,17 @@ from typing import Final
 from tests.verification.invariants import Invariant
 from tests.verification.model.rules import Rule
 from tests.verification.model.scenario import (
-    REJECT, ROTATE, A, B, C, Scenario, Size, add, create_again, in_slices, remove,
+    REJECT,
+    ROTATE,
+    A,
+    B,
+    C,
+    Scenario,
+    Size,
+    add,
+    create_again,
+    in_slices,
+    remove,
 )  # fmt: skip
 
 

@@ -7,7 +7,17 @@ import pytest
 
 from tests.verification.model.rules import Rule
 from tests.verification.model.scenario import (
-    REJECT, ROTATE, A, B, C, Scenario, Size, add, create_again, in_slices, remove,
+    REJECT,
+    ROTATE,
+    A,
+    B,
+    C,
+    Scenario,
+    Size,
+    add,
+    create_again,
+    in_slices,
+    remove,
 )  # fmt: skip
 from tests.verification.model.search import search
 from tests.verification.model.table import JOINED_BEFORE_SLICES, NEEDED, SPARE, TABLE
