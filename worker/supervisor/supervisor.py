@@ -48,11 +48,11 @@ class _Supervisor:
             loop.add_signal_handler(number, self._on_signal)
         if early.kept:
             return _OK
-        keepers = [asyncio.create_task(self._keep("worker"))]
+        keepers = [self._start_keeper("worker")]
         await _first(self.hello, self.end)
         if not self.end.done():
             if self.hello.result()["key_service"]:
-                keepers.append(asyncio.create_task(self._keep("service")))
+                keepers.append(self._start_keeper("service"))
             await self._serve(self.hello.result())
         code = await self._stop_halves()
         for keeper in keepers:
@@ -85,8 +85,20 @@ class _Supervisor:
         with suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 for half in self.halves.values():
-                    if half.pid == ended[0]:
+                    if half.pid == ended[0] and not half.ended.done():
                         half.note_end(ended[1])
+
+    def _start_keeper(self, role: str) -> asyncio.Task[None]:
+        """Keep a half running; if that fails, because no process can be started for example, end the program."""
+
+        def end_if_failed(keeper: asyncio.Task[None]) -> None:
+            if not keeper.cancelled() and (error := keeper.exception()) is not None:
+                self._log("a half of the service cannot be started", half=role, error=repr(error))
+                self._begin_end(_FAILURE)
+
+        keeper = asyncio.create_task(self._keep(role))
+        keeper.add_done_callback(end_if_failed)
+        return keeper
 
     async def _keep(self, role: str) -> None:
         """Run a half, and start it again when it ends, after a pause that grows."""
