@@ -28,6 +28,7 @@ _WIDTH: Final = 80
 """Columns of the help texts."""
 
 _HOUR_MS: Final = 3_600_000
+_KIB: Final = 1024
 _MIB: Final = 1024 * 1024
 
 _LIMIT: Final = re.compile(r'(?:# (.+)\n +)?(\w+): \w+ = .+\n +"""([^"]+)"""')
@@ -152,8 +153,9 @@ def _metric_rows() -> Iterator[tuple[str, ...]]:
 def _amount(name: str) -> str:
     value = getattr(Limits(), name)
     if name.endswith("_bytes"):
-        return f"{value / _MIB:g} MiB"
-    unit = next((f" {unit}" for unit in ("ms", "s") if name.endswith(f"_{unit}")), "")
+        return f"{value / _MIB:g} MiB" if value >= _MIB else f"{value / _KIB:g} KiB"
+    units = {"_per_s": " per second", "_ms": " ms", "_s": " s"}
+    unit = next((unit for ending, unit in units.items() if name.endswith(ending)), "")
     return f"{value:,g}{unit}" if isinstance(value, float) else f"{value:,}{unit}"
 
 
