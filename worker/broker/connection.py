@@ -38,8 +38,8 @@ _LINE_END: Final = re.compile(r"[\r\n]")
 INBOX_PREFIX: Final = "_INBOX.room-worker"
 """What the inboxes of all workers begin with: nobody else may name one of them as a reply address."""
 
-_DISCONNECTED: Final = (OSError, nats.errors.UnexpectedEOF, nats.errors.StaleConnectionError)
-"""Errors that the client reports while it seems to be connected, just before it notes that it is not."""
+_DISCONNECTED: Final = (ConnectionError, nats.errors.UnexpectedEOF, nats.errors.StaleConnectionError)
+"""Errors that the client may report just before it notes that it is not connected."""
 
 _BARRIER_EPOCH: Final[ContextVar[int | None]] = ContextVar("barrier_epoch", default=None)
 """The connection epoch in which the barrier of the current task began."""
@@ -79,6 +79,7 @@ class Broker:
         self.jetstream: JetStreamContext = client.jetstream(timeout=5)
         self.connection_epoch = 0
         self._write_timeouts = 0
+        self._last_words = "the connection was closed"
         self.on_break: set[Callable[[], object]] = set()
         self._connected = asyncio.Event()
         client.on_connection = self._start_epoch
@@ -236,7 +237,7 @@ class Broker:
         self._connected.clear()
         self._start_epoch()
         if not self.is_closed and self.outage.cause is None:
-            self.outage.failed("the connection was closed", servers=self._servers)
+            self.outage.failed(self._last_words, servers=self._servers)
 
     async def on_closed(self) -> None:
         """Note that the client has given up for good."""
@@ -251,7 +252,9 @@ class Broker:
         metrics.BROKER_ERRORS.labels(type(error).__name__).inc()
         if denial_in(str(error)) is not None:
             return  # `_on_denial` has reported it
-        if self.connected and not isinstance(error, _DISCONNECTED):
+        if self.connected and isinstance(error, _DISCONNECTED):
+            self._last_words = describe(error)
+        elif self.connected:
             log.warning("broker reported an error", error=describe(error), servers=self._servers)
         else:
             self.outage.failed(describe(error), servers=self._servers)

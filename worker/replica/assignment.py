@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from socket import gethostname
-from time import monotonic
 from typing import Final
 from uuid import uuid4
 
@@ -145,7 +144,7 @@ async def serve(
         feeding = tasks.create_task(feed.run())
         partitions = Partitions(site, me, database, open_partition, tasks, limits.lease_ms)
         try:
-            await _own_partitions(partitions, broker, shutdown, limits)
+            await _own_partitions(partitions, stream, shutdown, limits)
             owned = partitions.owned()
             shutdown.has_batch = lambda: [partition.number for partition in owned if partition.has_batch]
             await shutdown.step("release the partitions", partitions.release_all, keep=3.0)
@@ -185,15 +184,14 @@ def _loops(settings: Settings, database: Database, broker: Broker, limits: Limit
     return open_loop
 
 
-async def _own_partitions(partitions: Partitions, broker: Broker, shutdown: Shutdown, limits: Limits) -> None:
-    connected_at, stop = monotonic(), shutdown.stop
+async def _own_partitions(partitions: Partitions, stream: EventsStream, shutdown: Shutdown, limits: Limits) -> None:
+    """Rebalance with each heartbeat, but leave the partitions to others while no event can be read."""
+    broker, stop = stream.broker, shutdown.stop
     while not stop.is_set():
         if broker.is_closed:
             return
-        if broker.connected:
-            connected_at = monotonic()
         try:
-            if monotonic() - connected_at > limits.lease_ms / 1_000:
+            if max(broker.outage.seconds, stream.outage.seconds) > limits.lease_ms / 1_000:
                 partitions.step_down()
             else:
                 await shutdown.unless_stopped(partitions.rebalance())

@@ -58,7 +58,7 @@ class EventsStream:
         return Consumer(self.broker, self.name, position.sequence + 1, self._limits)
 
     def is_read(self) -> None:
-        """Note that the stream can be read."""
+        """Note that the stream can be read, as far as is known."""
         self._is_missing = False
         self.outage.ended()
 

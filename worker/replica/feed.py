@@ -132,6 +132,7 @@ class Feed:
 
     def _start_over(self, error: StreamChanged) -> None:
         log.error(str(error), stream=self.stream.name)
+        self.stream.is_read()
         self.position = None
         self._behind.clear()
         self._joined.clear()

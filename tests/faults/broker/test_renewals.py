@@ -67,6 +67,17 @@ async def reload(server: NatsServer, config: str) -> None:
     await until(lambda: server._log.read_text().count("Reloaded server configuration") > before)
 
 
+async def test_error_of_a_live_connection_is_no_outage(own_nats: NatsServer) -> None:
+    async with broker(own_nats) as made:
+        for error in (nats.errors.FlushTimeoutError(), TimeoutError(), ConnectionResetError(), nats.errors.Error()):
+            await made.on_error(error)
+            assert made.outage.cause is None
+        await own_nats.kill()
+        await until_refused(made, "")
+        await own_nats.start()
+        await until_works(made)
+
+
 async def test_expired_credentials_are_read_again_until_they_are_valid(tmp_path: Path) -> None:
     accounts, creds = Accounts(), tmp_path / "worker.creds"
     async with NatsServer(tmp_path / "nats", config=accounts.config()) as server:

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from roomkeys import subjects
 from roomkeys.events.position import partition_of
 from tests.faults.machinery.wire import LEAVES_CONNECTIONS
+from tests.faults.takeover.test_replicas import shared, until_owners
 from tests.harness import events
 from tests.harness.health import until_not_ready, until_ready
 from tests.harness.site import Rig, rig
@@ -100,7 +101,7 @@ async def test_one_consumer_serves_all_partitions_of_a_replica(site_rig: Rig, *,
     assert (await site_rig.room("r1"))["encKey"]["ver"] == (30 if partitions_apart else 20)
 
 
-async def test_replica_without_a_consumer_is_not_ready_and_says_why_until_it_gets_one(site_rig: Rig) -> None:
+async def test_replica_without_a_consumer_leaves_its_partitions_and_says_why_until_it_gets_one(site_rig: Rig) -> None:
     await change_events_stream(site_rig, max_consumers=1)
     site_rig.limit(lease_ms=1_000)
     await site_rig.users("alice", "bob", "carol")
@@ -110,6 +111,9 @@ async def test_replica_without_a_consumer_is_not_ready_and_says_why_until_it_get
             assert (await site_rig.ask("create", CREATE))["status"] == "ok"
             async with site_rig.worker(health_addr=address):
                 await until_not_ready(address, "maximum consumers limit reached (JetStream error 10026)")
+                await until_owners(site_rig, lambda seen: shared(seen, 1), "the first owns all")
+                for number in range(16):
+                    assert (await site_rig.ask("create", {**CREATE, "roomId": f"r{number}"}))["status"] == "ok"
                 stop_first.set()
                 await until_ready(address)
                 assert (await site_rig.ask("key.rotate", ROTATE))["status"] == "ok"
