@@ -107,7 +107,8 @@ class Feed:
                 self._start_over(error)
             except TransientError as error:
                 await self.stream.report(error, self.position)
-            await asyncio.sleep(RETRY_SECONDS)
+            if not self._behind:  # else another replica could take the only consumer
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def _read(self) -> None:
         position = self.position = self._first_position()
