@@ -52,6 +52,8 @@ def letters_of(lease: Lease, entries: Iterable[StoredEntry], created_ns: int) ->
 
 def without_letters(entry: StoredEntry) -> StoredEntry:
     """Return the entry as it is stored: its letters have separate documents."""
+    if all(outcome.letter is None for outcome in entry.content.outcomes):
+        return entry
     outcomes = tuple(map(_without_letter, entry.content.outcomes))
     return StoredEntry(entry.id, replace(entry.content, outcomes=outcomes))
 

@@ -80,6 +80,11 @@ class LetterContext:
         elif not total:
             self.outage.ended()
 
+    def forget(self, partition: int) -> None:
+        """Leave a partition, and what it owes, to its next owner."""
+        self.undelivered.pop(partition, None)
+        metrics.UNDELIVERED_LETTERS.set(sum(self.undelivered.values()))
+
 
 class DeadLetters:
     """The sender of one partition, under one lease."""
@@ -118,7 +123,7 @@ class DeadLetters:
             if self._is_sending:
                 await asyncio.wait({self._task}, timeout=_CLOSE_S)
             await cancel_and_wait(self._task)
-        self._context.report(self._lease.partition, 0)
+        self._context.forget(self._lease.partition)
 
     async def _run(self) -> None:
         backoff = Backoff(0.5, self._context.limits.denied_retry_s)
@@ -210,6 +215,9 @@ class DeadLetters:
     async def _publish_cut(self, letter: OwedLetter, id_: str) -> tuple[PubAck, bytes]:
         """Publish a letter under an id, as much of its body as the server and the stream take."""
         headers, body = self._message(letter, id_)
+        if TRUNCATED in headers and self._context.max_msg_size >= 0:
+            await self._look_at_stream()  # perhaps it takes more by now
+            headers, body = self._message(letter, id_)
         try:
             return await self._request(headers, body), body
         except TooLarge:

@@ -169,6 +169,7 @@ class LargeRooms:
                 try:
                     async with slots:
                         await one_pass.run()
+                    context.denied_rooms.remove(room_id, is_delivered=True)
                     break
                 except Denied as denied:
                     slots, pause = context.retries, denials.next()
@@ -180,5 +181,5 @@ class LargeRooms:
                     pause = interruptions.next()
                 await asyncio.sleep(pause)
         finally:
-            context.denied_rooms.remove(room_id)
+            context.denied_rooms.remove(room_id, is_delivered=False)
         log.info("rollout finished", room=room_id)

@@ -51,11 +51,13 @@ class DeniedRooms:
         metrics.INTERRUPTIONS.labels("denied").inc()
         self._outage.failed(cause, rooms=len(self._rooms), waiting=list(islice(self._rooms, _NAMED)))
 
-    def remove(self, room_id: str) -> None:
-        """Note that the room does not wait any more, if it did."""
+    def remove(self, room_id: str, *, is_delivered: bool) -> None:
+        """Note that the room does not wait any more, if it did: its key was delivered, or the partition is left."""
         self._rooms.discard(room_id)
-        if not self._rooms:
+        if not self._rooms and is_delivered:
             self._outage.ended()
+        elif not self._rooms:
+            self._outage.cause = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,12 +43,15 @@ class Letters:
         """Make the stream again, empty."""
         await self.delete()
         sealed = config.pop("sealed", False)
-        made = StreamConfig(name=self.name, subjects=[self.subject], duplicate_window=600, **config)
+        made = self.config(**config)
         await self._jetstream.add_stream(made)
         if config.get("max_msgs"):
             await self._jetstream.publish(self.subject, b"{}")
         if sealed:
             await self._jetstream.update_stream(StreamConfig(**{**made.__dict__, "sealed": True}))
+
+    def config(self, **config: Any) -> StreamConfig:
+        return StreamConfig(name=self.name, subjects=[self.subject], duplicate_window=600, **config)
 
     async def delete(self) -> None:
         with suppress(NotFoundError):
@@ -118,6 +121,20 @@ async def test_letter_is_cut_to_the_size_that_its_stream_takes(letters: Letters)
     assert 300 < len(letter.raw) < 1_000
     assert b"padding" in letter.raw
     assert await letters.owed() == 0
+
+
+async def test_letter_is_not_cut_any_more_once_its_stream_takes_it_whole(letters: Letters) -> None:
+    made = letters.made
+    await letters.make(max_msg_size=1_000)
+    async with made.worker():
+        for size in (1_000, -1):
+            await letters.made.nc.jetstream().update_stream(letters.config(max_msg_size=size))
+            await made.ask("member.remove", BAD)
+            async with asyncio.timeout(20):
+                while await letters.owed():  # noqa: ASYNC110 - the stream signals nothing
+                    await asyncio.sleep(0.02)
+    bodies = [body for _, body in await letters.stored()]
+    assert [len(body) > 5_000 for body in bodies] == [False, True]
 
 
 async def test_owed_letters_go_out_in_order_after_a_takeover(letters: Letters) -> None:
