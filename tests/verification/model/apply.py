@@ -13,7 +13,8 @@ from tests.verification.model.writes import Decision, decide
 def excluded_joiners(turn: Turn, batch_size: int) -> tuple[int, ...]:
     """Return the accounts that the batch makes members of a large room: the rollout excludes them."""
     worker, database = turn.worker, turn.state.database
-    if worker.rollout is None or turn.without(Rule.JOINERS_EXCLUDED) or turn.without(Rule.EXCLUDED_BEFORE_COMMIT):
+    beside = worker.rollout is not None or worker.owed
+    if not beside or turn.without(Rule.JOINERS_EXCLUDED) or turn.without(Rule.EXCLUDED_BEFORE_COMMIT):
         return ()
     joiners = decide(turn.model, database, worker, batch_size).entry.joiners
     every_joiner = turn.without(Rule.ONLY_NEW_MEMBERS_EXCLUDED)
@@ -76,8 +77,8 @@ def _applied(turn: Turn, decision: Decision) -> Worker:
         step=Step.DELIVER, position=decision.database.position, batch=(decision.entry,), batch_size=0,
         waiting=decision.waiting, letters=worker.letters + decision.letters,
         finished=worker.finished if decision.staged is not None else (), fence_read=None, current=room.current,
-        staged=room.staged, needs_fanout=needs_fanout, members_before=members_before,
-        survivors=(members_before or room.members) if needs_fanout else (),
+        staged=room.staged, needs_fanout=needs_fanout or worker.needs_fanout, members_before=members_before,
+        survivors=(members_before or room.members) if needs_fanout and not worker.owed else (),
     )  # fmt: skip
     if turn.without(Rule.EXCLUDED_BEFORE_COMMIT) and worker.rollout is not None:
         return after._replace(step=Step.COMMITTED)

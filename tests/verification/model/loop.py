@@ -10,7 +10,7 @@ of a large room, which the loop settles between two batches.
 from collections.abc import Iterator
 from functools import partial
 
-from tests.verification.model import checks, set_aside
+from tests.verification.model import checks, owed, set_aside
 from tests.verification.model.apply import apply, excluded_joiners, may_commit, read_fence
 from tests.verification.model.moves import Message, Move, Turn, after_delivery, announceable
 from tests.verification.model.rules import Rule
@@ -38,6 +38,7 @@ def batch(turn: Turn) -> Iterator[Move]:
         yield from settle(turn)
         if not worker.postponed:
             return
+    yield from owed.served(turn)
     if worker.waiting:
         yield from set_aside.between_batches(turn)
     if not worker.waiting or turn.without(Rule.LATER_EVENTS_WAIT):
@@ -85,6 +86,9 @@ def deliver(turn: Turn) -> Iterator[Move]:
     unconfirmed = worker._replace(step=Step.UNCONFIRMED, excluded=excluded)
     for confirmed in _plan_fanout(turn, delivered):
         yield from turn.barrier("delivers", messages, confirmed, unconfirmed)
+    joiners = tuple(account for entry in worker.batch for account in entry.joiners)
+    if turn.state.denials and joiners and worker.staged is None and turn.has_lease:
+        yield owed.denied(turn, delivered, joiners)
 
 
 def _notice(turn: Turn, received: Received, notice: Notice) -> Received:
@@ -100,7 +104,7 @@ def _key(turn: Turn, account: int, key: Key, membership: int = 0) -> Message:
 
 def _plan_fanout(turn: Turn, worker: Worker) -> Iterator[Worker]:
     """Give a newly staged key to the loop, or begin a rollout."""
-    if not worker.needs_fanout:
+    if not worker.needs_fanout or worker.owed:
         yield after_delivery(turn.model, worker)
         return
     survivors, size = worker.survivors, turn.model.scenario.size

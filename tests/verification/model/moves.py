@@ -78,6 +78,8 @@ def after_delivery(model: Model, worker: Worker) -> Worker:
 
 def announceable(model: Model, worker: Worker) -> tuple[OutboxEntry, ...]:
     """Return the pending entries whose results may go out."""
+    if worker.owed:
+        return ()
     reached = worker.settled
     if Rule.RESULTS_NOT_AT_STAGE in model.left_out and worker.staged is not None:
         reached = worker.staged[0]
@@ -93,7 +95,7 @@ def is_harmless(model: Model, worker: Worker) -> bool:
     unfenced = {Rule.FENCE_IS_WRITTEN, Rule.PAGES_UNDER_LEASE, Rule.DOUBT_IS_A_CRASH, Rule.DELETES_FENCED}
     if model.left_out & unfenced or worker.step not in _FENCED_STEPS:
         return False
-    if worker.letters:
+    if worker.letters or worker.owed_read is not None:
         return False
     rollout = worker.rollout
     return rollout is None or (rollout.phase != Phase.SEND_PAGE and rollout.page is None)

@@ -43,6 +43,7 @@ class Rule(StrEnum):
     VERDICT_IS_DROPPED = "The verdict on an event stays although the rejection could not be written."
     VERSIONS_OUTLIVE_ROOM = "A room that is deleted and created again begins with version 0."
     DENIED_IS_UNCONFIRMED = "A key that the broker denied to every member counts as sent."
+    DENIED_JOINERS_WAIT = "Results do not wait for joiners to whom the current key was denied."
     LETTER_IN_OUTBOX = "Only memory knows that a dead letter is owed."
     LETTER_APART = "An outbox entry stays until its dead letter is in the stream."
     LETTER_TAKEN_BEFORE_DELETED = "A dead letter is deleted before the stream has taken it."

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from tests.verification.model import apply, letters, loop, recovery, rollout, set_aside
+from tests.verification.model import apply, letters, loop, owed, recovery, rollout, set_aside
 from tests.verification.model.checks import Model, Violation, check_end
 from tests.verification.model.expected import expectations
 from tests.verification.model.moves import Move, Turn
@@ -91,6 +91,7 @@ def _moves_of(turn: Turn, worker: Worker) -> Iterator[Move]:
     try:
         yield from STEPS[worker.step](turn)
         yield from rollout.advance(turn)
+        yield from owed.advance(turn)
         yield from letters.advance(turn)
     except Violation as violation:
         raise Violation(violation.invariant, f"{violation.text}, by epoch {worker.epoch}") from None

@@ -146,7 +146,8 @@ class Worker(NamedTuple):
     that staged the key left them, and `recipients` are those that the loop sends it to. `batch_size` is how many
     events the batch takes. `waiting` are the events of the room if it is set aside. `postponed` says that a settle
     was refused and is to be tried again. `letters` are the events whose dead letter is in the stream and still in the
-    outbox. `members_before` and `fence_read` serve searches that leave out a rule.
+    outbox. `owed` are joiners to whom the current key was denied, and `owed_read` is that key with the memberships of
+    those who are still members. `members_before` and `fence_read` serve searches that leave out a rule.
     """
 
     epoch: int = 0
@@ -165,6 +166,8 @@ class Worker(NamedTuple):
     batch_size: int = 0
     waiting: tuple[int, ...] = ()
     letters: tuple[int, ...] = ()
+    owed: tuple[int, ...] = ()
+    owed_read: tuple[Key, tuple[tuple[int, int], ...]] | None = None
     rollout: Rollout | None = None
     postponed: bool = False
     members_before: Members | None = None

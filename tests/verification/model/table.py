@@ -318,6 +318,14 @@ TABLE: Final = (
         Invariant.HOLD_BEFORE_USE,
     ),
     TableRow(
+        Rule.DENIED_JOINERS_WAIT,
+        "While keys are denied to everybody, joiners wait for the current key, and results for the joiners.",
+        "Denials; ADR 0016",
+        ("worker.pipeline.large_rooms:LargeRooms.owe", "worker.pipeline.passes:JoinerPass.run"),
+        Scenario((add(C),), size=Size.SMALL, denials=1),
+        Invariant.REACH,
+    ),
+    TableRow(
         Rule.LETTER_IN_OUTBOX,
         "The transaction of a batch stores its dead letters.",
         "Dead letters; ADR 0019",

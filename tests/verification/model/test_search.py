@@ -40,6 +40,8 @@ HOLDS = {
     "room created again": Scenario((ROTATE, create_again(A, B), remove(B)), size=Size.SMALL, disconnects=1),
     "denies a small room": Scenario((remove(B), add(C)), size=Size.SMALL, disconnects=1, denials=2),
     "denies a large room": Scenario((ROTATE, add(C)), size=Size.EITHER, disconnects=1, denials=2),
+    "denies joiners": Scenario((add(C), ROTATE), size=Size.SMALL, disconnects=1, denials=2),
+    "denies joiners who come back": Scenario((add(C), remove(C), add(C)), size=Size.SMALL, denials=1, max_batch=1),
     "letters beside the loop": Scenario((add(C), REJECT, remove(C)), size=Size.SMALL, disconnects=1),
     "letters of a large room": Scenario((ROTATE, REJECT), disconnects=1),
     "two takeovers": Scenario((remove(B), add(C)), size=Size.SMALL, takeovers=2),
