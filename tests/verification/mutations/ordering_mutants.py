@@ -48,7 +48,7 @@ class FenceIsOnlyRead:
         return read_first
 
     def fence(self, _fence: Any) -> Callable[..., Any]:
-        def moved(lease: Any, _before: Any, after: Any) -> Bulk:
+        def moved(lease: Any, _before: Any, after: Any, *_versions: Any) -> Bulk:
             to = {"applied": after.sequence, "appliedNs": after.time_ns}
             return Bulk(CURSORS, [UpdateOne({"_id": lease.id}, {"$set": to})])
 
