@@ -11,6 +11,7 @@ from roomkeys import subjects
 from store import transaction
 from store.database import session_id
 from store.leases import heartbeats
+from store.leases.heartbeats import Condition
 from store.leases.lease import read_cursors
 from tests.verification.mutations.site_under_test import ADD, CREATE, PATIENCE, REMOVE, ROTATE, SiteUnderTest
 from worker.telemetry import metrics
@@ -86,9 +87,9 @@ async def zombie(site: SiteUnderTest) -> AsyncIterator[None]:
         finally:
             over.set()
 
-    async def die(database: Any, site: str, owner: str) -> None:
+    async def die(database: Any, site: str, owner: str, condition: Condition) -> None:
         if owner not in zombies:
-            await beat(database, site, owner)
+            await beat(database, site, owner, condition)
 
     armed = asyncio.Event()
     site.rig.limit(lease_ms=1_500)
