@@ -1,6 +1,7 @@
 """The composition root: waits until the broker and the database are up, then serves until `stop` is set."""
 
 import asyncio
+import importlib.metadata
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from functools import partial
@@ -12,7 +13,7 @@ from pymongo.errors import PyMongoError
 
 from roomkeys.errors import TransientError
 from store.database import Database, connect
-from store.leases.lease import PartitionsMismatch, ensure_cursors
+from store.leases.lease import CursorsMissing, PartitionsMismatch, ensure_cursors
 from store.requirements import prepare_database
 from worker.broker import connection as brokers
 from worker.broker.bootstrap import bootstrap_streams, check_streams, first_position
@@ -23,10 +24,11 @@ from worker.broker.rights import require_rights, rights_of
 from worker.clock import Clock, now_ms
 from worker.key_service.service import answering
 from worker.limits import Limits
-from worker.replica.assignment import serve
+from worker.replica.assignment import new_replica_id, serve
 from worker.replica.site_identity import SiteIdentity
 from worker.settings import Settings, WrongSetting
 from worker.shutdown import Shutdown
+from worker.telemetry import metrics
 from worker.telemetry.health import Health, served
 from worker.telemetry.logs import logger
 from worker.telemetry.outage import Outage
@@ -121,14 +123,22 @@ async def _serve(
         if settings.key_service and only != "worker":
             await stack.enter_async_context(answering(settings, database, broker, limits, clock, shutdown))
         health.waiting_for.pop("start")
-        log.info("ready", site=settings.site_id, partitions=settings.partitions, driver=settings.mongo_driver)
+        me, version = new_replica_id(), importlib.metadata.version("room-worker")
+        metrics.INFO.labels(me, version).set(1)
+        log.info(
+            "ready",
+            replica=me,
+            version=version,
+            site=settings.site_id,
+            partitions=settings.partitions,
+            driver=settings.mongo_driver,
+        )
         if only == "service":
             while not shutdown.stop.is_set() and not broker.is_closed:
                 await _pause(shutdown.stop, _POLL_SECONDS)
         else:
-            await shutdown.outlast(
-                "serve", serve(settings, database, broker, shutdown, health, limits, clock), keep=1.7
-            )
+            serving = serve(settings, me, database, broker, shutdown, health, limits, clock)
+            await shutdown.outlast("serve", serving, keep=1.7)
 
 
 def open_database(settings: Settings) -> Database:
@@ -169,6 +179,8 @@ async def _prepare(
             await ensure_cursors(database, settings.site_id, settings.partitions, start)
         except PartitionsMismatch as error:
             raise WrongSetting(f"PARTITIONS must be {error.stored}: {error}") from None
+        except CursorsMissing as error:
+            raise TransientError(str(error)) from None
 
     await _retry_until_ready(stop, "streams", health, streams)
     await _retry_until_ready(stop, "site", health, identity.verify)

@@ -71,6 +71,8 @@ class Limits:
 
     verify_site_s: float = 30.0
     """Seconds between two looks at whether the events stream still belongs to the site's database."""
+    ensure_s: float = 60.0
+    """Seconds between two checks of a replica that every collection and index still exists."""
 
     # The broker
     confirm_s: float = 10.0

@@ -4,7 +4,7 @@ docs/glossary.md defines lease, epoch, cursor, fence and causal session. An owne
 and is never used again. All transactions and reads of a lease use its session, except the passes over large rooms;
 the next owner kills it by its id in the cursor document. (docs/design.md, rules a and d)
 
-Which partitions a replica should own is decided in `worker/replica/assignment.py`.
+Which partitions a replica should own is decided in `worker/replica/shares.py`.
 
 Who decides what
 ----------------
@@ -30,5 +30,8 @@ What happens on failure
 - *The answer to a take is lost.* The replica sees itself as the owner and takes again. It must not end the new
   session, because the driver would use its id again.
 - *The database is out of reach.* Replicas that still reach it take the partitions.
-- *The broker is out of reach for one replica.* It stops its partitions and its heartbeats.
+- *One replica cannot read the stream, or the database refuses what it writes.* Its heartbeat says so. After a lease
+  time, the other replicas take its partitions, if one of them is able. If none is, every replica keeps its own.
+- *A cursor is deleted.* Its owner writes it again from memory. A cursor that nobody owned is not created again: its
+  events would be applied twice. The replicas are not ready and name it.
 """

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bson.binary import UUID_SUBTYPE, Binary
+from pymongo import UpdateOne
 
 from roomkeys.errors import LeaseLost
 from roomkeys.events.position import SliceProgress, StreamPosition
@@ -15,6 +16,8 @@ from store.transaction import Bulk, update_one
 CURSORS: Final = "room_worker_cursors"
 SITES: Final = "room_worker_sites"
 _TAKE_TIMEOUT_MS: Final = 2_000
+_COMPLETE: Final = "cursorsCreated"
+"""The field of a site's document that says that all its cursors have been created."""
 
 _SLICE_FIELDS: Final = {
     "number": "number",
@@ -24,6 +27,16 @@ _SLICE_FIELDS: Final = {
     "notice_sent": "told",
 }
 """Where a cursor document's `slice` has each attribute of a `SliceProgress`."""
+
+
+class CursorsMissing(Exception):
+    """Cursors of a site that has been served are missing: of the partitions `numbers`."""
+
+    def __init__(self, numbers: list[int]) -> None:
+        super().__init__(
+            f"the cursors of the partitions {', '.join(map(str, numbers))} are missing from {CURSORS}: restore them "
+            f"from a backup, or, to apply the stream again from its start, unset {_COMPLETE} in {SITES}"
+        )
 
 
 class PartitionsMismatch(Exception):
@@ -61,10 +74,10 @@ def cursor_id(site: str, partition: int) -> str:
 
 
 async def ensure_cursors(database: Database, site: str, partitions: int, start: StreamPosition) -> None:
-    """Create those cursors of the site that do not exist.
+    """Create the cursors of the site at its first start, where all of them begin at `start`.
 
-    All cursors begin at the position of the site's first start, so `start` has an effect only then. Raise
-    `PartitionsMismatch` if the site was first started with another number of partitions.
+    Raise `PartitionsMismatch` if the site was first started with another number of partitions, and `CursorsMissing`
+    if cursors have been deleted since: a new one would have the events of its partition applied a second time.
     """
     with translated():
         first_start = {"$setOnInsert": {"partitions": partitions, **_position_fields(start)}}
@@ -73,11 +86,33 @@ async def ensure_cursors(database: Database, site: str, partitions: int, start: 
         )
         if stored["partitions"] != partitions:
             raise PartitionsMismatch(stored["partitions"])
-        cursor = {"site": site, "owner": None, "epoch": 0, "session": None, "writes": 0}
-        cursor |= _position_fields(read_position(stored))
-        new = [(cursor_id(site, number), {"partition": number, **cursor}) for number in range(partitions)]
-        creations = [update_one({"_id": id_}, {"$setOnInsert": fields}, upsert=True) for id_, fields in new]
-        await database[CURSORS].bulk_write(creations, ordered=False)
+        if stored.get(_COMPLETE) and (missing := await missing_cursors(database, site, partitions)):
+            raise CursorsMissing(missing)
+        new = (_new_cursor(site, number, 0, read_position(stored)) for number in range(partitions))
+        await database[CURSORS].bulk_write(list(new), ordered=False)
+        await database[SITES].update_one({"_id": site}, {"$set": {_COMPLETE: True}}, collation=SIMPLE)
+
+
+async def missing_cursors(database: Database, site: str, partitions: int) -> list[int]:
+    """Return the partitions without a cursor document."""
+    found = {document["partition"] for document in await read_cursors(database, site)}
+    return [number for number in range(partitions) if number not in found]
+
+
+async def restore_cursor(
+    database: Database, site: str, partitions: int, number: int, epoch: int, position: StreamPosition
+) -> None:
+    """Write the cursor of a partition again if it is gone, and the document of the site."""
+    first_start = {"$setOnInsert": {"partitions": partitions, **_position_fields(position), _COMPLETE: True}}
+    with translated():
+        await database[SITES].update_one({"_id": site}, first_start, upsert=True, collation=SIMPLE)
+        await database[CURSORS].bulk_write([_new_cursor(site, number, epoch, position)])
+
+
+def _new_cursor(site: str, number: int, epoch: int, position: StreamPosition) -> UpdateOne:
+    fields = {"site": site, "partition": number, "owner": None, "epoch": epoch, "session": None, "writes": 0}
+    fields |= _position_fields(position)
+    return update_one({"_id": cursor_id(site, number)}, {"$setOnInsert": fields}, upsert=True)
 
 
 async def stored_partitions(database: Database, site: str) -> int | None:
@@ -120,6 +155,11 @@ async def _take(database: Database, cursor: Document, owner: str, session: Any) 
         _as_read(cursor), update, session=session, return_document=True, maxTimeMS=_TAKE_TIMEOUT_MS, collation=SIMPLE
     )
     return taken
+
+
+def is_lost(lease: Lease, document: Document) -> bool:
+    """Tell whether the cursor document, as it was read, shows that the lease has been lost."""
+    return bool(document["owner"] != lease.owner and document["epoch"] >= lease.epoch)
 
 
 async def release_lease(database: Database, lease: Lease) -> None:
