@@ -18,7 +18,7 @@ from roomkeys.errors import TransientError
 from roomkeys.events.event import StreamMessage
 from roomkeys.tokens import is_request_id
 from worker.broker.connection import Broker
-from worker.broker.pulls import Pulls, create_consumer, delivery_of
+from worker.broker.pulls import Delivery, Pulls, create_consumer, delivery_of
 from worker.broker.stream import requests_to
 from worker.limits import Limits
 from worker.telemetry import metrics
@@ -54,6 +54,8 @@ class Consumer:
         self._is_interrupted = False
         self._broken: str | None = None
         self._delivered = 0
+        self._last = self._start - 1
+        self._pending = 0
         self._open_requests = 0
         self._consumer = ""
         self._inbox = ""
@@ -66,7 +68,7 @@ class Consumer:
             with requests_to(self._broker, self._stream):
                 self._inbox = self._broker.client.new_inbox()
                 self._subscription = await self._broker.client.subscribe(self._inbox, cb=self._take)
-                self._consumer, self._pulls = await create_consumer(
+                self._consumer, self._pending, self._pulls = await create_consumer(
                     self._broker, self._stream, self._start, self._limits
                 )
                 await self._ask()
@@ -96,6 +98,11 @@ class Consumer:
         if self._open_requests <= self._pulls.messages:
             await self._ask()
         return messages
+
+    @property
+    def end(self) -> int:
+        """Return the sequence at which the stream ends, if no message after the last one that arrived was deleted."""
+        return self._last + self._pending
 
     def interrupt(self) -> None:
         """Let `read` raise `Interrupted`, after it has returned what has arrived."""
@@ -153,14 +160,13 @@ class Consumer:
         else:
             self._broken = f"pull ended with status {status} {description}".strip()
 
-    def _take_message(self, message: Msg, delivery: tuple[int, int, int], headers: dict[str, str]) -> None:
-        sequence, delivered, time_ns = delivery
-        if delivered != self._delivered + 1:
+    def _take_message(self, message: Msg, delivery: Delivery, headers: dict[str, str]) -> None:
+        if delivery.number != self._delivered + 1:
             self._broken = f"gap in the consumer sequence after {self._delivered}"
         if self._broken is not None:
             return
         self._is_heard = True
-        self._delivered = delivered
+        self._delivered, self._last, self._pending = delivery.number, delivery.sequence, delivery.pending
         self._open_requests -= 1
         subject, request_id = message.subject, None
         for name, value in headers.items():
@@ -169,4 +175,4 @@ class Consumer:
                     request_id = value if is_request_id(value) else None
                 case "nats-marker-reason":
                     subject = _MARKER_SUBJECT
-        self._arrived.append(StreamMessage(sequence, time_ns, subject, message.data, request_id))
+        self._arrived.append(StreamMessage(delivery.sequence, delivery.time_ns, subject, message.data, request_id))

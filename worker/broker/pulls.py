@@ -52,24 +52,35 @@ class Pulls(NamedTuple):
         return cls(batch, requests, size, expires_s)
 
 
-def delivery_of(reply: str, consumer: str) -> tuple[int, int, int] | None:
-    """Return a message's sequence in the stream, its number among the consumer's messages, and its time (ns).
+class Delivery(NamedTuple):
+    """Where a message stands: its sequence in the stream, its number among the consumer's messages, its time (ns).
 
-    All three are in its reply address, `$JS.ACK.[domain.account.]stream.consumer.delivered.stream_seq.consumer_seq.
-    time.pending[.random]`. None: the consumer did not send this message.
+    `pending` is how many messages the consumer still had to deliver after it.
+    """
+
+    sequence: int
+    number: int
+    time_ns: int
+    pending: int
+
+
+def delivery_of(reply: str, consumer: str) -> Delivery | None:
+    """Return where a message stands, from its reply address; None: the consumer did not send this message.
+
+    The address is `$JS.ACK.[domain.account.]stream.consumer.delivered.stream_seq.consumer_seq.time.pending[.random]`.
     """
     fields = reply.split(".")
     at = 5 if len(fields) == _ACK_FIELDS else 7
     try:
         if fields[at - 2] == consumer:
-            return int(fields[at]), int(fields[at + 1]), int(fields[at + 2])
-    except (IndexError, ValueError):
+            return Delivery(*(int(field) for field in fields[at : at + 4]))
+    except (IndexError, TypeError, ValueError):
         pass
     return None
 
 
-async def create_consumer(broker: Broker, stream: str, start: int, limits: Limits) -> tuple[str, Pulls]:
-    """Create a consumer of the messages from `start` on; return its name and how it may pull."""
+async def create_consumer(broker: Broker, stream: str, start: int, limits: Limits) -> tuple[str, int, Pulls]:
+    """Create a consumer of the messages from `start` on; return its name, how many there are, and how it may pull."""
     threshold = (await broker.jetstream.stream_info(stream)).config.consumer_limits
     inactive_s = min(_INACTIVE_S, (threshold and threshold.inactive_threshold) or _INACTIVE_S)
     config = {
@@ -86,4 +97,4 @@ async def create_consumer(broker: Broker, stream: str, start: int, limits: Limit
     created = orjson.loads(answer.data)
     if "error" in created:
         APIError.from_error(created["error"])
-    return created["name"], Pulls.within(created["config"], limits, broker.max_payload)
+    return created["name"], created["num_pending"], Pulls.within(created["config"], limits, broker.max_payload)

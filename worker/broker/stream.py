@@ -95,6 +95,16 @@ async def expired(broker: Broker, stream: str, position: StreamPosition) -> int:
     return max(info.state.first_seq - position.sequence - 1, 0) if position.sequence else 0
 
 
+async def next_message(broker: Broker, stream: str, sequence: int) -> int | None:
+    """Return the broker time (ns) of the first message after `sequence`; None if there is none."""
+    with requests_to(broker, stream):
+        try:
+            message = await broker.jetstream.get_msg(stream, sequence + 1, ">", next=True)
+        except NotFoundError:
+            return None
+    return None if message.time is None else _ns(message.time)
+
+
 async def _time_of(broker: Broker, stream: str, sequence: int) -> int | None:
     """Return the broker time of a message, to the microsecond; None: it is gone."""
     with requests_to(broker, stream):

@@ -44,6 +44,11 @@ class Inbox:
         """Tell whether the next event has to wait."""
         return len(self._events) >= self._limits.inbox_events or self._bytes >= self._limits.inbox_bytes
 
+    @property
+    def oldest_ns(self) -> int | None:
+        """Return when the broker stored the first event (epoch nanoseconds); None if there is none."""
+        return self._events[0].origin.time_ns if self._events else None
+
     # The feed's side
 
     def attach(self) -> None:

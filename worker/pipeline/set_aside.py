@@ -67,6 +67,16 @@ class SetAside:
     def __len__(self) -> int:
         return len(self._rooms)
 
+    @property
+    def events(self) -> int:
+        """Return how many events wait here."""
+        return self._events
+
+    @property
+    def oldest_ns(self) -> int | None:
+        """Return when the broker stored the first of them (epoch nanoseconds); None if there is none."""
+        return min((room.waiting[0].event.origin.time_ns for room in self._rooms.values()), default=None)
+
     # Events that begin to wait
 
     def fitting(self, events: Sequence[AnyEvent]) -> Sequence[AnyEvent]:

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 from roomkeys.errors import TransientError
 from roomkeys.events.position import StreamPosition
 from worker.broker.connection import Broker
 from worker.broker.consumer import Consumer, Interrupted
-from worker.broker.stream import StreamMissing, expired, resume_after
+from worker.broker.stream import StreamMissing, expired, inspect, next_message, resume_after
 from worker.limits import Limits
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger
@@ -27,12 +28,16 @@ class EventsStream:
     """The stream of one site. `create` creates it again if it is missing, or does nothing.
 
     `outage` says since when and why the stream cannot be read. While there is no connection, `Broker.outage` does.
+    `unread_through` is the last message of the stream, and `first_unread_ns` the time of the first message that cannot
+    be read, as far as they are known from `look_ahead`.
     """
 
     def __init__(self, broker: Broker, name: str, limits: Limits, create: Callable[[], Awaitable[None]]) -> None:
         self.broker = broker
         self.outage = Outage("events stream", log)
         self.name = name
+        self.unread_through = 0
+        self.first_unread_ns: int | None = None
         self._limits = limits
         self._create = create
         self._creating = asyncio.Lock()
@@ -60,6 +65,7 @@ class EventsStream:
     def is_read(self) -> None:
         """Note that the stream can be read, as far as is known."""
         self._is_missing = False
+        self.unread_through, self.first_unread_ns = 0, None
         self.outage.ended()
 
     async def report(self, error: TransientError, position: StreamPosition | None) -> None:
@@ -75,6 +81,13 @@ class EventsStream:
                     await self._create()
                 except TransientError as failure:
                     self.outage.failed(str(failure))
+
+    async def look_ahead(self, sequence: int) -> None:
+        """Find out what waits in the stream after a message, if the broker answers."""
+        with suppress(TransientError):
+            self.unread_through = (await inspect(self.broker, self.name)).state.last_seq
+            if self.unread_through > sequence and self.first_unread_ns is None and self.outage.cause is not None:
+                self.first_unread_ns = await next_message(self.broker, self.name, sequence)
 
 
 def changed(position: StreamPosition, found: StreamPosition) -> str:

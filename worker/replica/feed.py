@@ -6,6 +6,7 @@ position. So a slow partition delays no other, and memory stays bounded. (docs/d
 """
 
 import asyncio
+from dataclasses import dataclass, replace
 
 from roomkeys.errors import TransientError
 from roomkeys.events.decode import decode, parse, room_of
@@ -25,6 +26,25 @@ from worker.telemetry.outage import Outage
 log = logger("feed")
 
 
+@dataclass(slots=True)
+class Backlog:
+    """The events that wait for a partition, and the broker's time of the first one (epoch ns), if it is known.
+
+    `through` is the last message that was counted.
+    """
+
+    events: int = 0
+    oldest_ns: int | None = None
+    through: int = 0
+
+    def count(self, message: StreamMessage) -> None:
+        """Count a message that the feed reads while the partition is in no state to take it."""
+        if message.sequence > self.through:
+            self.events += 1
+            self.oldest_ns = self.oldest_ns or message.time_ns
+            self.through = message.sequence
+
+
 class Feed:
     """Reads the stream once and fills the inboxes of the partitions that joined.
 
@@ -38,12 +58,14 @@ class Feed:
         self._partitions = partitions
         self._limits = limits
         self._inboxes: dict[int, Inbox] = {}
+        self._absent: dict[int, Backlog] = {}
         self._catching_up: dict[int, asyncio.Task[None]] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._joined = asyncio.Event()
         self._space = asyncio.Event()
         self._consumer: Consumer | None = None
         self._may_detach = True
+        self._is_blocked = False
         self._behind: list[Inbox] = []
         self._catch_up_outage = Outage("catching up with the events stream", log)
 
@@ -65,6 +87,7 @@ class Feed:
         """Return an inbox that gets the partition's events after `position`, and sets `wakeup` for each."""
         inbox = Inbox(partition, position, self._limits, wakeup=wakeup, space=self._space)
         self._inboxes[partition] = inbox
+        self._absent.pop(partition, None)
         if self.position is None:
             self.position = position
         if position.created_ns != self.position.created_ns:
@@ -78,11 +101,44 @@ class Feed:
         return inbox
 
     def leave(self, partition: int) -> None:
-        """Stop feeding the partition."""
-        inbox = self._inboxes.pop(partition, None)
+        """Stop feeding the partition, and go on counting its events until `join` or `forget`."""
+        inbox = self._inboxes.get(partition)
         if inbox is not None:
+            self._absent[partition] = self.backlog(partition)
+            del self._inboxes[partition]
             inbox.fail(ConsumerFailed("the partition has left the feed"))
         self._end_catching_up(partition)
+
+    def forget(self, partition: int) -> None:
+        """Stop counting the events of a partition that this replica no longer owns."""
+        self.leave(partition)
+        self._absent.pop(partition, None)
+
+    def backlog(self, partition: int) -> Backlog:
+        """Return what has been read for a partition and is not applied.
+
+        While the partition catches up, all messages that it still has to read count, also those of others.
+        """
+        inbox, read = self._inboxes.get(partition), 0 if self.position is None else self.position.sequence
+        if inbox is None:
+            return replace(self._absent.get(partition, Backlog()))
+        skipped = 0 if inbox.is_attached else max(read - inbox.position.sequence, 0)
+        return Backlog(len(inbox) + skipped, inbox.oldest_ns, read)
+
+    @property
+    def unread(self) -> int:
+        """Return how many messages of the stream have not been read for any partition, as far as that is known."""
+        if self.position is None:
+            return 0
+        end = 0 if self._consumer is None else self._consumer.end
+        return max(end - self.position.sequence, self.stream.unread_through - self.position.sequence, 0)
+
+    async def keep_looking_ahead(self, every_s: float) -> None:
+        """Find out now and then what waits in the stream, while the feed cannot read on or waits for an inbox."""
+        while True:
+            await asyncio.sleep(every_s)
+            if self.position is not None and (self._is_blocked or self.stream.outage.cause is not None):
+                await self.stream.look_ahead(self.position.sequence)
 
     async def close(self) -> None:
         """Stop feeding all partitions."""
@@ -135,6 +191,7 @@ class Feed:
         log.error(str(error), stream=self.stream.name)
         self.stream.is_read()
         self.position = None
+        self._consumer = None
         self._behind.clear()
         self._joined.clear()
         for inbox in self._inboxes.values():
@@ -160,7 +217,10 @@ class Feed:
         if operation_of(message.subject) is None:
             return None
         document = parse(message.body)
-        inbox = self._inboxes.get(partition_of(room_of(document), self._partitions))
+        partition = partition_of(room_of(document), self._partitions)
+        if absent := self._absent.get(partition):
+            absent.count(message)
+        inbox = self._inboxes.get(partition)
         event = None if inbox is None else decode(message, document)
         return None if inbox is None or event is None else (inbox, event)
 
@@ -168,7 +228,9 @@ class Feed:
         """Wait while the inbox is full, unless another inbox is empty."""
         while inbox.is_full and inbox.failure is None and not (self._may_detach and self._any_inbox_empty()):
             self._space.clear()
+            self._is_blocked = True
             await self._space.wait()
+        self._is_blocked = False
 
     def _any_inbox_empty(self) -> bool:
         return any(inbox.is_attached and not len(inbox) for inbox in self._inboxes.values())

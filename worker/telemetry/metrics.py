@@ -15,6 +15,7 @@ _counter: Final = partial(Counter, namespace="room_worker", registry=REGISTRY)
 _gauge: Final = partial(Gauge, namespace="room_worker", registry=REGISTRY)
 _histogram: Final = partial(Histogram, namespace="room_worker", registry=REGISTRY)
 
+INFO: Final = _gauge("info", "Always 1. The labels name this replica and its version.", ["replica", "version"])
 EVENTS: Final = _counter("events", "Finished events, by operation and status: ok or error.", ["operation", "status"])
 SKIPPED: Final = _counter(
     "skipped", "Stream messages skipped because they belong to other services or are delete markers."
@@ -62,7 +63,14 @@ UNDELIVERED_LETTERS: Final = _gauge(
     "undelivered_letters", "Dead letters that wait because the dead-letter stream does not take them."
 )
 DISCONNECTS: Final = _counter("disconnects", "Times the connection to NATS was lost.")
+DATABASE_UP: Final = _gauge("database_up", "1 while MongoDB answers this replica, otherwise 0.")
+BROKER_UP: Final = _gauge("broker_up", "1 while this replica is connected to NATS, otherwise 0.")
 PARTITIONS: Final = _gauge("partitions", "Partitions that this replica owns.")
+PENDING: Final = _gauge(
+    "pending_events",
+    "Events for this replica's partitions that are not applied yet, and stream messages that it has not read yet.",
+)
+OLDEST: Final = _gauge("oldest_event_seconds", "Age of the oldest event that is not applied yet, or 0.")
 LAG: Final = _gauge("waiting_events", "Events read and not yet applied, by partition.", ["partition"])
 REQUESTS: Final = _counter(
     "requests",

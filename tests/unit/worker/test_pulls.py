@@ -34,13 +34,13 @@ def test_one_request_takes_two_of_the_largest_messages() -> None:
 @pytest.mark.parametrize(
     ("reply", "delivery"),
     [
-        ("$JS.ACK.ROOMS_x.abc.1.7.3.1700000000000000001.0", (7, 3, 1_700_000_000_000_000_001)),
-        ("$JS.ACK.hub.AHASH.ROOMS_x.abc.1.7.3.1700000000000000001.0.token", (7, 3, 1_700_000_000_000_000_001)),
+        ("$JS.ACK.ROOMS_x.abc.1.7.3.1700000000000000001.0", (7, 3, 1_700_000_000_000_000_001, 0)),
+        ("$JS.ACK.hub.AHASH.ROOMS_x.abc.1.7.3.1700000000000000001.0.token", (7, 3, 1_700_000_000_000_000_001, 0)),
         ("$JS.ACK.ROOMS_x.other.1.7.3.1700000000000000001.0", None),
         ("$JS.ACK.ROOMS_x.abc.1.x.3.1700000000000000001.0", None),
         ("$JS.ACK.ROOMS_x.abc", None),
         ("", None),
     ],
 )
-def test_delivery_is_read_from_the_reply_address(reply: str, delivery: tuple[int, int, int] | None) -> None:
+def test_delivery_is_read_from_the_reply_address(reply: str, delivery: tuple[int, int, int, int] | None) -> None:
     assert delivery_of(reply, "abc") == delivery
