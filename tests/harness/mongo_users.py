@@ -51,8 +51,15 @@ class GuardedMongo:
 
     async def grant(self, name: str, database: str, collection: str, *actions: str) -> None:
         """Let a user do more."""
+        await self._change("grantPrivilegesToRole", name, database, collection, actions)
+
+    async def revoke(self, name: str, database: str, collection: str, *actions: str) -> None:
+        """Let a user do less, from now on."""
+        await self._change("revokePrivilegesFromRole", name, database, collection, actions)
+
+    async def _change(self, how: str, name: str, database: str, collection: str, actions: Sequence[str]) -> None:
         privilege = {"resource": {"db": database, "collection": collection}, "actions": list(actions)}
-        await self.admin.admin.command("grantPrivilegesToRole", f"role-{name}", privileges=[privilege])
+        await self.admin.admin.command(how, f"role-{name}", privileges=[privilege])
 
 
 @asynccontextmanager

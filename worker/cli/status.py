@@ -19,7 +19,7 @@ from worker.cli.terminal.connections import database_connection, nats_connection
 from worker.cli.terminal.output import example, json_option, safe, show, show_json, show_table
 from worker.cli.terminal.process import OK, to_end
 from worker.limits import Limits
-from worker.replica.assignment import alive_ids
+from worker.replica.shares import alive_ids
 from worker.settings import read_settings
 
 _SHOWN_ROOMS: Final = 20

@@ -1,16 +1,10 @@
-"""A replica: shows that it is alive and owns its fair share of the partitions.
-
-The database's clock decides which replicas are alive. A partition is free to take if it has no owner, or if its
-owner was silent for longer than a lease. No clock decides whether the previous owner may still write: the fence
-does. (docs/design.md, "Partitions")
-"""
+"""A replica: shows that it is alive, serves its partitions until it is stopped, and releases them."""
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
+from importlib.metadata import version
 from socket import gethostname
 from typing import Final
 from uuid import uuid4
@@ -18,10 +12,10 @@ from uuid import uuid4
 from roomkeys.errors import TransientError
 from roomkeys.events.position import StreamPosition
 from roomkeys.subjects import events_stream
-from store.database import Database, Document
+from store.database import Database
+from store.indexes import ensure_indexes
 from store.leases import heartbeats
-from store.leases.heartbeats import Replica
-from store.leases.lease import Lease, abandon_lease, read_cursors
+from store.leases.lease import Lease
 from worker.broker.bootstrap import bootstrap_streams
 from worker.broker.cancellation import cancel_and_wait
 from worker.broker.connection import Broker
@@ -42,11 +36,13 @@ from worker.pipeline.writer import Writer
 from worker.replica.events_stream import EventsStream
 from worker.replica.feed import Feed
 from worker.replica.partition import OpenLoop, Partition
+from worker.replica.partitions import Partitions
+from worker.replica.watch import Watch
 from worker.settings import Settings
 from worker.shutdown import Shutdown
-from worker.telemetry import metrics
 from worker.telemetry.health import Health
 from worker.telemetry.logs import logger
+from worker.telemetry.outage import Outage
 
 _PRUNE_AFTER_MS: Final = 3_600_000
 """Milliseconds of silence after which the heartbeat document of a dead replica is deleted."""
@@ -54,70 +50,14 @@ _PRUNE_AFTER_MS: Final = 3_600_000
 log = logger("replica")
 
 
-@dataclass(slots=True, eq=False)
-class Partitions:
-    """The partitions that this replica, `me`, owns of a site. Each one runs in a separate task."""
-
-    site: str
-    me: str
-    database: Database
-    open_partition: Callable[[int], Partition]
-    tasks: asyncio.TaskGroup
-    lease_ms: int
-    _running: dict[int, tuple[Partition, asyncio.Task[None]]] = field(init=False, default_factory=dict)
-
-    async def rebalance(self) -> None:
-        """Send a heartbeat; take free partitions up to the fair share, and release those above it."""
-        await heartbeats.heartbeat(self.database, self.site, self.me)
-        alive = alive_ids(await heartbeats.replicas(self.database, self.site), self.lease_ms)
-        documents = await read_cursors(self.database, self.site)
-        self._forget_finished()
-        for document in documents:
-            if document["partition"] in self._running:
-                self._running[document["partition"]][0].observe(document)
-        share = fair_share(alive, self.me, len(documents))
-        idle = [document for document in documents if document["partition"] not in self._running]
-        room, available = max(share - len(self._running), 0), claimable(idle, alive, self.me)
-        for document in available[:room]:
-            partition = self.open_partition(document["partition"])
-            self._running[partition.number] = (partition, self.tasks.create_task(partition.run(document)))
-        for document in available[room:]:
-            if document["owner"] == self.me:  # an error interrupted its release
-                await abandon_lease(self.database, document)
-        for partition, _ in list(self._running.values())[share:]:
-            partition.stop()
-        metrics.PARTITIONS.set(len(self._running))
-
-    def step_down(self) -> None:
-        """Stop every partition and send no heartbeat, so that other replicas take the partitions."""
-        for partition, _ in self._running.values():
-            partition.stop()
-        self._forget_finished()
-
-    async def release_all(self) -> None:
-        """Finish the batches in hand and release every partition."""
-        self.step_down()
-        if self._running:
-            await asyncio.wait([task for _, task in self._running.values()])
-        self._forget_finished()
-
-    async def end(self) -> None:
-        """Cancel what still runs; other replicas take the partitions that were not released."""
-        for partition, _ in self._running.values():
-            partition.stop()
-        await asyncio.gather(*(cancel_and_wait(task) for _, task in self._running.values()))
-
-    def owned(self) -> list[Partition]:
-        """Return the partitions that run now."""
-        return [partition for partition, _ in self._running.values()]
-
-    def _forget_finished(self) -> None:
-        self._running = {number: running for number, running in self._running.items() if not running[1].done()}
-        metrics.PARTITIONS.set(len(self._running))
+def new_replica_id() -> str:
+    """Return the id of this process as a replica; it is never used again."""
+    return f"{gethostname()}-{uuid4().hex[:8]}"
 
 
 async def serve(
     settings: Settings,
+    me: str,
     database: Database,
     broker: Broker,
     shutdown: Shutdown,
@@ -125,33 +65,40 @@ async def serve(
     limits: Limits,
     clock: Clock,
 ) -> None:
-    """Own partitions until the process has to stop, then release them."""
+    """Own partitions as the replica `me` until the process has to stop, then release them."""
 
     async def create_streams() -> None:
         if settings.bootstrap_streams:
             await bootstrap_streams(broker, site)
 
-    site, me = settings.site_id, f"{gethostname()}-{uuid4().hex[:8]}"
+    site, outage = settings.site_id, Outage("MongoDB", log)
     open_loop = _loops(settings, database, broker, limits, clock)
     async with asyncio.TaskGroup() as tasks:
         stream = EventsStream(broker, events_stream(site), limits, create_streams)
-        health.checks["events"] = lambda: stream.outage.problem(limits.lease_ms / 1_000)
         feed = Feed(stream, settings.partitions, tasks, limits)
 
         def open_partition(number: int) -> Partition:
-            return Partition(number, site, me, database, feed, open_loop, limits)
+            return Partition(number, site, me, database, feed, open_loop, limits, outage)
 
         feeding = tasks.create_task(feed.run())
-        partitions = Partitions(site, me, database, open_partition, tasks, limits.lease_ms)
+        partitions = Partitions(site, me, database, open_partition, tasks, settings.partitions, limits.lease_ms)
+        watch = Watch(partitions, feed, broker, outage, version("room-worker"), limits.lease_ms / 1_000, clock)
+        health.checks.update(watch.checks())
+        indexes = Outage("collections and indexes", log)
+        health.checks["indexes"] = indexes.problem
+        watching = tasks.create_task(watch.run(limits.heartbeat_s))
+        looking = tasks.create_task(feed.keep_looking_ahead(limits.lease_ms / 2_000))
+        ensuring = tasks.create_task(_keep_indexes(database, indexes, limits.ensure_s))
         try:
-            await _own_partitions(partitions, stream, shutdown, limits)
-            owned = partitions.owned()
+            await _own_partitions(partitions, watch, shutdown, limits)
+            owned = partitions.running
             shutdown.has_batch = lambda: [partition.number for partition in owned if partition.has_batch]
             await shutdown.step("release the partitions", partitions.release_all, keep=3.0)
         finally:
             await partitions.end()
             await shutdown.step("stop reading", feed.close, keep=2.4)
-            await cancel_and_wait(feeding)
+            for task in (feeding, watching, looking, ensuring):
+                await cancel_and_wait(task)
     await shutdown.step("delete the heartbeat", partial(_leave, database, site, me), keep=2.0)
 
 
@@ -184,39 +131,30 @@ def _loops(settings: Settings, database: Database, broker: Broker, limits: Limit
     return open_loop
 
 
-async def _own_partitions(partitions: Partitions, stream: EventsStream, shutdown: Shutdown, limits: Limits) -> None:
-    """Rebalance with each heartbeat, but leave the partitions to others while no event can be read."""
-    broker, stop = stream.broker, shutdown.stop
-    while not stop.is_set():
-        if broker.is_closed:
-            return
+async def _keep_indexes(database: Database, outage: Outage, every_s: float) -> None:
+    """Create collections and indexes again that somebody has dropped."""
+    known: list[str] = []
+    while True:
+        await asyncio.sleep(every_s)
         try:
-            if max(broker.outage.seconds, stream.outage.seconds) > limits.lease_ms / 1_000:
-                partitions.step_down()
-            else:
-                await shutdown.unless_stopped(partitions.rebalance())
+            warnings = await ensure_indexes(database)
         except TransientError as error:
-            log.warning("cannot reach MongoDB", cause=str(error))
+            outage.failed(str(error))
+            continue
+        outage.ended()
+        for warning in warnings:
+            if warning not in known:
+                log.warning("the database needs attention", problem=warning)
+        known = warnings
+
+
+async def _own_partitions(partitions: Partitions, watch: Watch, shutdown: Shutdown, limits: Limits) -> None:
+    while not shutdown.stop.is_set() and not watch.broker.is_closed:
+        try:
+            await shutdown.unless_stopped(partitions.rebalance(watch.condition()))
+        except TransientError as error:
+            watch.database_outage.failed(str(error))
+        else:
+            watch.database_outage.ended()
         with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), limits.heartbeat_s)
-
-
-def alive_ids(known: Sequence[Replica], lease_ms: int) -> list[str]:
-    """Return the ids of the replicas that are alive, in order.
-
-    A heartbeat in the future comes from the clock of a former primary; a replica that is alive soon replaces it.
-    """
-    return sorted(replica.id for replica in known if abs(replica.silent_ms) < lease_ms)
-
-
-def fair_share(alive: Sequence[str], me: str, partitions: int) -> int:
-    """Return how many partitions a replica should own; the shares of all add up to all partitions."""
-    if me not in alive:
-        return 0
-    whole, left_over = divmod(partitions, len(alive))
-    return whole + (alive.index(me) < left_over)
-
-
-def claimable(documents: Sequence[Document], alive: Sequence[str], me: str) -> list[Document]:
-    """Return the cursor documents without a live owner, and those that name this replica, which dropped them."""
-    return [document for document in documents if document["owner"] not in alive or document["owner"] == me]
+            await asyncio.wait_for(shutdown.stop.wait(), limits.heartbeat_s)

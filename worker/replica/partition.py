@@ -11,18 +11,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from roomkeys.backoff import Backoff
-from roomkeys.errors import LeaseLost, TransientError
+from roomkeys.errors import LeaseLost, TransientError, WriteConflict
 from roomkeys.events.position import StreamPosition
 from store.database import Database, Document
-from store.leases.lease import Lease, move_cursor, read_cursors, release_lease, take_lease
+from store.leases.lease import Lease, is_lost, move_cursor, read_cursors, release_lease, take_lease
 from worker.broker.connection import BrokerUnavailable, Unconfirmed
 from worker.limits import Limits
 from worker.pipeline.inbox import Inbox
 from worker.pipeline.loop import Loop
 from worker.replica.events_stream import changed
-from worker.replica.feed import Feed
+from worker.replica.feed import Backlog, Feed
+from worker.replica.progress import Progress
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger, where
+from worker.telemetry.outage import Outage
 
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
@@ -31,6 +33,9 @@ log = logger("partition")
 
 OpenLoop = Callable[[Lease, StreamPosition, asyncio.Event], Loop]
 """Makes the loop of a new lease, from its cursor's position and the partition's wake-up."""
+
+Served = tuple[int, StreamPosition]
+"""The epoch of a lease, and how far the partition had come."""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,24 +49,48 @@ class Partition:
     feed: Feed
     open_loop: OpenLoop
     limits: Limits
+    database_outage: Outage
     _wakeup: asyncio.Event = field(init=False, default_factory=asyncio.Event)
     _former_sessions: list[Any] = field(init=False, default_factory=list)
     _stopping: bool = field(init=False, default=False)
-    _lease: Lease | None = field(init=False, default=None)
-    _taken: Document | None = field(init=False, default=None)
     has_batch: bool = field(init=False, default=False)
     """Whether a batch was begun and has not been finished, by this lease or the one before it."""
-
-    def observe(self, document: Document) -> None:
-        """Note who owns the partition now: a replica that has slept may have lost its lease without a sign."""
-        if self._lease is not None and document["owner"] != self.owner and document["epoch"] > self._lease.epoch:
-            self._taken = document
-            self._wakeup.set()
+    progress: Progress = field(init=False, default_factory=Progress)
+    orphan: Served | None = field(init=False, default=None)
+    """What was served, if the cursor document has disappeared meanwhile."""
+    _former: Served | None = field(init=False, default=None)
+    _loop: Loop | None = field(init=False, default=None)
+    _is_idle: bool = field(init=False, default=False)
+    _is_lost: bool = field(init=False, default=False)
 
     def stop(self) -> None:
         """Let `run` finish the batch in hand, release the partition and return."""
         self._stopping = True
         self._wakeup.set()
+
+    def look(self) -> None:
+        """Note in `progress` whether the partition has moved since the last look."""
+        loop, position = self._loop, None
+        if loop is not None:
+            position = loop.state.position
+            if loop.blame.condition.cause is not None:
+                self.progress.failed(loop.blame.condition.cause, is_refused=True)
+        self.progress.look(position, is_idle=self._is_idle)
+
+    def backlog(self) -> Backlog:
+        """Return the events of this partition that are read and not applied, with those of set-aside rooms."""
+        backlog = self.feed.backlog(self.number)
+        if self._loop is not None:
+            set_aside = self._loop.state.set_aside
+            backlog.events += set_aside.events
+            backlog.oldest_ns = min(filter(None, (backlog.oldest_ns, set_aside.oldest_ns)), default=None)
+        return backlog
+
+    def notice_owner(self, document: Document | None) -> None:
+        """End the lease at once if the cursor document, as read now, is gone or names another owner."""
+        if self._loop is not None and (document is None or is_lost(self._loop.state.lease, document)):
+            self._is_lost = True
+            self._wakeup.set()
 
     async def run(self, seen: Document) -> None:
         """Take the partition as its cursor document was `seen`, and serve it until stopped or fenced off."""
@@ -76,6 +105,7 @@ class Partition:
                     backoff.reset()
                 document = await self._own_document(backoff.next())
         finally:
+            self.feed.forget(self.number)
             await self._end_former_sessions()
 
     async def _serve_one_lease(self, document: Document) -> bool:
@@ -84,22 +114,36 @@ class Partition:
             await self._serve_under_lease(document)
         except LeaseLost:
             self.has_batch = False  # the new owner finishes it
-            taken = self._taken or {}
-            log.info("lease lost", partition=self.number, epoch=taken.get("epoch"), owner=taken.get("owner"))
+            await self._report_loss()
         except TransientError as error:
             metrics.INTERRUPTIONS.labels(error.cause).inc()
             if isinstance(error, Unconfirmed):
                 metrics.RETRIES.labels("unconfirmed").inc()
-            if self.feed.stream.broker.connected and not isinstance(
-                error, BrokerUnavailable
-            ):  # else its outage is reported
+            self.progress.failed(str(error), is_refused=not isinstance(error, WriteConflict))
+            if self.feed.stream.broker.connected and not isinstance(error, BrokerUnavailable):  # else it is reported
                 log.warning("partition interrupted", partition=self.number, cause=str(error))
             return False
         except Exception as error:  # noqa: BLE001 - one partition's failure must not stop the others
             metrics.INTERRUPTIONS.labels("internal").inc()
+            self.progress.failed(where(error), is_refused=False)
             log.warning("partition failed", partition=self.number, error=where(error))
             return False
         return True
+
+    async def _report_loss(self) -> None:
+        """Log which replica owns the partition now, if this one has served it."""
+        if self._former is None:  # another replica was faster to take it
+            return
+        owner, epoch = "unknown", None
+        try:
+            document = await self._read_document()
+        except TransientError as error:
+            log.debug("cannot read who owns the partition", partition=self.number, cause=str(error))
+        else:
+            if document is None:
+                return
+            owner, epoch = document["owner"] or "nobody", document["epoch"]
+        log.warning("lease of the partition lost", partition=self.number, epoch=epoch, owner=owner)
 
     async def _own_document(self, pause: float) -> Document | None:
         """Return, after a pause, the cursor document if it still names this replica as its owner.
@@ -111,20 +155,28 @@ class Partition:
             if not self.feed.stream.broker.connected:
                 continue
             try:
-                documents = await read_cursors(self.database, self.site)
+                document = await self._read_document()
             except TransientError as error:
-                log.warning("cannot reach MongoDB", partition=self.number, cause=str(error))
+                self.database_outage.failed(str(error))
                 continue
-            mine = (item for item in documents if item["partition"] == self.number)
-            return next((item for item in mine if item["owner"] == self.owner), None)
+            return document if document is not None and document["owner"] == self.owner else None
         return None
+
+    async def _read_document(self) -> Document | None:
+        """Return the partition's cursor document. If it is gone, return None and set `orphan`."""
+        documents = await read_cursors(self.database, self.site)
+        document = next((item for item in documents if item["partition"] == self.number), None)
+        if document is None and self._former is not None:
+            self.orphan = self._former
+            log.error("the partition's cursor is gone from room_worker_cursors", partition=self.number)
+        return document
 
     async def _serve_under_lease(self, document: Document) -> None:
         lease, position = await take_lease(self.database, document, self.owner)
+        self._is_lost, self._former = False, (lease.epoch, position)
         await self._end_former_sessions()
         log.info("partition taken", partition=self.number, epoch=lease.epoch, after=position.sequence)
-        loop = self.open_loop(lease, position, self._wakeup)
-        self._lease = lease
+        self._loop = loop = self.open_loop(lease, position, self._wakeup)
         try:
             await loop.recover()
             await self._finish_slices(loop)
@@ -132,12 +184,14 @@ class Partition:
             if not self._stopping:
                 await self._find_position(loop)
                 await self._serve(loop)
+            if self._is_lost:
+                raise LeaseLost
             await loop.writer.delete_finished()
             await loop.close()
             await release_lease(self.database, lease)
             log.info("partition released", partition=self.number)
         finally:
-            self._lease = None
+            self._loop, self._former = None, (lease.epoch, loop.state.position)
             metrics.LAG.labels(str(self.number)).set(0)
             metrics.SET_ASIDE.labels(str(self.number)).set(0)
             self.feed.leave(self.number)
@@ -168,15 +222,15 @@ class Partition:
         inbox = self.feed.join(self.number, state.position, self._wakeup)
         while not self._stopping:
             self._wakeup.clear()
-            if self._taken is not None:
-                raise LeaseLost
+            if self._is_lost:
+                return
             await loop.settle_rollouts()
             await loop.retry_set_aside()
             await self._finish_slices(loop)
             pause = state.set_aside.seconds_until_due(limits.tidy_s if state.finished_ids else limits.follow_s)
             if state.pending.is_full or state.large_rooms.is_full:
                 await inbox.wait_for_wakeup(pause)
-            elif await inbox.wait(pause):
+            elif await self._wait(inbox, pause):
                 await self._serve_batch(loop, inbox)
             elif state.finished_ids:
                 await loop.writer.delete_finished()
@@ -184,6 +238,13 @@ class Partition:
                 position = self.feed.position_of(inbox)
                 if not len(inbox) and position.sequence > state.position.sequence:
                     await self._move(loop, position)
+
+    async def _wait(self, inbox: Inbox, seconds: float) -> bool:
+        self._is_idle = True
+        try:
+            return await inbox.wait(seconds)
+        finally:
+            self._is_idle = False
 
     async def _serve_batch(self, loop: Loop, inbox: Inbox) -> None:
         waiting = metrics.LAG.labels(str(self.number))

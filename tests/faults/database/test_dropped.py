@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,8 @@ from store.indexes import INDEXES
 from tests.faults.takeover.test_replicas import CREATE
 from tests.harness import events
 from tests.harness.health import until_not_ready, until_ready
-from tests.harness.polling import until_answered
+from tests.harness.polling import until, until_answered
+from tests.harness.processes import child, ends_well
 from tests.harness.site import Rig, rig
 from worker.local.ports import free_port
 
@@ -43,11 +45,7 @@ async def until_indexed(made: Rig) -> None:
     """Wait until every index exists."""
 
     async def is_indexed() -> bool:
-        for collection, models in INDEXES.items():
-            wanted = {tuple(model.document["key"]) for model in models}
-            if not wanted <= await index_keys(made, collection):
-                return False
-        return True
+        return all([index.fields in await index_keys(made, index.collection) for index in INDEXES])
 
     await until_answered(is_indexed)
 
@@ -76,29 +74,26 @@ async def test_whole_database_that_was_dropped_is_made_again(droppable: Rig) -> 
         await until_indexed(droppable)
         created = await droppable.ask("create", {**CREATE, "roomId": "another"})
         assert created["status"] == "ok"
-    async with droppable.worker():
         assert (await droppable.ask("key.rotate", events.rotate("another")))["status"] == "ok"
 
 
 async def test_index_that_was_dropped_is_created_again(droppable: Rig) -> None:
     async with droppable.worker():
         await droppable.until_owned()
-        for collection in INDEXES:
+        for collection in {index.collection for index in INDEXES}:
             await droppable.db[collection].drop_indexes()
         await until_indexed(droppable)
 
 
-async def test_index_that_cannot_be_created_again_is_named(droppable: Rig) -> None:
-    address = f"127.0.0.1:{free_port()}"
-    async with droppable.worker(health_addr=address):
-        await droppable.until_owned()
+async def test_index_that_cannot_be_unique_again_is_named(droppable: Rig, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    async with child(droppable, log, LOG_LEVEL="warning") as worker:
         await droppable.ask("create", CREATE)
         await droppable.db.subscriptions.drop_indexes()
         twin = await droppable.db.subscriptions.find_one({"u.account": "bob"})
         await droppable.db.subscriptions.insert_one({**twin, "_id": "twin"})
-        await until_not_ready(address, "11000")
-        await droppable.db.subscriptions.delete_one({"_id": "twin"})
-        await until_ready(address)
+        await until(lambda: "no unique index on (roomId, u.account)" in log.read_text(), log.read_text)
+        await ends_well(worker)
 
 
 async def test_cursor_that_no_replica_knows_is_named_and_not_replaced_by_an_old_one(droppable: Rig) -> None:
@@ -113,11 +108,11 @@ async def test_cursor_that_no_replica_knows_is_named_and_not_replaced_by_an_old_
         assert (await droppable.ask("key.rotate", ROTATE))["status"] == "ok"
 
 
-async def test_site_whose_document_was_dropped_too_begins_again(droppable: Rig) -> None:
+async def test_site_without_cursors_begins_again_when_its_document_allows_it(droppable: Rig) -> None:
     async with droppable.worker():
         await create_all(droppable)
     await droppable.db.room_worker_cursors.drop()
-    await droppable.db.room_worker_sites.drop()
+    await droppable.db.room_worker_sites.update_one({"_id": droppable.site}, {"$unset": {"cursorsCreated": 1}})
     async with droppable.worker():
         await droppable.until_owned()
         async with asyncio.timeout(20):
