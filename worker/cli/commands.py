@@ -10,7 +10,7 @@ _MODULES: Final = {
     "demo": "worker.cli.demo.command",
     "dev": "worker.cli.demo.dev",
     "check": "worker.cli.check.command",
-    "status": "worker.cli.status",
+    "status": "worker.cli.status.command",
     "publish": "worker.cli.publish",
     "tail": "worker.cli.tail",
     "deadletters": "worker.cli.deadletters.command",

@@ -7,7 +7,9 @@ position. So a slow partition delays no other, and memory stays bounded. (docs/d
 
 import asyncio
 from dataclasses import dataclass, replace
+from typing import Final
 
+from roomkeys.backoff import NO_JITTER, Backoff
 from roomkeys.errors import TransientError
 from roomkeys.events.decode import decode, parse, room_of
 from roomkeys.events.event import AnyEvent, StreamMessage
@@ -22,6 +24,8 @@ from worker.replica.events_stream import RETRY_SECONDS, EventsStream, StreamChan
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger
 from worker.telemetry.outage import Outage
+
+_UNUSED_RETRY_S: Final = 30.0
 
 log = logger("feed")
 
@@ -155,6 +159,7 @@ class Feed:
 
     async def run(self) -> None:
         """Read the stream until cancelled; after each failure again from the last message that arrived."""
+        unused = Backoff(RETRY_SECONDS, _UNUSED_RETRY_S, spread=NO_JITTER)
         while True:
             await self._joined.wait()
             try:
@@ -163,8 +168,11 @@ class Feed:
                 self._start_over(error)
             except TransientError as error:
                 await self.stream.report(error, self.position)
+            if self._inboxes or self.stream.outage.cause is None:
+                unused.reset()
             if not self._behind:  # else another replica could take the only consumer
-                await asyncio.sleep(RETRY_SECONDS)
+                # Without partitions it only finds out whether it can read again. It leaves the consumer to others.
+                await asyncio.sleep(unused.next())
 
     async def _read(self) -> None:
         position = self.position = self._first_position()

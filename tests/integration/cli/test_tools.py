@@ -220,7 +220,7 @@ async def test_status_shows_rooms_that_are_set_aside(site_rig: Rig) -> None:
     await site_rig.db.room_worker_outbox.insert_many([{"_id": id_, **waiting} for id_ in ids])
     shown = (await run("status", "--json", env=variables(site_rig))).json()
     assert shown["setAside"] == [{"roomId": "r9", "events": 3, "failures": 2}]
-    assert "r9 (3 events)" in (await run("status", env=variables(site_rig))).out
+    assert "r9 (3 events, failed 2 times)" in (await run("status", env=variables(site_rig))).out
 
 
 async def _die_before_settling(site_rig: Rig) -> None:

@@ -1,0 +1,1 @@
+"""`room-worker status`: what a site is doing, from its database and its streams. It asks no worker."""
