@@ -123,7 +123,8 @@ async def _serve(
         if settings.key_service and only != "worker":
             await stack.enter_async_context(answering(settings, database, broker, limits, clock, shutdown))
         health.waiting_for.pop("start")
-        me, version = new_replica_id(), importlib.metadata.version("room-worker")
+        me = "" if only == "service" else new_replica_id()
+        version = importlib.metadata.version("room-worker")
         metrics.INFO.labels(me, version).set(1)
         log.info(
             "ready",
@@ -191,7 +192,8 @@ async def _prepare(
 async def _retry_until_ready(
     stop: asyncio.Event, component: str, health: Health, attempt: Callable[[], Awaitable[_T]]
 ) -> _T:
-    """Try until it succeeds, and log what is missing each time; `_Stopped` if `stop` is set first."""
+    """Try until it succeeds, and log what is missing; `_Stopped` if `stop` is set first."""
+    outage = Outage(component, log)
     health.waiting_for[component] = "not ready yet"
     while not stop.is_set():
         try:
@@ -199,10 +201,11 @@ async def _retry_until_ready(
         except (TransientError, nats.errors.Error, APIError, OSError) as error:
             cause = str(error) if isinstance(error, TransientError) else describe(error)
             health.waiting_for[component] = cause
-            log.warning("waiting", component=component, cause=cause)
+            outage.failed(cause)
             await _pause(stop, RETRY_SECONDS)
         else:
             del health.waiting_for[component]
+            outage.ended()
             return result
     raise _Stopped
 

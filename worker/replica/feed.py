@@ -25,7 +25,7 @@ from worker.telemetry import metrics
 from worker.telemetry.logs import logger
 from worker.telemetry.outage import Outage
 
-_UNUSED_RETRY_S: Final = 30.0
+_UNUSED_RETRY_S: Final = 5.0
 
 log = logger("feed")
 
@@ -196,7 +196,7 @@ class Feed:
         return min(filter(None, known), key=lambda position: position.sequence, default=None)
 
     def _start_over(self, error: StreamChanged) -> None:
-        log.error(str(error), stream=self.stream.name)
+        log.error("the events stream changed", cause=str(error), stream=self.stream.name)
         self.stream.is_read()
         self.position = None
         self._consumer = None

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from roomkeys.backoff import Backoff
-from roomkeys.errors import LeaseLost, TransientError, WriteConflict
+from roomkeys.errors import DatabaseError, LeaseLost, Refused, TransientError, WriteConflict
 from roomkeys.events.position import StreamPosition
 from store.database import Database, Document
-from store.leases.lease import Lease, is_lost, move_cursor, read_cursors, release_lease, take_lease
+from store.leases.lease import CURSORS, Lease, is_lost, move_cursor, read_cursors, release_lease, take_lease
 from worker.broker.connection import BrokerUnavailable, Unconfirmed
 from worker.limits import Limits
 from worker.pipeline.inbox import Inbox
@@ -58,14 +58,20 @@ class Partition:
     progress: Progress = field(init=False, default_factory=Progress)
     orphan: Served | None = field(init=False, default=None)
     """What was served, if the cursor document has disappeared meanwhile."""
+    _outage: Outage = field(init=False)
+    _why: str = field(init=False, default="")
     _former: Served | None = field(init=False, default=None)
     _loop: Loop | None = field(init=False, default=None)
     _is_idle: bool = field(init=False, default=False)
     _is_lost: bool = field(init=False, default=False)
+    _lost_to: Document | None = field(init=False, default=None)
 
-    def stop(self) -> None:
-        """Let `run` finish the batch in hand, release the partition and return."""
-        self._stopping = True
+    def __post_init__(self) -> None:
+        self._outage = Outage(f"partition {self.number}", log)
+
+    def stop(self, why: str) -> None:
+        """Let `run` finish the batch in hand, release the partition and return; the log says why."""
+        self._stopping, self._why = True, self._why or why
         self._wakeup.set()
 
     def look(self) -> None:
@@ -76,6 +82,8 @@ class Partition:
             if loop.blame.condition.cause is not None:
                 self.progress.failed(loop.blame.condition.cause, is_refused=True)
         self.progress.look(position, is_idle=self._is_idle)
+        if self.progress.cause is None:
+            self._outage.ended()
 
     def backlog(self) -> Backlog:
         """Return the events of this partition that are read and not applied, with those of set-aside rooms."""
@@ -89,7 +97,7 @@ class Partition:
     def notice_owner(self, document: Document | None) -> None:
         """End the lease at once if the cursor document, as read now, is gone or names another owner."""
         if self._loop is not None and (document is None or is_lost(self._loop.state.lease, document)):
-            self._is_lost = True
+            self._is_lost, self._lost_to = True, document
             self._wakeup.set()
 
     async def run(self, seen: Document) -> None:
@@ -120,15 +128,21 @@ class Partition:
             if isinstance(error, Unconfirmed):
                 metrics.RETRIES.labels("unconfirmed").inc()
             self.progress.failed(str(error), is_refused=not isinstance(error, WriteConflict))
-            if self.feed.stream.broker.connected and not isinstance(error, BrokerUnavailable):  # else it is reported
-                log.warning("partition interrupted", partition=self.number, cause=str(error))
+            self._report(error)
             return False
         except Exception as error:  # noqa: BLE001 - one partition's failure must not stop the others
             metrics.INTERRUPTIONS.labels("internal").inc()
             self.progress.failed(where(error), is_refused=False)
-            log.warning("partition failed", partition=self.number, error=where(error))
+            self._outage.failed(where(error))
             return False
         return True
+
+    def _report(self, error: TransientError) -> None:
+        """Report what ended the lease, unless the broker or the feed reports it."""
+        if isinstance(error, DatabaseError) and not isinstance(error, Refused | WriteConflict):
+            self.database_outage.failed(str(error))  # no answer: all partitions have this outage together
+        elif self.feed.stream.broker.connected and not isinstance(error, BrokerUnavailable):
+            self._outage.failed(str(error))
 
     async def _report_loss(self) -> None:
         """Log which replica owns the partition now, if this one has served it."""
@@ -136,7 +150,7 @@ class Partition:
             return
         owner, epoch = "unknown", None
         try:
-            document = await self._read_document()
+            document = self._lost_to or await self._read_document()
         except TransientError as error:
             log.debug("cannot read who owns the partition", partition=self.number, cause=str(error))
         else:
@@ -168,12 +182,12 @@ class Partition:
         document = next((item for item in documents if item["partition"] == self.number), None)
         if document is None and self._former is not None:
             self.orphan = self._former
-            log.error("the partition's cursor is gone from room_worker_cursors", partition=self.number)
+            log.error("cursor of the partition is gone", partition=self.number, collection=CURSORS)
         return document
 
     async def _serve_under_lease(self, document: Document) -> None:
         lease, position = await take_lease(self.database, document, self.owner)
-        self._is_lost, self._former = False, (lease.epoch, position)
+        self._is_lost, self._lost_to, self._former = False, None, (lease.epoch, position)
         await self._end_former_sessions()
         log.info("partition taken", partition=self.number, epoch=lease.epoch, after=position.sequence)
         self._loop = loop = self.open_loop(lease, position, self._wakeup)
@@ -189,7 +203,7 @@ class Partition:
             await loop.writer.delete_finished()
             await loop.close()
             await release_lease(self.database, lease)
-            log.info("partition released", partition=self.number)
+            log.info("partition released", partition=self.number, why=self._why)
         finally:
             self._loop, self._former = None, (lease.epoch, loop.state.position)
             metrics.LAG.labels(str(self.number)).set(0)
@@ -213,7 +227,8 @@ class Partition:
         found = await self.feed.find_position(position)
         if found != position:
             metrics.STREAM_FAULTS.inc()
-            log.error(changed(position, found), partition=self.number, resumes_after=found.sequence)
+            cause, resumes_after = changed(position, found), found.sequence
+            log.error("the events stream changed", partition=self.number, cause=cause, resumes_after=resumes_after)
             await self._move(loop, found)
 
     async def _serve(self, loop: Loop) -> None:

@@ -73,14 +73,14 @@ class Partitions:
         for document in available[room:]:
             if document["owner"] == self.me:  # an error interrupted its release
                 await abandon_lease(self.database, document)
-        for partition, _ in list(self._running.values())[share:]:
-            partition.stop()
+        for partition in self.running[share:]:
+            partition.stop("rebalance")
         metrics.PARTITIONS.set(len(self._running))
 
     async def release_all(self) -> None:
         """Finish the batches in hand and release every partition."""
-        for partition, _ in self._running.values():
-            partition.stop()
+        for partition in self.running:
+            partition.stop("shutdown")
         if self._running:
             await asyncio.wait([task for _, task in self._running.values()])
         self._forget_finished()
@@ -89,7 +89,7 @@ class Partitions:
     async def end(self) -> None:
         """Cancel what still runs; other replicas take the partitions that were not released."""
         for partition in self.running:
-            partition.stop()
+            partition.stop("shutdown")
         await asyncio.gather(*(cancel_and_wait(task) for _, task in self._running.values()))
 
     def _notice_owners(self, documents: Sequence[Document]) -> None:

@@ -15,7 +15,11 @@ _counter: Final = partial(Counter, namespace="room_worker", registry=REGISTRY)
 _gauge: Final = partial(Gauge, namespace="room_worker", registry=REGISTRY)
 _histogram: Final = partial(Histogram, namespace="room_worker", registry=REGISTRY)
 
-INFO: Final = _gauge("info", "Always 1. The labels name this replica and its version.", ["replica", "version"])
+INFO: Final = _gauge(
+    "info",
+    "Always 1. The labels name this replica (empty for a key service alone) and its version.",
+    ["replica", "version"],
+)
 EVENTS: Final = _counter("events", "Finished events, by operation and status: ok or error.", ["operation", "status"])
 SKIPPED: Final = _counter(
     "skipped", "Stream messages skipped because they belong to other services or are delete markers."

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import Gauge
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from roomkeys import subjects
 from roomkeys.events.position import partition_of
@@ -88,6 +89,29 @@ async def test_mongodb_that_is_down_is_named_although_no_event_waits(
         await until_not_ready(address, "mongodb")
         await own_mongo.start()
         await until_ready(address)
+
+
+async def test_outage_of_mongodb_has_a_line_at_its_begin_and_at_its_end(
+    nats_url: str, own_mongo: MongoServer, site: str
+) -> None:
+    """Also with many partitions, whose attempts fail too; a line more for each further cause."""
+    async with rig(nats_url, own_mongo.uri, "chat", site) as made:
+        with capture_logs() as logs:
+            async with ready_worker(made, partitions=32) as address:
+                await own_mongo.kill()
+                asked = [await made.publish("key.rotate", ROTATE) for _ in range(3)]
+                await until_not_ready(address, "has not moved for")
+                await own_mongo.start()
+                for request_id in asked:
+                    assert (await made.result(request_id))["status"] == "ok"
+                await until_ready(address)
+        outage = [line for line in logs if line["event"].startswith("MongoDB ")]
+        assert outage[0]["event"] == "MongoDB unavailable"
+        assert outage[-1]["event"] == "MongoDB available again"
+        assert outage[-1]["seconds"] > 0
+        assert len({line["cause"] for line in outage[:-1]}) == len(outage) - 1
+        others = [line["event"] for line in logs if line["log_level"] == "warning" and line not in outage]
+        assert len(others) <= 1, "at most that other replicas may take the partitions"
 
 
 async def test_database_that_refuses_writes_is_named_with_its_code(
