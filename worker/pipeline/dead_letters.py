@@ -19,7 +19,8 @@ from nats.js.errors import APIError, NoStreamResponseError
 
 from roomkeys.backoff import Backoff
 from roomkeys.errors import TransientError
-from roomkeys.subjects import dead_letter_stream, dead_letter_subject, events_stream
+from roomkeys.events.decode import parse, room_of
+from roomkeys.subjects import dead_letter_stream, dead_letter_subject, events_stream, operation_of
 from store.database import Database
 from store.leases.lease import Lease
 from store.writes import letters as stored
@@ -209,8 +210,7 @@ class DeadLetters:
             ack, _ = await self._publish_cut(letter, f"{id_}:{letter.created_ns}")
         if not ack.duplicate:
             metrics.DEAD_LETTERS.labels(letter.error.reason).inc()
-            code, reason = letter.error.code, letter.error.reason
-            log.warning("event became a dead letter", sequence=letter.sequence, code=code, reason=reason)
+            _report(letter, ack.seq)
 
     async def _publish_cut(self, letter: OwedLetter, id_: str) -> tuple[PubAck, bytes]:
         """Publish a letter under an id, as much of its body as the server and the stream take."""
@@ -298,3 +298,18 @@ class DeadLetters:
         with suppress(TransientError):
             number = await stored.count_letters(self._context.database, [self._lease.id])
         self._context.report(self._lease.partition, number, cause)
+
+
+def _report(letter: OwedLetter, sequence: int) -> None:
+    """Log what was published as message `sequence` of the dead-letter stream, and how to see it."""
+    operation = operation_of(letter.letter.subject)
+    log.warning(
+        "event became a dead letter",
+        sequence=letter.sequence,
+        operation=operation and operation.value,
+        room=room_of(parse(letter.letter.body)),
+        request_id=letter.request_id,
+        code=letter.error.code,
+        reason=letter.error.reason,
+        see=f"room-worker deadletters show {sequence}",
+    )

@@ -1,7 +1,10 @@
 """`room-worker deadletters`: lists dead letters, shows one, and replays them."""
 
+from structlog.testing import capture_logs
+
 from roomkeys import subjects
 from tests.harness import events
+from tests.harness.polling import until
 from tests.harness.processes import run, variables
 from tests.harness.site import Rig
 
@@ -31,6 +34,18 @@ async def test_dead_letter_can_be_listed_shown_and_replayed(site_rig: Rig) -> No
     assert [(item["sequence"], item["newSequence"]) for item in every] == [(1, 3), (2, 4)]
     results = [item for item in site_rig.received if item.subject.startswith("chat.user.alice.response.")]
     assert {item.body["requestId"] for item in results} == {first["requestId"]}
+
+
+async def test_dead_letter_is_logged_with_its_room_and_the_command_that_shows_it(site_rig: Rig) -> None:
+    with capture_logs() as logs:
+        async with site_rig.worker():
+            request_id = await site_rig.publish("r1.key.rotate", events.rotate("r1"))
+            await site_rig.until(lambda: site_rig.of(subjects.dead_letter_subject(site_rig.site)))
+            await until(lambda: [line for line in logs if line["event"] == "event became a dead letter"])
+    (line,) = [line for line in logs if line["event"] == "event became a dead letter"]
+    assert (line["room"], line["operation"], line["request_id"]) == ("r1", "room.key.rotate", request_id)
+    shown = await run(*line["see"].split()[1:], env=variables(site_rig))
+    assert "Room-Worker-Reason: room_not_found" in shown.out
 
 
 async def test_replay_refuses_a_truncated_body_and_a_subject_of_other_services(site_rig: Rig) -> None:
