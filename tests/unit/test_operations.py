@@ -92,3 +92,21 @@ def test_operations_page_watches_only_metrics_that_exist() -> None:
     named = set(re.findall(r"room_worker_[a-z_]+", PAGE.read_text()))
     collections = {f"room_worker_{name}" for name in ("cursors", "sites", "replicas", "outbox")}
     assert named - known - collections == set()
+
+
+def components(module: ast.Module) -> Iterator[str]:
+    """Yield the components that a module gives to `/readyz`."""
+    for node in ast.walk(module):
+        match node:
+            case ast.Subscript(value=ast.Attribute(attr="checks" | "waiting_for"), slice=ast.Constant(value=str(name))):
+                yield name
+            case ast.Call(func=ast.Name(id="_retry_until_ready"), args=[_, ast.Constant(value=str(name)), *_]):
+                yield name
+            case ast.FunctionDef(name="checks"):
+                keys = (key for one in ast.walk(node) if isinstance(one, ast.Dict) for key in one.keys)
+                yield from (str(key.value) for key in keys if isinstance(key, ast.Constant))
+
+
+def test_operations_page_explains_every_component_of_readyz() -> None:
+    found = {name for module in modules() for name in components(module)} | {"start"}
+    assert found <= listed("What /readyz says"), found - listed("What /readyz says")
