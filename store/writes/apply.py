@@ -79,8 +79,11 @@ async def rehearse(database: Database, lease: Lease, change: RoomChange, key: Ro
         raise _Rehearsed
 
     staged = {} if key is None else {change.room.id: key}
+    entry_id = f"{lease.id}.rehearsal"
     steps: list[Step] = [
         *_room_bulks([change], staged, now_ms),
+        Bulk(OUTBOX, [InsertOne({"_id": entry_id})]),
+        delete_bulk([entry_id]),
         Look("rooms", {"_id": change.room.id}, {"_id": 1}, abort),
     ]
     with suppress(_Rehearsed):

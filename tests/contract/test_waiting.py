@@ -71,7 +71,12 @@ async def test_rehearsal_of_an_event_leaves_no_trace(store: Store, event: AnyEve
 
 @pytest.mark.parametrize(
     ("collection", "refused"),
-    [("rooms", {"create"}), ("subscriptions", {"create", "add"}), ("room_members", {"create", "add"})],
+    [
+        ("room_worker_outbox", set(EVENTS)),
+        ("rooms", {"create"}),
+        ("subscriptions", {"create", "add"}),
+        ("room_members", {"create", "add"}),
+    ],
 )
 async def test_rehearsal_is_refused_where_every_such_event_would_be(
     store: Store, collection: str, refused: set[str]

@@ -1,6 +1,7 @@
 """The rooms that are set aside: which events wait, in which order, and when they are tried again."""
 
 import pytest
+from structlog.testing import capture_logs
 
 from roomkeys.events.decode import decode, parse
 from roomkeys.events.event import AnyEvent, StreamMessage
@@ -95,6 +96,17 @@ def test_room_that_conflicts_is_tried_every_few_seconds(tried: SetAside, clock: 
         first, _ = due(tried)
         tried.conflicted(first, "112")
     assert tried.seconds_until_due(60.0) == 5
+
+
+def test_room_that_another_writer_holds_is_named_every_30_s(tried: SetAside, clock: Clock) -> None:
+    tried.add([tried.new(event(1, "a"))])
+    with capture_logs() as lines:
+        for _ in range(70):
+            clock.now += 1
+            if found := tried.due():
+                tried.conflicted(found[0], "112")
+    assert [(line["room"], line["cause"]) for line in lines] == [("a", "112"), ("a", "112")]
+    assert [line["seconds"] // 30 for line in lines] == [1, 2]
 
 
 def test_events_of_a_room_that_recovers_go_on_at_once_more_at_a_time(tried: SetAside, clock: Clock) -> None:
