@@ -48,6 +48,7 @@ class Blame:
 
         `event` is the only event of the attempt. If it fails again and again, its room is set aside.
         """
+        before = self.state.position
         try:
             applied = await writing
         except WriteConflict as error:
@@ -63,7 +64,7 @@ class Blame:
             pause = self.sizer.on_failure(alone=event is not None)
             is_set_aside = await self._answer_failure(event, _text(error))
         else:
-            if applied is not None:
+            if applied is not None or self.state.position != before:  # events of set-aside rooms only wait
                 self._succeeded()
             return applied
         if not is_set_aside:

@@ -330,3 +330,17 @@ async def test_only_the_event_that_fails_is_given_up_of_those_that_wait(site_rig
             assert (await site_rig.result(last))["status"] == "ok"
     assert set(await site_rig.members("L1")) == {"alice", "bob", "carol", "erin"}
     assert len(dead_letters(site_rig)) == 1
+
+
+async def test_many_events_of_a_set_aside_room_begin_to_wait_in_few_transactions(site_rig: Rig) -> None:
+    async with site_rig.worker(partitions=1):
+        await rooms(site_rig, "L1", "L2")
+        async with refusing(site_rig, "rooms", {"_id": {"$ne": "L1"}}):
+            many = [await site_rig.publish("key.rotate", events.rotate("L1")) for _ in range(200)]
+            behind = await site_rig.publish("key.rotate", events.rotate("L2"))
+            assert (await site_rig.result(behind, QUICK))["status"] == "ok"
+            writes = (await site_rig.db.room_worker_cursors.find_one({}))["writes"]
+        for request_id in many:
+            assert (await site_rig.result(request_id))["status"] == "ok"
+    assert writes < 100, "one transaction for many events"
+    assert (await site_rig.room("L1"))["encKey"]["ver"] == 200
