@@ -29,7 +29,7 @@ READS_AND_WRITES: Final[Actions] = {
     SITES: ("find", "insert", "update"),
     CURSORS: ("find", "insert", "update"),
     REPLICAS: ("find", "insert", "update", "remove"),
-    OUTBOX: ("find", "insert", "remove"),
+    OUTBOX: ("find", "insert", "update", "remove"),
     USED_IDS: ("find", "insert", "update"),
 }
 """What the event worker does, besides what creates missing collections and indexes."""
