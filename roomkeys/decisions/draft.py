@@ -62,13 +62,16 @@ class Draft:
 
     def leave(self, account: str) -> Member:
         """End a membership, delete its individual reasons, and return it."""
-        self._reasons.pop((INDIVIDUAL, account), None)
+        self.forget_reasons(account)
         return self.members.pop(account)
 
-    def demote(self, account: str) -> None:
-        """Delete the individual reasons of a member whom an org keeps in the room; an owner becomes a member."""
-        member = self.members[account]
+    def forget_reasons(self, account: str) -> None:
+        """Delete the individual reasons of an account."""
         self._reasons.pop((INDIVIDUAL, account), None)
+
+    def demote(self, account: str) -> None:
+        """Make a member of an owner whom an org keeps in the room."""
+        member = self.members[account]
         if member.roles is not None and OWNER_ROLES[0] in member.roles:
             self.members[account] = replace(member, roles=MEMBER_ROLES)
 

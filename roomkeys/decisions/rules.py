@@ -196,9 +196,14 @@ def _remove(event: Remove, draft: Draft, context: RuleContext) -> Effect:
     return Effect(removed=removed, notice=MembersNotice(MEMBER_LEFT if alone else MEMBER_REMOVED, org=event.org))
 
 
-def _leaving(accounts: Iterable[str], draft: Draft, context: RuleContext) -> list[str]:
-    """Return the accounts whose membership ends. A member whom an org covers stays, as a plain member."""
+def _leaving(accounts: Sequence[str], draft: Draft, context: RuleContext) -> list[str]:
+    """Return the accounts whose membership ends. A member whom an org covers stays, as a plain member.
+
+    An account that is no member may still have a reason, if another program has deleted only the membership.
+    """
     members = [account for account in accounts if account in draft.members]
+    for account in accounts:
+        draft.forget_reasons(account)
     covered = [account for account in members if draft.covers(context.snapshot.users.get(account))]
     for account in covered:
         draft.demote(account)

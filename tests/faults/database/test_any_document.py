@@ -252,6 +252,14 @@ def search(addresses: Addresses, examples: int) -> None:
             @example(
                 [("add org", None), ("damage", (("users", "deptId"), 4, 7)), ("remove", "dan"), ("remove org", None)]
             )
+            @example(
+                [
+                    ("add org", None),
+                    ("damage", (("subscriptions", "roomId"), 0, [])),
+                    ("remove", "bob"),
+                    ("add org", None),
+                ]
+            )
             def runs(plan: list[Step]) -> None:
                 runner.run(run_example(made, plan))
 
