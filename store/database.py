@@ -73,11 +73,24 @@ class Database:
         return documents
 
     async def find(
-        self, collection: str, query: Document, fields: Document, session: Any = None, *, sort: str = "", limit: int = 0
+        self,
+        collection: str,
+        query: Document,
+        fields: Document,
+        session: Any = None,
+        *,
+        sort: str = "",
+        skip: int = 0,
+        limit: int = 0,
+        hint: Document | None = None,
     ) -> list[Document]:
-        """Return all documents that match, or the first `limit` in order of the field `sort`, in few replies."""
+        """Return all documents that match, or, in order of the field `sort`, `limit` of them after `skip` others.
+
+        With `hint`, the keys of an index, the query uses that index, and fails if it does not exist.
+        """
         with translated():
-            options = {"session": session, "batch_size": EVERYTHING, "limit": limit, "collation": SIMPLE}
+            options: Document = {"session": session, "batch_size": EVERYTHING, "collation": SIMPLE}
+            options |= {"skip": skip, "limit": limit} | ({"hint": list(hint.items())} if hint else {})
             cursor = self.db[collection].find(query, fields, **options)
             documents: list[Document] = await (cursor.sort(sort) if sort else cursor).to_list(None)
         return documents

@@ -70,7 +70,8 @@ class Unguarded:
 # Some indexes serve only this worker. Without those on `sectId` and `deptId`, finding the users of an org reads
 # every user; with the account in them, the users come in order of accounts. Without the one that begins with
 # `u.account`, finding the rooms of an account reads every membership; without the one with `member.account`,
-# finding the reasons of an account reads all reasons of its room.
+# finding the reasons of an account reads all reasons of its room. The one on `rooms`
+# finds those in which a key has expired.
 INDEXES: Final = (
     Index("subscriptions", ("roomId", "u.account"), unique=True),
     Index("subscriptions", ("u.account", "roomId")),
@@ -79,6 +80,7 @@ INDEXES: Final = (
     Index("users", ("account",)),
     Index("users", ("sectId", "account")),
     Index("users", ("deptId", "account")),
+    Index("rooms", ("keyRotation.expires",), sparse=True, required=False),
 )
 
 # Transactions write to these. Creating a collection while transactions run makes them fail with a conflict.

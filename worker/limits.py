@@ -69,6 +69,12 @@ class Limits:
     tidy_s: float = 1.0
     """Seconds without events after which a partition deletes its finished outbox entries."""
 
+    erase_s: float = 20.0
+    """Most seconds between two looks for replaced keys that have expired, which are erased."""
+    erase_rooms: int = 500
+    """Maximum number of rooms whose expired keys are erased together."""
+    erase_pass_rooms: int = 5_000
+    """Rooms that each look also goes through one by one, for keys that an earlier version has left."""
     verify_site_s: float = 30.0
     """Seconds between two looks at whether the events stream still belongs to the site's database."""
     ensure_s: float = 60.0

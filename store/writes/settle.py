@@ -16,6 +16,7 @@ from store.database import Database, Document
 from store.documents import date, key_document, key_rotation, key_version
 from store.leases.lease import Lease, fence
 from store.transaction import Bulk, Look, commit, update_one
+from store.writes.expiry import EXPIRES
 from store.writes.outbox import delete_bulk
 
 PAST_KEYS: Final = 512
@@ -84,6 +85,8 @@ def promotion(record: KeyRecord, staged: RoomKey, next_key: RoomKey | None, *, u
         sets["keyRotation.past"] = past
     else:
         update["$push"] = {"keyRotation.past": {"$each": past, "$slice": -PAST_KEYS}}
+    if past:
+        update["$min"] = {EXPIRES: until}
     if next_key is None:
         update["$unset"] = {"keyRotation.staged": ""}
     else:

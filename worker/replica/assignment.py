@@ -33,6 +33,7 @@ from worker.pipeline.passes import PassContext
 from worker.pipeline.pending_results import PendingResults
 from worker.pipeline.set_aside import SetAside
 from worker.pipeline.writer import Writer
+from worker.replica.erasure import erase_expired_keys
 from worker.replica.events_stream import EventsStream
 from worker.replica.feed import Feed
 from worker.replica.partition import OpenLoop, Partition
@@ -89,6 +90,7 @@ async def serve(
         watching = tasks.create_task(watch.run(limits.heartbeat_s))
         looking = tasks.create_task(feed.keep_looking_ahead(limits.lease_ms / 2_000))
         ensuring = tasks.create_task(_keep_indexes(database, indexes, limits.ensure_s))
+        erasing = tasks.create_task(erase_expired_keys(database, limits))
         try:
             await _own_partitions(partitions, watch, shutdown, limits)
             owned = partitions.running
@@ -97,7 +99,7 @@ async def serve(
         finally:
             await partitions.end()
             await shutdown.step("stop reading", feed.close, keep=2.4)
-            for task in (feeding, watching, looking, ensuring):
+            for task in (feeding, watching, looking, ensuring, erasing):
                 await cancel_and_wait(task)
     await shutdown.step("delete the heartbeat", partial(_leave, database, site, me), keep=2.0)
 

@@ -8,6 +8,7 @@ import pytest
 from tests.faults.machinery.scenario import ROOM, story
 from tests.harness import events
 from tests.harness.key_service import Asker
+from tests.harness.polling import until_answered
 from tests.harness.processes import child, ends_well
 from tests.harness.site import Rig
 from worker.clock import now_ms
@@ -79,3 +80,34 @@ async def test_key_that_is_still_valid_survives_the_next_rotation_by_a_replica_w
         for _ in range(3):
             await site_rig.ask("key.rotate", events.rotate("r1"))
     assert [key["ver"] for key in (await site_rig.room("r1"))["keyRotation"]["past"]] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("ahead_ms", [-HOUR * 1_000, HOUR * 1_000])
+async def test_keys_of_quiet_rooms_are_erased_after_they_expire_also_by_another_replica(
+    site_rig: Rig, ahead_ms: int
+) -> None:
+    site_rig.limit(erase_s=0.1)
+    await site_rig.users("alice", "bob")
+    async with site_rig.worker(grace_ms=300):
+        for number in range(4):
+            await site_rig.ask("create", events.create(f"r{number}", "bob"))
+            await site_rig.ask("key.rotate", events.rotate(f"r{number}"))
+        await until_answered(lambda: erased(site_rig))
+    before = await site_rig.room("r0")
+    assert before["encKey"] == {"priv": before["keyRotation"]["current"]["priv"], "ver": 1}
+    async with site_rig.worker(grace_ms=HOUR * 500):
+        await site_rig.ask("key.rotate", events.rotate("r0"))
+    assert not await erased(site_rig)
+    expired = datetime.fromtimestamp(time.time() - 1, UTC)
+    times = {"keyRotation.past.0.until": expired, "encKey.prevExpiresAt": expired}
+    await site_rig.db.rooms.update_one({"_id": "r0"}, {"$set": times})
+    async with site_rig.worker(clock=lambda: now_ms() + ahead_ms):
+        await until_answered(lambda: erased(site_rig))
+    after = await site_rig.room("r0")
+    assert (after["encKey"]["ver"], after["keyRotation"]["high"], after["keyRotation"]["settled"]) == (2, 2, 2)
+
+
+async def erased(made: Rig) -> bool:
+    """Tell whether no room has a replaced key."""
+    kept = {"$or": [{"keyRotation.past.0": {"$exists": True}}, {"encKey.prevPriv": {"$exists": True}}]}
+    return not await made.db.rooms.find_one(kept)

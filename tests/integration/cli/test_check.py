@@ -42,7 +42,7 @@ async def test_check_exits_with_0_and_prints_one_line_per_check_when_all_is_righ
     assert all(line.startswith("ok ") for line in lines)
     parts = ["settings", "nats", "jetstream", "events", "dead letters", "mongodb", "replica set"]
     parts += ["mongodb permissions", "transactions"]
-    parts += ["index subscriptions", "index room_members", "index users", "partitions", "clock", "site"]
+    parts += ["index subscriptions", "index room_members", "index users", "index rooms", "partitions", "clock", "site"]
     assert [line.removeprefix("ok").strip().split("  ")[0] for line in lines] == parts
 
 
