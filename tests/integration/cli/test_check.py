@@ -12,6 +12,7 @@ import nats
 import orjson
 import pytest
 from nats.js.api import RetentionPolicy
+from pymongo import AsyncMongoClient
 
 from roomkeys import subjects
 from roomkeys.events.position import StreamPosition
@@ -20,7 +21,7 @@ from tests.harness.processes import ROOM_WORKER, Ended, run, variables
 from tests.harness.site import Rig
 from worker.app import open_database
 from worker.local.ports import free_port
-from worker.local.servers import NatsServer
+from worker.local.servers import MongoServer, NatsServer
 
 
 @pytest.fixture
@@ -36,13 +37,15 @@ async def check(env: dict[str, str]) -> tuple[Ended, dict[str, dict[str, Any]]]:
 
 
 async def test_check_exits_with_0_and_prints_one_line_per_check_when_all_is_right(site_rig: Rig) -> None:
+    await site_rig.users("alice")
     stopped = await run("check", env=variables(site_rig))
     assert stopped.code == 0, stopped.out
     lines = stopped.out.splitlines()
     assert all(line.startswith("ok ") for line in lines)
     parts = ["settings", "nats", "jetstream", "events", "dead letters", "mongodb", "replica set"]
     parts += ["mongodb permissions", "transactions"]
-    parts += ["index subscriptions", "index room_members", "index users", "index rooms", "partitions", "clock", "site"]
+    parts += ["index subscriptions", "index room_members", "index users", "index rooms", "partitions", "clock", "users"]
+    parts += ["profiling", "site"]
     assert [line.removeprefix("ok").strip().split("  ")[0] for line in lines] == parts
 
 
@@ -134,6 +137,26 @@ async def test_check_accepts_an_index_that_serves_as_well(site_rig: Rig) -> None
     stopped, findings = await check(variables(site_rig))
     assert stopped.code == 0
     assert findings["index users"]["text"] == "the worker creates sectId_1_account_1, deptId_1_account_1 when it starts"
+
+
+async def test_check_warns_of_a_site_without_users(site_rig: Rig) -> None:
+    stopped, findings = await check(variables(site_rig))
+    assert stopped.code == 0
+    assert findings["users"]["warning"]
+
+
+@pytest.mark.parametrize(
+    ("level", "slow_ms", "word"), [(0, 100, "off"), (0, 0, "slowms 0"), (1, 100, "level 1"), (2, 100, "level 2")]
+)
+async def test_check_warns_when_mongodb_keeps_the_bytes_of_keys(
+    site_rig: Rig, own_mongo: MongoServer, level: int, slow_ms: int, word: str
+) -> None:
+    async with AsyncMongoClient[dict[str, Any]](own_mongo.uri) as client:
+        await client[site_rig.settings.mongo_db].command("profile", level, slowms=slow_ms)
+    stopped, findings = await check(variables(site_rig, MONGO_URI=own_mongo.uri))
+    assert stopped.code == 0
+    assert word in findings["profiling"]["text"]
+    assert findings["profiling"]["warning"] is (word != "off")
 
 
 async def test_check_names_the_credentials_when_they_are_refused(tmp_path: Path, site_rig: Rig) -> None:

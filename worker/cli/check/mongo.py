@@ -23,6 +23,9 @@ _SELECT_SECONDS: Final = 3.0
 _CLOCK_SECONDS: Final = 5.0
 """The largest difference between two clocks that is all right."""
 
+_SLOW_MS: Final = 100
+"""MongoDB's own threshold: it logs slower commands, and few of the worker's are."""
+
 _AUTHENTICATION_FAILED: Final = 18
 _UNAUTHORIZED: Final = 13
 _LOGIN: Final = "set MONGO_USERNAME and MONGO_PASSWORD to valid credentials"
@@ -47,6 +50,8 @@ async def check_mongo(settings: Settings) -> AsyncIterator[CheckResult]:
             yield warned("collation", warning)
         yield await _partitions(database, settings)
         yield _clock(hello)
+        yield await _users(database)
+        yield await _profiling(database)
     except (TimeoutError, ServerSelectionTimeoutError):
         yield failed("mongodb", f"{server}: {_unreachable(database)}")
     except OperationFailure as error:
@@ -152,3 +157,25 @@ def _clock(hello: dict[str, Any]) -> CheckResult:
         problem = f"MongoDB's clock differs from this machine's by {difference:+.1f} s"
         return warned("clock", f"{problem}, so timestamps of messages may be wrong: synchronize both with NTP")
     return passed("clock", "clocks agree")
+
+
+async def _users(database: Database) -> CheckResult:
+    if await database.find("users", {}, {"_id": 1}, limit=1):
+        return passed("users", "there are some")
+    return warned("users", "the collection is empty: events name users, and fail until they are in it")
+
+
+async def _profiling(database: Database) -> CheckResult:
+    """Return whether MongoDB keeps commands with the bytes of keys: in `system.profile`, or in its log."""
+    try:
+        profile = await database.db.command("profile", -1)
+    except OperationFailure:
+        return passed("profiling", "not known: this user may not ask for it")
+    level, slow_ms = profile.get("was", 0), profile.get("slowms", _SLOW_MS)
+    if level:
+        fix = "run db.setProfilingLevel(0) in mongosh, and drop system.profile"
+        return warned("profiling", f"level {level} stores commands, with the bytes of keys, in system.profile: {fix}")
+    if slow_ms < _SLOW_MS:
+        fix = f"run db.setProfilingLevel(0, {{slowms: {_SLOW_MS}}}) in mongosh, or set security.redactClientLogData"
+        return warned("profiling", f"slowms {slow_ms} writes commands, with the bytes of keys, to the log: {fix}")
+    return passed("profiling", "off")
