@@ -170,7 +170,7 @@ async def test_g_members_and_keys_are_read_from_the_primary_as_the_majority_has_
     site_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the URL says."""
-    site_rig.limit(page_accounts=2)
+    site_rig.limit(page_accounts=2, erase_s=3_600)
     reads = Reads()
     monkeypatch.setattr(app, "connect", lambda *args, **kwargs: connect(*args, **kwargs, listeners=[reads]))
     uri = site_rig.settings.mongo_uri.get_secret_value()
