@@ -76,11 +76,11 @@ async def test_recovery_notifies_joiners_before_it_sends_them_the_key(
     asked = [await site_rig.publish("member.add", body) for body in adds]
     deliver, interrupted = Loop._deliver, list[int]()
 
-    async def interrupting(self: Loop, applied: AppliedBatch, plan: Any) -> None:
+    async def interrupting(self: Loop, applied: AppliedBatch, plan: Any) -> Any:
         if not interrupted:
             interrupted.append(len(applied.entries))
             raise TransientError("the broker is away for a moment")
-        await deliver(self, applied, plan)
+        return await deliver(self, applied, plan)
 
     async def until_both_arrived(inbox: Inbox) -> None:
         await until(lambda: len(inbox) == len(adds))
