@@ -74,6 +74,11 @@ class Partition:
         self._stopping, self._why = True, self._why or why
         self._wakeup.set()
 
+    @property
+    def _goes_on(self) -> bool:
+        """Tell whether to take the next lease: not after `stop`, unless a batch in hand is to be finished."""
+        return self.has_batch or not self._stopping
+
     def look(self) -> None:
         """Note in `progress` whether the partition has moved since the last look."""
         loop, position = self._loop, None
@@ -105,13 +110,15 @@ class Partition:
         document: Document | None = seen
         backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         try:
-            while document is not None and not self._stopping:
+            while document is not None and self._goes_on:
                 since = time.monotonic()
                 if await self._serve_one_lease(document):
                     return
                 if time.monotonic() - since > _LONGEST_PAUSE_S:
                     backoff.reset()
                 document = await self._own_document(backoff.next())
+            if document is None:
+                self.has_batch = False  # the new owner finishes it
         finally:
             self.feed.forget(self.number)
             await self._end_former_sessions()
@@ -164,7 +171,7 @@ class Partition:
 
         Without a connection to NATS, pause again: the next lease could do nothing.
         """
-        while not self._stopping:
+        while self._goes_on:
             await asyncio.sleep(pause)
             if not self.feed.stream.broker.connected:
                 continue
@@ -193,8 +200,8 @@ class Partition:
         self._loop = loop = self.open_loop(lease, position, self._wakeup)
         try:
             await loop.recover()
+            self.has_batch = False
             await self._finish_slices(loop)
-            self.has_batch = loop.state.partial is not None
             if not self._stopping:
                 await self._find_position(loop)
                 await self._serve(loop)
@@ -268,7 +275,7 @@ class Partition:
         self.has_batch = True
         await loop.run_batch(inbox)
         await self._finish_slices(loop)
-        self.has_batch = loop.state.partial is not None
+        self.has_batch = False
         inbox.discard_through(loop.state.position.sequence)
         waiting.set(len(inbox))
 
