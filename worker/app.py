@@ -24,10 +24,10 @@ from worker.broker.rights import require_rights, rights_of
 from worker.clock import Clock, now_ms
 from worker.key_service.service import answering
 from worker.limits import Limits
+from worker.process.shutdown import Shutdown
 from worker.replica.assignment import new_replica_id, serve
 from worker.replica.site_identity import SiteIdentity
 from worker.settings import Settings, WrongSetting
-from worker.shutdown import Shutdown
 from worker.telemetry import metrics
 from worker.telemetry.health import Health, served
 from worker.telemetry.logs import logger

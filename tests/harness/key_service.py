@@ -20,8 +20,8 @@ from worker.broker.connection import Broker
 from worker.broker.connection import connect as connect_broker
 from worker.clock import now_ms
 from worker.key_service.service import answering
+from worker.process.shutdown import Shutdown
 from worker.settings import Settings
-from worker.shutdown import Shutdown
 
 HOUR = timedelta(hours=1)
 BATCH = ("results", "totalRequested", "totalSucceeded", "totalFailed", "timestamp")

@@ -12,10 +12,10 @@ from worker import app
 from worker.broker.compatibility import IncompatibleClient
 from worker.cli.terminal.process import FAILURE, OK, until_stopped
 from worker.limits import Limits
+from worker.process.channel import reported
+from worker.process.protocol import HOPELESS
+from worker.process.shutdown import exit_late
 from worker.settings import read_settings
-from worker.shutdown import exit_late
-from worker.supervisor.channel import reported
-from worker.supervisor.protocol import HOPELESS
 from worker.telemetry import metrics
 from worker.telemetry.health import served
 from worker.telemetry.logs import configure

@@ -3,7 +3,7 @@
 import sys
 from io import TextIOWrapper
 
-from worker import early
+from worker.process import early
 
 
 def main() -> None:
@@ -13,6 +13,6 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # print a substitute for a character that the terminal lacks
             stream.reconfigure(errors="replace", line_buffering=True)
-    from worker.cli.commands import room_worker  # noqa: PLC0415 - see worker/early.py
+    from worker.cli.commands import room_worker  # noqa: PLC0415 - see worker/process/early.py
 
     room_worker(prog_name="room-worker")

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 import click
 
-from worker.supervisor.supervisor import supervise
+from worker.process.supervisor import supervise
 
 _EXAMPLE: Final = "SITE_ID=berlin NATS_URL=nats://nats:4222 MONGO_URI=mongodb://mongo/?replicaSet=rs0 room-worker run"
 

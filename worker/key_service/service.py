@@ -39,8 +39,8 @@ from worker.key_service.discovery import Identity, count
 from worker.key_service.endpoints import ENDPOINTS, Endpoint, KeyRequest, KeyServiceContext
 from worker.key_service.rate_limit import AccountLimit, RateLimit, Verdict
 from worker.limits import Limits
+from worker.process.shutdown import Shutdown
 from worker.settings import Settings
-from worker.shutdown import Shutdown
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger, where
 

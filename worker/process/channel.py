@@ -13,8 +13,8 @@ from typing import Final
 import orjson
 
 from worker.limits import Limits
+from worker.process.protocol import METRICS, PROBLEMS, encode_answer
 from worker.settings import Settings
-from worker.supervisor.protocol import METRICS, PROBLEMS, encode_answer
 from worker.telemetry.health import Health, latest_metrics
 from worker.telemetry.logs import logger
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from worker.supervisor.protocol import Hello, read_answer
+from worker.process.protocol import Hello, read_answer
 
 _WAITING: Final = 8
 """Questions that may wait for an answer; while a half is stuck, no more are sent."""

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from roomkeys.backoff import Backoff
-from worker import early
 from worker.limits import Limits
-from worker.supervisor.half import Half
-from worker.supervisor.merging import merged
-from worker.supervisor.protocol import HOPELESS, METRICS, PROBLEMS, Hello
+from worker.process import early
+from worker.process.half import Half
+from worker.process.merging import merged
+from worker.process.protocol import HOPELESS, METRICS, PROBLEMS, Hello
 from worker.telemetry.listener import AddressInUse, address_in_use
 from worker.telemetry.pages import Source, served
 

@@ -33,6 +33,7 @@ from worker.pipeline.passes import PassContext
 from worker.pipeline.pending_results import PendingResults
 from worker.pipeline.set_aside import SetAside
 from worker.pipeline.writer import Writer
+from worker.process.shutdown import Shutdown
 from worker.replica.erasure import erase_expired_keys
 from worker.replica.events_stream import EventsStream
 from worker.replica.feed import Feed
@@ -40,7 +41,6 @@ from worker.replica.partition import OpenLoop, Partition
 from worker.replica.partitions import Partitions
 from worker.replica.watch import Watch
 from worker.settings import Settings
-from worker.shutdown import Shutdown
 from worker.telemetry.health import Health
 from worker.telemetry.logs import logger
 from worker.telemetry.outage import Outage

@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from worker.supervisor.merging import merged
+from worker.process.merging import merged
 
 
 class Process:

@@ -20,13 +20,13 @@ from typing import Any, Concatenate, Final, NoReturn, ParamSpec
 import click
 
 from roomkeys.errors import TransientError
-from worker import early
 from worker.app import BrokerClosed
 from worker.broker.compatibility import IncompatibleClient
 from worker.cli.terminal.output import OutputClosed, safe
 from worker.local.servers import ServerUnavailable
+from worker.process import early
+from worker.process.shutdown import Unfinished
 from worker.settings import WrongSetting
-from worker.shutdown import Unfinished
 from worker.telemetry.logs import configure, where
 
 try:
