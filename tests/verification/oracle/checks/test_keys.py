@@ -2,6 +2,7 @@
 
 from tests.verification.oracle.example_recordings import ROTATE, Run, correct_run, create, failed_checks, key
 from tests.verification.oracle.judge import find_violations
+from tests.verification.oracle.key_messages import PROBE
 from tests.verification.oracle.known_keys import digest
 from tests.verification.oracle.recording import ChangeKind
 
@@ -46,6 +47,16 @@ def test_finds_payload_with_an_extra_field() -> None:
     run = correct_run()
     run.send_key("r1", 1, "alice", extra=1)
     assert "payloads_are_well_formed" in failed_checks(run)
+
+
+def test_empty_message_counts_as_payload_except_to_the_account_of_a_probe() -> None:
+    recording = correct_run().recording
+    before = len(recording.key_messages)
+    recording.key_messages.add(PROBE, b"", 1, recording.known_keys)
+    assert len(recording.key_messages) == before
+    recording.key_messages.add("alice", b"", 1, recording.known_keys)
+    assert len(recording.key_messages) == before + 1
+    assert not recording.key_messages.payloads[-1].well_formed
 
 
 def test_finds_fan_out_with_one_payload_per_recipient() -> None:
