@@ -12,7 +12,7 @@ from tests.harness.asyncapi import Place, Sent, channels_of, place, places, repl
 from tests.harness.key_service import Asker
 from tests.harness.site import AT, PATIENCE, Rig
 
-NATS_OWN = ("$JS.", "_INBOX.", "$SRV.")
+NATS_OWN = ("$JS.", "_INBOX.", "$SRV.", "$SYS.")
 END = "tests.end"
 SHAPE = {"invalid_event", "invalid_account", "invalid_room", "invalid_request"}
 """The reasons for which the document finds fault with a message, as the worker does."""
