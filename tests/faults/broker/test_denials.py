@@ -242,7 +242,7 @@ async def test_worker_without_a_right_that_it_needs_is_not_ready_and_names_it(
             waits: list[str] = []
 
             def named() -> bool:
-                waits[:] = [line["cause"] for line in lines if line.get("component") == "nats permissions"]
+                waits[:] = [line["cause"] for line in lines if line["event"] == "nats permissions unavailable"]
                 return bool(waits)
 
             await until(named)
