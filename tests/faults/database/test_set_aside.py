@@ -119,6 +119,7 @@ async def test_event_that_the_database_refuses_for_good_is_given_up_and_the_next
                 assert (await site_rig.result(refused))["reason"] == "internal"
                 assert (await site_rig.result(taken))["status"] == "ok"
     said = [(line["event"], line.get("attempt")) for line in lines if line.get("room") == "L1"]
+    said.remove(("event became a dead letter", None))  # beside the loop, so at any moment after the last try
     assert said == [
         ("room is set aside because an event failed", None),
         *(("event failed", f"{number} of 6") for number in range(1, 7)),
