@@ -7,6 +7,7 @@ from pathlib import Path
 import nats
 import pytest
 import pytest_asyncio
+import structlog
 from nats.aio.client import Client
 
 from tests.harness.databases import SharedDatabase, shared_database
@@ -14,6 +15,14 @@ from tests.harness.memory import data_in, memory
 from tests.harness.servers import Addresses, running_servers
 from tests.harness.site import Rig, rig
 from worker.local.servers import MongoServer, NatsServer
+
+
+@pytest.fixture(autouse=True)
+def _same_logs_for_every_test() -> Iterator[None]:
+    """Undo what a test, or a command that runs in it, configures for logs: later tests look at lines too."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")

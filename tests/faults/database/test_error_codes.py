@@ -4,7 +4,7 @@ Each code has a partition of its own, so that many are walked at once.
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import count
 
 import pytest
@@ -35,12 +35,11 @@ SAMPLE = [6, 7, 11, 13, 18, 24, 26, 50, 64, 72, 73, 85, 89, 100, 112, 121, 133, 
 
 
 @pytest.fixture
-def log() -> Iterator[io.StringIO]:
+def log() -> io.StringIO:
     """Collect what the worker logs."""
     stream = io.StringIO()
     logs.configure("debug", "json", stream)
-    yield stream
-    logs.configure("info", "console")
+    return stream
 
 
 async def test_no_event_is_lost_while_the_server_answers_with_an_error(site_rig: Rig, log: io.StringIO) -> None:
