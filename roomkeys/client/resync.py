@@ -29,7 +29,8 @@ class Resync:
         pause: float | None = None
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._requested.wait(), pause)
+                async with asyncio.timeout(pause):  # wait_for can lose a cancellation (Python 3.11)
+                    await self._requested.wait()
             requested = self._requested.is_set()
             self._requested.clear()
             pause = await run(requested)

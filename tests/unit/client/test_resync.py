@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from roomkeys.client.resync import Resync
 from tests.harness.polling import until
 
@@ -90,3 +92,23 @@ async def test_a_request_ends_the_pause_after_a_failed_pass() -> None:
         passes.results.put_nowait(None)
         await asyncio.wait_for(resync.complete.wait(), TIMEOUT)
     assert passes.requested == [True, True]
+
+
+@pytest.mark.parametrize("ticks", range(5))
+async def test_cancellation_that_meets_a_request_is_not_lost(ticks: int) -> None:
+    """A client that is left waits until its task has ended."""
+    resync = Resync()
+
+    async def run(_requested: bool) -> float:
+        return 60.0
+
+    serving = asyncio.create_task(resync.serve(run))
+    resync.request()
+    await resync.attempted.wait()
+    await asyncio.sleep(0)
+    resync.request()
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    serving.cancel()
+    await asyncio.wait({serving}, timeout=1)
+    assert serving.cancelled()
