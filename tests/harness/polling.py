@@ -21,6 +21,17 @@ async def until(
         raise AssertionError(f"it never came; seen in the end: {seen()}") from None
 
 
+async def until_equal(read: Callable[[], Awaitable[object]], wanted: object, patience: float = PATIENCE) -> None:
+    """Read a server's value again and again until it is the wanted one; a failure tells what it was in the end."""
+    value: object = None
+    try:
+        async with asyncio.timeout(patience):
+            while (value := await read()) != wanted:  # noqa: ASYNC110 - a server signals no change
+                await asyncio.sleep(LOOK_SECONDS)
+    except TimeoutError:
+        raise AssertionError(f"it never became {wanted!r}; it was {value!r} in the end") from None
+
+
 async def until_answered(answers: Callable[[], Awaitable[bool]], patience: float = PATIENCE) -> None:
     """Ask a server again and again until it answers."""
     async with asyncio.timeout(patience):

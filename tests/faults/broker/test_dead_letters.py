@@ -1,6 +1,5 @@
 """Dead letters: what their stream refuses stays owed, is visible, and holds up nobody."""
 
-import asyncio
 from contextlib import suppress
 from typing import Any
 
@@ -12,7 +11,7 @@ from structlog.testing import capture_logs
 from roomkeys import subjects
 from store.writes.outbox import OUTBOX
 from tests.harness import events
-from tests.harness.polling import until
+from tests.harness.polling import until, until_equal
 from tests.harness.processes import run, variables
 from tests.harness.site import Rig
 from worker.telemetry import metrics
@@ -102,9 +101,7 @@ async def test_refused_letter_is_owed_and_visible_and_holds_up_nobody(
             assert (await made.ask("key.rotate", events.rotate("r1")))["status"] == "ok"
             assert await letters.owed() == 1
             await letters.make()
-            async with asyncio.timeout(20):
-                while await letters.owed():  # noqa: ASYNC110 - the stream signals nothing
-                    await asyncio.sleep(0.02)
+            await until_equal(letters.owed, 0)
             assert [id_ for id_, _ in await letters.stored()] == [f"{subjects.events_stream(made.site)}:2"]
             await until(lambda: metrics.UNDELIVERED_LETTERS._value.get() == 0)
 
@@ -130,9 +127,7 @@ async def test_letter_is_not_cut_any_more_once_its_stream_takes_it_whole(letters
         for size in (1_000, -1):
             await letters.made.nc.jetstream().update_stream(letters.config(max_msg_size=size))
             await made.ask("member.remove", BAD)
-            async with asyncio.timeout(20):
-                while await letters.owed():  # noqa: ASYNC110 - the stream signals nothing
-                    await asyncio.sleep(0.02)
+            await until_equal(letters.owed, 0)
     bodies = [body for _, body in await letters.stored()]
     assert [len(body) > 5_000 for body in bodies] == [False, True]
 
@@ -148,9 +143,7 @@ async def test_owed_letters_go_out_in_order_after_a_takeover(letters: Letters) -
     async with made.worker():
         await made.ask("member.remove", BAD)
         await letters.make()
-        async with asyncio.timeout(20):
-            while await letters.owed():  # noqa: ASYNC110 - the stream signals nothing
-                await asyncio.sleep(0.02)
+        await until_equal(letters.owed, 0)
     stream = subjects.events_stream(made.site)
     assert [id_ for id_, _ in await letters.stored()] == [f"{stream}:{number}" for number in (1, 2, 3, 4)]
 
@@ -163,9 +156,7 @@ async def test_letter_too_large_for_its_stream_holds_up_no_other_letter(letters:
         await made.publish(long, BAD)
         await made.ask("member.remove", BAD)
         await until(lambda: any(item.headers.get("Room-Worker-Sequence") == "2" for item in made.received))
-        async with asyncio.timeout(20):
-            while await letters.owed() != 1:  # noqa: ASYNC110 - short
-                await asyncio.sleep(0.02)
+        await until_equal(letters.owed, 1)
     assert [id_ for id_, _ in await letters.stored()] == [f"{subjects.events_stream(made.site)}:2"]
 
 
@@ -202,9 +193,7 @@ async def test_letter_that_was_taken_before_a_crash_is_stored_once(
             await made.until(lambda: made.of(letters.subject))
     assert await letters.owed() == 1
     async with made.worker():
-        async with asyncio.timeout(20):
-            while await letters.owed():  # noqa: ASYNC110 - the stream signals nothing
-                await asyncio.sleep(0.02)
+        await until_equal(letters.owed, 0)
     assert len(await letters.stored()) == 1
 
 

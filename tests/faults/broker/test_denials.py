@@ -1,6 +1,5 @@
 """Denials: what the broker does not let the worker publish is not confirmed, and holds up nobody else."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from structlog.testing import capture_logs
 
 from tests.faults.machinery.restricted import KEYS, USER, Restricted, denied, not_allowed, restricted
 from tests.harness import events
-from tests.harness.polling import until
+from tests.harness.polling import until, until_equal
 from tests.harness.site import Rig
 from worker.cli.check.nats import check_nats
 from worker.local.ports import free_port
@@ -214,9 +213,7 @@ async def test_denied_notices_and_results_stop_no_key(at: Restricted) -> None:
         before = metrics.DENIED.labels("notice")._value.get(), metrics.DENIED.labels("result")._value.get()
         request_id = await made.publish("create", CREATE)
         await made.until(lambda: made.keys("carol"))
-        async with asyncio.timeout(20):
-            while await made.db.room_worker_outbox.count_documents({}):  # noqa: ASYNC110 - short
-                await asyncio.sleep(0.02)
+        await until_equal(lambda: made.db.room_worker_outbox.count_documents({}), 0)
         assert request_id not in made.results
         after = metrics.DENIED.labels("notice")._value.get(), metrics.DENIED.labels("result")._value.get()
         assert after == (before[0] + 3, before[1] + 1)
