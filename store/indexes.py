@@ -101,7 +101,10 @@ async def ensure_indexes(database: Database) -> list[str]:
 
 
 async def collations(database: Database) -> list[str]:
-    """Note the collections with a collation of their own, and return a warning for each. Errors are the driver's."""
+    """Note the collections whose default collation is not the simple one, and return a warning for each.
+
+    Errors are the driver's.
+    """
     names = {"name": {"$in": ["rooms", *sorted({index.collection for index in INDEXES})]}}
     with naming("listCollections", database, ""):
         found = await database.db.command("listCollections", filter=names)

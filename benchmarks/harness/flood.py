@@ -53,7 +53,7 @@ def floods(site: str) -> dict[str, Flood]:
 
 @asynccontextmanager
 async def flooding(nats_url: str, site: str, name: str) -> AsyncIterator[None]:
-    """Flood in a process of its own for the length of the block."""
+    """Flood from a separate process for the length of the block."""
     command = [sys.executable, "-m", "benchmarks.harness.flood", nats_url, site, name]
     async with child(name, command, {}) as flooder:
         await flooder.answer()

@@ -18,8 +18,8 @@ _EXAMPLE: Final = "SITE_ID=berlin NATS_URL=nats://nats:4222 MONGO_URI=mongodb://
 def run(only: Literal["worker", "service"] | None, supervised: int | None) -> None:
     """Run the service: the event worker and the key service.
 
-    The event worker consumes events and sends room keys. The key service answers members who ask for keys. Each
-    runs in a process of its own, which is restarted if it ends. Each can run alone (--only), as often as needed.
+    The event worker consumes events and sends room keys. The key service answers members who ask for keys. They
+    run in two processes, and a process that ends is restarted. Each can run alone (--only), as often as needed.
 
     A wrong setting ends the service at once with exit code 2. While a server cannot be reached, the service
     retries. On SIGTERM or Ctrl-C it finishes its current batch, hands over its partitions and exits with code 0.

@@ -43,7 +43,7 @@ class Half:
         reader, writer = await asyncio.open_connection(sock=ours)
         command = [sys.executable, "-P", "-m", "worker.cli", "run", "--only", role, "--supervised", str(restarts)]
         with theirs:
-            # In a process group of its own: Ctrl-C is for the supervisor, which then stops its halves in order.
+            # In a separate process group: Ctrl-C is for the supervisor, which then stops its halves in order.
             channel = (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)
             pid = os.posix_spawn(  # noqa: ASYNC221 - takes a millisecond, and nothing else may run in between
                 sys.executable, command, os.environ, file_actions=[channel], setpgroup=0

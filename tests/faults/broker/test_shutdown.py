@@ -55,7 +55,7 @@ async def recover(*servers: NatsServer | MongoServer) -> None:
 
 @asynccontextmanager
 async def running_site(nats: NatsServer, mongo: MongoServer, site: str) -> AsyncIterator[tuple[Rig, Process]]:
-    """Run the program on servers of its own, until both halves are ready; end every fault at the end."""
+    """Run the program on separate servers, until both halves are ready; end every fault at the end."""
     address = f"{HOST}:{free_port()}"
     async with rig(nats.url, mongo.uri, "chat", site) as made:
         await made.users("alice", "bob")

@@ -1,6 +1,6 @@
 """Any field of any document, replaced by any value of BSON, while events arrive: judged after every step.
 
-Each example has rooms and users of its own on a site that all examples share, so thousands of them take minutes. An
+All examples share a site, and each has separate rooms and users, so thousands of them take minutes. An
 example that fails becomes an `@example`.
 """
 
@@ -186,7 +186,7 @@ class Example:
             assert versions
 
     def require_barred(self) -> None:
-        """Require one key for each version, and none of a version from after a removal for the one removed."""
+        """Require one key for each version, and that nobody removed was sent a version from after the removal."""
         keys = [item for item in self.made.received if item.subject.endswith(".event.room.key")]
         mine = [item for item in keys if item.body["roomId"] == self.room]
         bytes_of: dict[int, set[str]] = {}

@@ -1,6 +1,6 @@
 """Every error code of the server, for 8 s: it costs time, and no event.
 
-Each code has a partition of its own, so that many are walked at once.
+Each code has a separate partition, so that many are walked at once.
 """
 
 import io

@@ -79,7 +79,7 @@ async def publish(rig: Rig, suffix: str, body: Any, request_id: str | None) -> i
 
 
 async def publish_raw(rig: Rig, line: bytes) -> None:
-    """Write protocol bytes to a socket of our own and wait until the server has read them."""
+    """Write protocol bytes to a separate socket and wait until the server has read them."""
     url = urlsplit(rig.settings.nats_url[0])
     reader, writer = await asyncio.open_connection(url.hostname, url.port)
     try:

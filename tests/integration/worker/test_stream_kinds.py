@@ -71,7 +71,7 @@ async def add_origin(rig: Rig, name: str, suffix: str) -> None:
 
 
 async def test_worker_reads_a_stream_that_transforms_its_subjects(site_rig: Rig) -> None:
-    """The producers publish under the subjects of their own application."""
+    """The producers publish under other subjects, those of their application."""
     origin, captured = f"origin_{site_rig.site}", f"app.{site_rig.site}.>"
     transform = SubjectTransform(src=captured, dest=subjects.events_subjects(site_rig.site))
     await replace_events_stream(site_rig, StreamConfig(sources=[StreamSource(origin, subject_transforms=[transform])]))
