@@ -224,4 +224,5 @@ async def _or_stopped(stop: asyncio.Event, attempt: Awaitable[_T]) -> _T:
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:
     with suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await stop.wait()

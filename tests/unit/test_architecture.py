@@ -1,6 +1,7 @@
 """Imports point inward, and the domain reads no clock. (docs/design.md, Where things live)"""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,3 +105,23 @@ def test_planted_clock_is_found(planted: str) -> None:
 )
 def test_allowed_import_is_accepted(allowed: str) -> None:
     assert forbidden(allowed, PURE) == set()
+
+
+def event_waits(source: str) -> list[int]:
+    """Return the lines that give `asyncio.wait_for` the `wait()` of an event."""
+    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    waits = (call for call in calls if ast.unparse(call.func) == "asyncio.wait_for" and call.args)
+    # A process is no event: its end is not lost with the cancellation.
+    return [call.lineno for call in waits if re.fullmatch(r"(?!process).*\.wait\(\)", ast.unparse(call.args[0]))]
+
+
+@pytest.mark.parametrize("package", ["roomkeys", "store", "worker"])
+def test_no_wait_for_an_event_can_lose_a_cancellation(package: str) -> None:
+    """`wait_for` of Python 3.11 swallows a cancellation that meets the event; `asyncio.timeout` does not."""
+    found = {named(path): lines for path in modules(package) if (lines := event_waits(path.read_text()))}
+    assert found == {}
+
+
+def test_planted_wait_for_an_event_is_found() -> None:
+    assert event_waits("await asyncio.wait_for(self._wake.wait(), 5)") == [1]
+    assert event_waits("await asyncio.wait_for(answer, 5)\nawait asyncio.wait_for(process.wait(), 5)") == []

@@ -116,7 +116,8 @@ class Consumer:
             raise ConsumerFailed(self._broken)
         self._wake.clear()
         try:
-            await asyncio.wait_for(self._wake.wait(), _SILENCE_S)
+            async with asyncio.timeout(_SILENCE_S):
+                await self._wake.wait()
         except TimeoutError:
             self._broken = f"no heartbeat from JetStream for {_SILENCE_S:g} s"
 

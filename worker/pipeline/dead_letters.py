@@ -152,7 +152,8 @@ class DeadLetters:
             self._wake.clear()
             left = None if self._retry_at is None else max(self._retry_at - monotonic(), 0)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), left)
+                async with asyncio.timeout(left):
+                    await self._wake.wait()
             if self._retry_at is not None and monotonic() >= self._retry_at:
                 self._reads_outbox, self._retry_at = True, None
 

@@ -100,7 +100,8 @@ class Inbox:
     async def wait_for_wakeup(self, seconds: float) -> None:
         """Wait for at most `seconds` until something arrives or wakes the partition."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wakeup.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._wakeup.wait()
 
     async def drain_ready(self) -> None:
         """Take in what has arrived at the socket: one large batch costs less than two small ones."""

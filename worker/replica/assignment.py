@@ -159,4 +159,5 @@ async def _own_partitions(partitions: Partitions, watch: Watch, shutdown: Shutdo
         else:
             watch.database_outage.ended()
         with suppress(TimeoutError):
-            await asyncio.wait_for(shutdown.stop.wait(), limits.heartbeat_s)
+            async with asyncio.timeout(limits.heartbeat_s):
+                await shutdown.stop.wait()

@@ -80,7 +80,8 @@ class SiteIdentity:
     async def _watch(self, stop: asyncio.Event, every_s: float) -> None:
         while not stop.is_set():
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), every_s)
+                async with asyncio.timeout(every_s):
+                    await stop.wait()
                 return
             try:
                 await self._restore_witness()
