@@ -49,7 +49,7 @@ class Database:
     driver: Driver
     clock: ServerClock = field(default_factory=ServerClock)
     collated: set[str] = field(default_factory=set)
-    """The collections whose default collation is not the simple one; `store.indexes.ensure_indexes` finds them."""
+    """The collections whose default collation is not the simple one; `ensure_indexes` finds them."""
 
     def __getitem__(self, collection: str) -> Any:
         return self.db[collection]

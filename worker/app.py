@@ -14,13 +14,13 @@ from pymongo.errors import PyMongoError
 from roomkeys.errors import TransientError
 from store.database import Database, connect
 from store.leases.lease import CursorsMissing, PartitionsMismatch, ensure_cursors
-from store.requirements import prepare_database
+from store.setup.requirements import prepare_database
 from worker.broker import connection as brokers
-from worker.broker.bootstrap import bootstrap_streams, check_streams, first_position
 from worker.broker.cancellation import cancel_and_wait
 from worker.broker.connection import Broker
 from worker.broker.errors import describe
-from worker.broker.rights import require_rights, rights_of
+from worker.broker.jetstream.bootstrap import bootstrap_streams, check_streams, first_position
+from worker.broker.permissions.rights import require_rights, rights_of
 from worker.clock import Clock, now_ms
 from worker.key_service.service import answering
 from worker.limits import Limits

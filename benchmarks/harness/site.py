@@ -21,9 +21,9 @@ from benchmarks.harness.recording import Recording, recording
 from benchmarks.harness.sizes import TEN
 from roomkeys.subjects import event_subject, events_stream
 from store.database import connect
-from store.indexes import ensure_indexes
+from store.setup.indexes import ensure_indexes
 from worker.broker import connection as brokers
-from worker.broker.bootstrap import bootstrap_streams
+from worker.broker.jetstream.bootstrap import bootstrap_streams
 from worker.local.ports import HOST, free_port
 from worker.local.servers import MongoServer, NatsServer
 from worker.settings import read_settings

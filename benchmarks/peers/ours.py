@@ -21,8 +21,8 @@ from worker.broker.fanout import Fanout
 from worker.clock import now_ms
 from worker.limits import Limits
 from worker.pipeline.deliver import Publisher
-from worker.pipeline.large_rooms import LargeRooms
-from worker.pipeline.passes import PassContext
+from worker.pipeline.rollouts.large_rooms import LargeRooms
+from worker.pipeline.rollouts.passes import PassContext
 from worker.settings import read_settings
 
 _SITE: Final = "measure"

@@ -25,7 +25,7 @@ from benchmarks.harness.child import child
 from roomkeys.client import RoomKeys
 from roomkeys.subjects import key_get, keys_batch, keys_sync
 from store.database import connect
-from store.indexes import ensure_indexes
+from store.setup.indexes import ensure_indexes
 from worker.local.ports import HOST
 from worker.local.servers import local_servers
 

@@ -19,9 +19,9 @@ from roomkeys.keys import KeyRecord, RoomKey
 from store.database import Database, Driver, connect
 from store.documents import new_id
 from store.errors import translated
-from store.indexes import ensure_indexes
 from store.leases.lease import Lease, ensure_cursors, read_cursors, take_lease
 from store.reads.snapshot import load_batch
+from store.setup.indexes import ensure_indexes
 from store.transaction import Bulk
 from store.writes import outbox, settle
 from store.writes.apply import apply

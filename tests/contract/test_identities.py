@@ -2,8 +2,8 @@
 
 import pytest
 
-from store.indexes import ensure_indexes
 from store.reads.snapshot import load_batch
+from store.setup.indexes import ensure_indexes
 from tests.contract.stores import Store, add, apply_batch, created, event, remove, room
 
 

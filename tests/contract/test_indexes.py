@@ -8,9 +8,9 @@ import pytest
 
 from roomkeys.errors import DatabaseError
 from store.database import Database, Driver, connect
-from store.indexes import INDEXES, Index, ensure_indexes, statement
 from store.reads.key_lookups import rooms_pipeline
 from store.reads.members import START, page_pipeline
+from store.setup.indexes import INDEXES, Index, ensure_indexes, statement
 from tests.contract.stores import Store
 
 BY_NAME = {index.name: index for index in INDEXES}

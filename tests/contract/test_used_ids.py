@@ -3,7 +3,7 @@
 from typing import Any
 
 from store.documents import USED_IDS
-from store.indexes import ensure_indexes
+from store.setup.indexes import ensure_indexes
 from tests.contract.stores import AT, Applied, Store, apply_batch, create, created, remove, room, rotate, settle_batch
 
 CLOCK = AT // 1000

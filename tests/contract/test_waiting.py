@@ -18,7 +18,7 @@ from store.writes.waiting import (
     waiting_id,
 )
 from tests.contract.stores import AT, Store, add, create, remove, rotate
-from worker.pipeline.control import rehearse_twin
+from worker.pipeline.failures.control import rehearse_twin
 
 EVENTS = {
     "create": create(2, "r1", "bob", orgs=["s1"]),

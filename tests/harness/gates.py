@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from worker.pipeline import passes
+from worker.pipeline.rollouts import passes
 from worker.telemetry import metrics
 
 PATIENCE = 30.0

@@ -13,7 +13,7 @@ from nats.aio.client import Client
 
 from roomkeys import subjects
 from store.database import Database, Driver, connect
-from store.indexes import ensure_indexes
+from store.setup.indexes import ensure_indexes
 from tests.contract.stores import Commands
 from tests.harness.site import PATIENCE, Rig
 from worker.broker.connection import Broker

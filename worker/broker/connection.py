@@ -20,9 +20,9 @@ from nats.js import JetStreamContext
 from roomkeys.errors import TransientError
 from worker.broker.cancellation import cancel_and_wait, raise_if_cancelled
 from worker.broker.credentials import credentials
-from worker.broker.denials import USER_INFO, Confirmation, Denial, DeniedKeys, denial_in
 from worker.broker.errors import describe
 from worker.broker.nats_client import SteadyClient
+from worker.broker.permissions.denials import USER_INFO, Confirmation, Denial, DeniedKeys, denial_in
 from worker.limits import Limits
 from worker.settings import Settings
 from worker.telemetry import metrics

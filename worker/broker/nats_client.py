@@ -18,7 +18,7 @@ from nats.protocol import parser
 
 from roomkeys.errors import TransientError
 from worker.broker.compatibility import PATTERNS, IncompatibleClient, require_names
-from worker.broker.denials import Denial, denial_in
+from worker.broker.permissions.denials import Denial, denial_in
 from worker.telemetry.logs import where
 
 _PING: Final = b"PING\r\n"

@@ -28,7 +28,7 @@ from store.writes.letters import OwedLetter
 from worker.broker.cancellation import cancel_and_wait
 from worker.broker.connection import Broker, BrokerUnavailable
 from worker.broker.errors import describe
-from worker.broker.stream import StreamMissing, inspect
+from worker.broker.jetstream.stream import StreamMissing, inspect
 from worker.limits import Limits
 from worker.pipeline.deliver import REQUEST_ID
 from worker.telemetry import metrics

@@ -20,19 +20,19 @@ from store.writes.letters import keep_letters, letters_of
 from store.writes.outbox import StoredEntry
 from store.writes.waiting import read_waiting
 from worker.broker.connection import Broker
-from worker.broker.denials import named
-from worker.broker.rights import denies_keys
+from worker.broker.permissions.denials import named
+from worker.broker.permissions.rights import denies_keys
 from worker.clock import Clock
 from worker.limits import Limits
 from worker.pipeline import recovery
-from worker.pipeline.applied_batch import AppliedBatch, FanoutPlan, nobody_reached, plan_fanout
-from worker.pipeline.blame import Blame
 from worker.pipeline.dead_letters import DeadLetters
 from worker.pipeline.deliver import Publisher, joiners_by_room
-from worker.pipeline.inbox import Inbox
-from worker.pipeline.partition_state import PartitionState
-from worker.pipeline.pending_results import without_members
+from worker.pipeline.failures.blame import Blame
 from worker.pipeline.settling import settle_or_postpone
+from worker.pipeline.state.applied_batch import AppliedBatch, FanoutPlan, nobody_reached, plan_fanout
+from worker.pipeline.state.inbox import Inbox
+from worker.pipeline.state.partition_state import PartitionState
+from worker.pipeline.state.pending_results import without_members
 from worker.pipeline.writer import Writer
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger

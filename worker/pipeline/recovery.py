@@ -12,9 +12,9 @@ from store.reads.members import still_members
 from store.reads.snapshot import load_rooms
 from store.writes import outbox
 from store.writes.outbox import StoredEntry
-from worker.pipeline.applied_batch import AppliedBatch
 from worker.pipeline.deliver import joiners_by_room
-from worker.pipeline.set_aside import SetAside
+from worker.pipeline.failures.set_aside import SetAside
+from worker.pipeline.state.applied_batch import AppliedBatch
 
 
 async def unfinished(database: Database, lease: Lease, page: int) -> AsyncIterator[AppliedBatch]:

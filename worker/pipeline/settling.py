@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from roomkeys.errors import DatabaseError, Refused, WriteConflict
 from roomkeys.keys import KeyRecord, RoomKey
-from worker.pipeline.batch_sizer import conflict_backoff
+from worker.pipeline.failures.batch_sizer import conflict_backoff
 from worker.pipeline.writer import Writer
 from worker.telemetry import metrics
 

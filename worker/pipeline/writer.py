@@ -27,9 +27,9 @@ from store.writes.settle import settle
 from store.writes.waiting import StoredWaiting, note_try, set_aside
 from worker.clock import Clock
 from worker.limits import Limits
-from worker.pipeline.applied_batch import AppliedBatch, remaining_members, rooms_after
-from worker.pipeline.control import rehearse_twin
-from worker.pipeline.partition_state import PartitionState
+from worker.pipeline.failures.control import rehearse_twin
+from worker.pipeline.state.applied_batch import AppliedBatch, remaining_members, rooms_after
+from worker.pipeline.state.partition_state import PartitionState
 from worker.telemetry import metrics
 
 

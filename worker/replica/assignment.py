@@ -13,25 +13,25 @@ from roomkeys.errors import TransientError
 from roomkeys.events.position import StreamPosition
 from roomkeys.subjects import events_stream
 from store.database import Database
-from store.indexes import ensure_indexes
 from store.leases import heartbeats
 from store.leases.lease import Lease
-from worker.broker.bootstrap import bootstrap_streams
+from store.setup.indexes import ensure_indexes
 from worker.broker.cancellation import cancel_and_wait
 from worker.broker.connection import Broker
 from worker.broker.fanout import Fanout
+from worker.broker.jetstream.bootstrap import bootstrap_streams
 from worker.clock import Clock
 from worker.limits import Limits
-from worker.pipeline.batch_sizer import BatchSizer
-from worker.pipeline.blame import Blame
 from worker.pipeline.dead_letters import DeadLetters, LetterContext
 from worker.pipeline.deliver import Publisher
-from worker.pipeline.large_rooms import LargeRooms
+from worker.pipeline.failures.batch_sizer import BatchSizer
+from worker.pipeline.failures.blame import Blame
+from worker.pipeline.failures.set_aside import SetAside
 from worker.pipeline.loop import Loop
-from worker.pipeline.partition_state import PartitionState
-from worker.pipeline.passes import PassContext
-from worker.pipeline.pending_results import PendingResults
-from worker.pipeline.set_aside import SetAside
+from worker.pipeline.rollouts.large_rooms import LargeRooms
+from worker.pipeline.rollouts.passes import PassContext
+from worker.pipeline.state.partition_state import PartitionState
+from worker.pipeline.state.pending_results import PendingResults
 from worker.pipeline.writer import Writer
 from worker.process.shutdown import Shutdown
 from worker.replica.erasure import erase_expired_keys
@@ -39,7 +39,7 @@ from worker.replica.events_stream import EventsStream
 from worker.replica.feed import Feed
 from worker.replica.partition import OpenLoop, Partition
 from worker.replica.partitions import Partitions
-from worker.replica.watch import Watch
+from worker.replica.readiness.watch import Watch
 from worker.settings import Settings
 from worker.telemetry.health import Health
 from worker.telemetry.logs import logger

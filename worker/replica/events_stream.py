@@ -8,8 +8,8 @@ from typing import Final
 from roomkeys.errors import TransientError
 from roomkeys.events.position import StreamPosition
 from worker.broker.connection import Broker
-from worker.broker.consumer import Consumer, Interrupted
-from worker.broker.stream import StreamMissing, expired, inspect, next_message, resume_after
+from worker.broker.jetstream.consumer import Consumer, Interrupted
+from worker.broker.jetstream.stream import StreamMissing, expired, inspect, next_message, resume_after
 from worker.limits import Limits
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger

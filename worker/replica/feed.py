@@ -16,10 +16,10 @@ from roomkeys.events.event import AnyEvent, StreamMessage
 from roomkeys.events.position import StreamPosition, partition_of
 from roomkeys.subjects import operation_of
 from worker.broker.cancellation import cancel_and_wait
-from worker.broker.consumer import Consumer, ConsumerFailed
-from worker.broker.stream import TooManyConsumers
+from worker.broker.jetstream.consumer import Consumer, ConsumerFailed
+from worker.broker.jetstream.stream import TooManyConsumers
 from worker.limits import Limits
-from worker.pipeline.inbox import Inbox
+from worker.pipeline.state.inbox import Inbox
 from worker.replica.events_stream import RETRY_SECONDS, EventsStream, StreamChanged
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger

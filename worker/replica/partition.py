@@ -17,11 +17,11 @@ from store.database import Database, Document
 from store.leases.lease import CURSORS, Lease, is_lost, move_cursor, read_cursors, release_lease, take_lease
 from worker.broker.connection import BrokerUnavailable, Unconfirmed
 from worker.limits import Limits
-from worker.pipeline.inbox import Inbox
 from worker.pipeline.loop import Loop
+from worker.pipeline.state.inbox import Inbox
 from worker.replica.events_stream import changed
 from worker.replica.feed import Backlog, Feed
-from worker.replica.progress import Progress
+from worker.replica.readiness.progress import Progress
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger, where
 from worker.telemetry.outage import Outage

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from store.database import Database, Document
-from store.indexes import ensure_indexes
 from store.leases import heartbeats
 from store.leases.heartbeats import Condition
 from store.leases.lease import CursorsMissing, abandon_lease, read_cursors, restore_cursor
+from store.setup.indexes import ensure_indexes
 from worker.broker.cancellation import cancel_and_wait
 from worker.replica.partition import Partition, Served
 from worker.replica.shares import claimable, fair_share, serving_ids

@@ -14,7 +14,7 @@ from store.database import Database
 from store.leases.site_id import ensure_site_id, stored_site_id
 from worker.broker.cancellation import cancel_and_wait
 from worker.broker.connection import Broker
-from worker.broker.site_witness import SITE, Witness, read_witness, write_witness
+from worker.broker.jetstream.site_witness import SITE, Witness, read_witness, write_witness
 from worker.settings import WrongSetting
 from worker.telemetry.logs import logger
 

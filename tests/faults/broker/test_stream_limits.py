@@ -17,8 +17,8 @@ from tests.faults.takeover.test_replicas import shared, until_owners
 from tests.harness import events
 from tests.harness.health import until_not_ready, until_ready
 from tests.harness.site import Rig, rig
-from worker.broker.bootstrap import bootstrap_streams
 from worker.broker.connection import BrokerUnavailable, connect
+from worker.broker.jetstream.bootstrap import bootstrap_streams
 from worker.local.ports import free_port
 from worker.local.servers import NatsServer
 from worker.settings import read_settings

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from store.indexes import INDEXES
+from store.setup.indexes import INDEXES
 from tests.faults.takeover.test_replicas import CREATE
 from tests.harness import events
 from tests.harness.health import until_not_ready, until_ready

@@ -13,7 +13,7 @@ from tests.harness.polling import until_answered
 from tests.harness.processes import run, running, says, variables
 from tests.harness.site import PATIENCE, Rig, rig
 from worker.broker.connection import connect
-from worker.broker.site_witness import DATABASE, SITE, Witness, read_witness, write_witness
+from worker.broker.jetstream.site_witness import DATABASE, SITE, Witness, read_witness, write_witness
 from worker.local.servers import NatsServer
 from worker.settings import WrongSetting
 

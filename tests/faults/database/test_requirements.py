@@ -7,9 +7,9 @@ import pytest
 from pymongo import AsyncMongoClient
 
 from store.database import Database, connect
-from store.indexes import INDEXES, ensure_indexes
-from store.permissions import READS, READS_AND_WRITES, Actions
-from store.requirements import prepare_database
+from store.setup.indexes import INDEXES, ensure_indexes
+from store.setup.permissions import READS, READS_AND_WRITES, Actions
+from store.setup.requirements import prepare_database
 from tests.harness import events
 from tests.harness.databases import NAME
 from tests.harness.mongo_users import GuardedMongo, guarded_mongo

@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from store.database import connect
-from store.indexes import ensure_indexes
+from store.setup.indexes import ensure_indexes
 from tests.faults.database.test_requirements import FULL, with_lists
 from tests.faults.machinery.wire import LEAVES_CONNECTIONS
 from tests.faults.takeover.test_replicas import CREATE, owners, shared, until_owners

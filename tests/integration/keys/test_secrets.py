@@ -30,7 +30,7 @@ from tests.harness import events
 from tests.harness.polling import until
 from tests.harness.site import Received, Rig, rig
 from worker.local.servers import MongoServer, NatsServer
-from worker.pipeline.applied_batch import AppliedBatch
+from worker.pipeline.state.applied_batch import AppliedBatch
 from worker.settings import WrongSetting, read_settings
 from worker.telemetry import logs, metrics
 

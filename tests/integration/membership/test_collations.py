@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from store.database import SIMPLE, connect
-from store.indexes import ensure_indexes
+from store.setup.indexes import ensure_indexes
 from tests.harness import events
 from tests.harness.site import Rig, rig
 from worker.cli.check.mongo import check_mongo

@@ -10,7 +10,7 @@ from store.writes.settle import settle
 from tests.harness import events
 from tests.harness.gates import PageGate
 from tests.harness.site import Rig
-from worker.pipeline.large_rooms import LargeRooms
+from worker.pipeline.rollouts.large_rooms import LargeRooms
 
 MEMBERS = [f"m{number}" for number in range(8)]
 

@@ -10,9 +10,9 @@ from roomkeys.subjects import event_subject, events_stream, events_subjects
 from tests.harness import events
 from tests.harness.site import PATIENCE, Rig
 from worker.broker import connection as brokers
-from worker.broker.bootstrap import bootstrap_streams
 from worker.broker.connection import INBOX_PREFIX
-from worker.broker.consumer import Consumer
+from worker.broker.jetstream.bootstrap import bootstrap_streams
+from worker.broker.jetstream.consumer import Consumer
 from worker.limits import Limits
 from worker.telemetry import metrics
 

@@ -18,7 +18,7 @@ from tests.harness.site import AT, PATIENCE, Rig
 from worker import app
 from worker.broker.connection import Broker
 from worker.broker.fanout import CHUNK_ACCOUNTS
-from worker.pipeline.inbox import Inbox
+from worker.pipeline.state.inbox import Inbox
 from worker.telemetry import metrics
 
 MEMBERS = ("alice", "bob", "carol", "dave")

@@ -11,10 +11,10 @@ from roomkeys.errors import TransientError
 from tests.harness import events
 from tests.harness.polling import until
 from tests.harness.site import Rig
-from worker.pipeline.applied_batch import AppliedBatch
 from worker.pipeline.deliver import Publisher
-from worker.pipeline.inbox import Inbox
 from worker.pipeline.loop import Loop
+from worker.pipeline.state.applied_batch import AppliedBatch
+from worker.pipeline.state.inbox import Inbox
 
 CROWD = 600
 """Two adds of so many to one room make more than one outbox entry."""

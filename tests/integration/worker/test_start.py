@@ -6,8 +6,8 @@ from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig
 from roomkeys import subjects
 from tests.harness import events
 from tests.harness.site import Rig
-from worker.broker.bootstrap import FORMER_CONSUMER, check_streams
 from worker.broker.connection import connect
+from worker.broker.jetstream.bootstrap import FORMER_CONSUMER, check_streams
 
 ROOMS = ["r1", "r2", "r3", "r4"]
 

@@ -3,8 +3,8 @@
 from itertools import groupby
 from typing import Final, NamedTuple
 
-from store.indexes import INDEXES, Index
-from store.permissions import READS_AND_WRITES
+from store.setup.indexes import INDEXES, Index
+from store.setup.permissions import READS_AND_WRITES
 
 
 class Field(NamedTuple):

@@ -9,9 +9,9 @@ import pytest
 from roomkeys.decisions.decision import MembershipReason, RoomCreation
 from roomkeys.membership import Kind, Membership, Room
 from store.documents import membership_document, reason_upsert, room_document
-from store.indexes import INDEXES
-from store.permissions import READS_AND_WRITES
 from store.reads.batch_query import MEMBER_FIELDS, REASON_FIELDS, ROOM_FIELDS, USER_FIELDS
+from store.setup.indexes import INDEXES
+from store.setup.permissions import READS_AND_WRITES
 from tests.unit.cli.data_model_page import FIELDS
 from tests.unit.cli.reasons_page import codes_of_the_contract, reasons
 from tests.unit.cli.reference_pages import PAGES, main

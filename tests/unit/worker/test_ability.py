@@ -1,6 +1,6 @@
 """Whether a replica is able to work: when it takes partitions again, and how long it waits before that."""
 
-from worker.replica.ability import Ability
+from worker.replica.readiness.ability import Ability
 
 LEASE_S = 5.0
 SILENCE = "no heartbeat from JetStream"

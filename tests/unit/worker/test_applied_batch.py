@@ -17,7 +17,7 @@ from tests.unit.builders import NOW, SITE
 from tests.unit.decisions.scripts import USERS, Initial, Step, rooms_before, streams
 from tests.unit.decisions.test_decide_model import batches
 from tests.unit.decisions.world import World
-from worker.pipeline.applied_batch import remaining_members
+from worker.pipeline.state.applied_batch import remaining_members
 
 
 @settings(max_examples=500, deadline=None)  # a busy machine is no failure

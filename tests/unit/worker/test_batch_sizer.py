@@ -3,8 +3,8 @@
 import pytest
 
 from worker.limits import Limits
-from worker.pipeline import batch_sizer
-from worker.pipeline.batch_sizer import BatchSizer
+from worker.pipeline.failures import batch_sizer
+from worker.pipeline.failures.batch_sizer import BatchSizer
 
 LIMITS = Limits()
 

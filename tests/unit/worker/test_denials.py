@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.broker.denials import Denial, DeniedKeys, denial_in
+from worker.broker.permissions.denials import Denial, DeniedKeys, denial_in
 
 QUOTED = {
     "chat.user.Bob.event.room.key": "chat.user.Bob.event.room.key",

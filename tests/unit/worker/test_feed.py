@@ -9,7 +9,7 @@ from roomkeys.events.event import Rotate
 from roomkeys.events.position import StreamPosition
 from tests.unit.builders import rotate
 from worker.limits import Limits
-from worker.pipeline.inbox import Inbox
+from worker.pipeline.state.inbox import Inbox
 from worker.replica.events_stream import StreamChanged
 from worker.replica.feed import Feed
 

@@ -3,7 +3,7 @@
 from roomkeys.decisions.decision import OutboxEntry, Outcome
 from roomkeys.subjects import Operation
 from store.writes.outbox import StoredEntry
-from worker.pipeline.pending_results import PendingResults
+from worker.pipeline.state.pending_results import PendingResults
 
 
 def test_pending_results_are_full_by_results_not_by_entries() -> None:

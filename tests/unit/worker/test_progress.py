@@ -4,7 +4,7 @@ import pytest
 
 from roomkeys.events.position import SliceProgress, StreamPosition
 from tests.unit.worker.test_ability import Clock
-from worker.replica.progress import Progress
+from worker.replica.readiness.progress import Progress
 
 HERE = StreamPosition(10, 1_000, 7)
 REFUSED = "OperationFailure 13 Unauthorized"

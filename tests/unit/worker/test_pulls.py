@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.broker.pulls import Pulls, delivery_of
+from worker.broker.jetstream.pulls import Pulls, delivery_of
 from worker.limits import Limits
 
 MIB = 1024 * 1024

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from worker.broker.rights import Right, is_denied
+from worker.broker.permissions.rights import Right, is_denied
 
 KEY = Right("chat.user.*.event.room.key", "chat.user.nobody.event.room.key")
 REQUEST = Right("chat.request", "chat.request", is_publish=False)

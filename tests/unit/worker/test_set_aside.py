@@ -7,8 +7,8 @@ from roomkeys.events.decode import decode, parse
 from roomkeys.events.event import AnyEvent, StreamMessage
 from store.leases.lease import Lease
 from worker.limits import Limits
-from worker.pipeline import set_aside
-from worker.pipeline.set_aside import SetAside, WaitingEvent
+from worker.pipeline.failures import set_aside
+from worker.pipeline.failures.set_aside import SetAside, WaitingEvent
 
 LEASE = Lease("s", 0, "me", 3, None)
 LIMITS = Limits(set_aside_events=3, set_aside_bytes=1_000, set_aside_pause_s=1.0)

@@ -62,7 +62,7 @@ def misfits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             errors.append(repr(error))
         return logs.where(error)
 
-    for module in ("worker.pipeline.blame", "worker.replica.partition"):
+    for module in ("worker.pipeline.failures.blame", "worker.replica.partition"):
         monkeypatch.setattr(f"{module}.where", where)
     return errors
 

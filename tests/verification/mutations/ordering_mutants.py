@@ -13,7 +13,7 @@ from store.leases.lease import CURSORS
 from store.transaction import Bulk
 from store.writes import letters
 from tests.verification.oracle.analysis import CLOCK_MS
-from worker.pipeline.applied_batch import plan_fanout
+from worker.pipeline.state.applied_batch import plan_fanout
 
 LOOP = "worker.pipeline.loop:Loop"
 

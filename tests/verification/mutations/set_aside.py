@@ -80,8 +80,8 @@ async def everything_refused(site: SiteUnderTest) -> AsyncIterator[None]:
 def later_events_overtake() -> dict[str, Any]:
     """Let only the failed event wait."""
     return {
-        "worker.pipeline.set_aside:SetAside.__contains__": lambda _: lambda _self, _room: False,
-        "worker.pipeline.set_aside:SetAside.stored": lambda _: lambda _self, _events: [],
+        "worker.pipeline.failures.set_aside:SetAside.__contains__": lambda _: lambda _self, _room: False,
+        "worker.pipeline.failures.set_aside:SetAside.stored": lambda _: lambda _self, _events: [],
     }
 
 

@@ -25,7 +25,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a barrier ignores denials",
-        {"worker.broker.denials:DeniedKeys.since": lambda _: lambda _self, _opened: frozenset()},
+        {"worker.broker.permissions.denials:DeniedKeys.since": lambda _: lambda _self, _opened: frozenset()},
         wires.keys_denied,
         hold_before_use.members_have_the_key_before_use,
     ),
@@ -166,19 +166,19 @@ MUTATIONS = (
     ),
     Mutation(
         "a joiner of a large room is not sent the staged key",
-        {"worker.pipeline.large_rooms:LargeRooms.staged_keys": lambda _: lambda _self, _rooms: {}},
+        {"worker.pipeline.rollouts.large_rooms:LargeRooms.staged_keys": lambda _: lambda _self, _rooms: {}},
         large_rooms.joiner_behind_the_pass,
         hold_before_use.members_have_the_key_before_use,
     ),
     Mutation(
         "a joiner of a large room is sent the key before the notice",
-        {"worker.pipeline.large_rooms:LargeRooms.exclude": lambda _: lambda _self, _room, _accounts: None},
+        {"worker.pipeline.rollouts.large_rooms:LargeRooms.exclude": lambda _: lambda _self, _room, _accounts: None},
         large_rooms.joiner_ahead_of_the_pass,
         order.notice_comes_before_the_first_key,
     ),
     Mutation(
         "a large room settles before its pass is over",
-        {"worker.pipeline.large_rooms:LargeRooms.pop_finished": ordering_mutants.unfinished_rollouts_too},
+        {"worker.pipeline.rollouts.large_rooms:LargeRooms.pop_finished": ordering_mutants.unfinished_rollouts_too},
         large_rooms.joiner_behind_the_pass,
         hold_before_use.members_have_the_key_before_use,
     ),

@@ -10,10 +10,10 @@ from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError, S
 
 from roomkeys.errors import TransientError
 from store.database import Database
-from store.indexes import INDEXES, Index, collations, existing_indexes, without_guard
 from store.leases.lease import stored_partitions
-from store.permissions import READS_AND_WRITES, require_permissions
-from store.requirements import require_transactions, server_problem
+from store.setup.indexes import INDEXES, Index, collations, existing_indexes, without_guard
+from store.setup.permissions import READS_AND_WRITES, require_permissions
+from store.setup.requirements import require_transactions, server_problem
 from worker.app import open_database
 from worker.cli.check.result import CheckResult, failed, passed, warned
 from worker.settings import Settings

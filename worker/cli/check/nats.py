@@ -6,7 +6,7 @@ from typing import Final
 from nats.js.errors import APIError, ServiceUnavailableError
 
 from worker.broker.connection import Broker
-from worker.broker.rights import Right, denied_rights, rights_of
+from worker.broker.permissions.rights import Right, denied_rights, rights_of
 from worker.cli.check.result import CheckResult, failed, passed, warned
 from worker.cli.check.streams import STREAM_NAMES, check_streams
 from worker.cli.terminal.connections import nats_connection

@@ -7,7 +7,7 @@ from pymongo.errors import PyMongoError
 from roomkeys.errors import TransientError
 from store.leases.site_id import stored_site_id
 from worker.app import open_database
-from worker.broker.site_witness import read_witness
+from worker.broker.jetstream.site_witness import read_witness
 from worker.cli.check.result import CheckResult, failed, passed, warned
 from worker.cli.terminal.connections import nats_connection
 from worker.cli.terminal.process import CommandFailed

@@ -10,7 +10,7 @@ from nats.js.errors import NotFoundError
 
 from roomkeys import subjects
 from worker.broker.connection import Broker
-from worker.broker.rights import Right
+from worker.broker.permissions.rights import Right
 from worker.cli.check.result import CheckResult, failed, passed, warned
 from worker.settings import Settings
 

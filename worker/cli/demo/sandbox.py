@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from worker import app
-from worker.broker.bootstrap import bootstrap_streams
+from worker.broker.jetstream.bootstrap import bootstrap_streams
 from worker.cli.terminal.connections import database_connection, nats_connection
 from worker.local.ports import HOST
 from worker.local.servers import MongoServer, NatsServer

@@ -15,7 +15,7 @@ from store.database import Database, Document
 from store.documents import USED_IDS
 from store.errors import translated
 from store.leases.lease import CURSORS
-from store.permissions import naming
+from store.setup.permissions import naming
 from store.writes.outbox import OUTBOX
 
 IndexOptions = Mapping[str, Any]

@@ -6,9 +6,9 @@ from roomkeys.decisions.slices import Sliceable
 from roomkeys.events.event import AnyEvent, InvalidEvent, Rotate
 from roomkeys.events.position import StreamPosition
 from store.leases.lease import Lease
-from worker.pipeline.large_rooms import LargeRooms
-from worker.pipeline.pending_results import PendingResults
-from worker.pipeline.set_aside import SetAside
+from worker.pipeline.failures.set_aside import SetAside
+from worker.pipeline.rollouts.large_rooms import LargeRooms
+from worker.pipeline.state.pending_results import PendingResults
 
 
 @dataclass(slots=True)

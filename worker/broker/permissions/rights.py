@@ -16,7 +16,7 @@ from roomkeys import subjects
 from roomkeys.errors import TransientError
 from roomkeys.messages.frame import message
 from worker.broker.connection import Broker
-from worker.broker.denials import USER_INFO
+from worker.broker.permissions.denials import USER_INFO
 from worker.settings import Settings
 from worker.telemetry.logs import logger
 

@@ -7,10 +7,10 @@ from pymongo.errors import OperationFailure
 from roomkeys.errors import DatabaseError
 from store.database import Database
 from store.errors import translated
-from store.indexes import ensure_indexes
 from store.leases.lease import CURSORS
-from store.permissions import READS, READS_AND_WRITES, require_permissions
 from store.reads.key_lookups import rooms_pipeline
+from store.setup.indexes import ensure_indexes
+from store.setup.permissions import READS, READS_AND_WRITES, require_permissions
 from store.transaction import Bulk, commit, update_one
 
 _NO_REPLICA_SET: Final = (

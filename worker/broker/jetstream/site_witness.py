@@ -11,7 +11,7 @@ import orjson
 
 from roomkeys.subjects import events_stream
 from worker.broker.connection import Broker, BrokerUnavailable
-from worker.broker.stream import inspect, requests_to
+from worker.broker.jetstream.stream import inspect, requests_to
 
 SITE: Final = "room-worker.site"
 DATABASE: Final = "room-worker.database"

@@ -19,9 +19,9 @@ from store.leases.lease import Lease
 from store.reads.members import START, pages, still_members
 from store.reads.snapshot import load_rooms
 from worker.broker.connection import Broker
-from worker.broker.denials import named
 from worker.broker.fanout import Fanout
-from worker.broker.rights import denies_keys
+from worker.broker.permissions.denials import named
+from worker.broker.permissions.rights import denies_keys
 from worker.clock import Clock
 from worker.limits import Limits
 from worker.telemetry import metrics

@@ -9,7 +9,7 @@ from roomkeys import subjects
 from roomkeys.errors import TransientError
 from roomkeys.events.position import StreamPosition
 from worker.broker.connection import Broker
-from worker.broker.stream import StreamMissing, created_ns, inspect, position_at, requests_to
+from worker.broker.jetstream.stream import StreamMissing, created_ns, inspect, position_at, requests_to
 from worker.settings import Settings
 from worker.telemetry.logs import logger
 

@@ -8,9 +8,9 @@ from typing import Final
 from store.leases.heartbeats import Condition
 from worker.broker.connection import Broker
 from worker.clock import Clock
-from worker.replica.ability import Ability
 from worker.replica.feed import Feed
 from worker.replica.partitions import Partitions
+from worker.replica.readiness.ability import Ability
 from worker.telemetry import metrics
 from worker.telemetry.outage import Outage
 

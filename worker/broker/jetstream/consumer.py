@@ -18,8 +18,8 @@ from roomkeys.errors import TransientError
 from roomkeys.events.event import StreamMessage
 from roomkeys.tokens import is_request_id
 from worker.broker.connection import Broker
-from worker.broker.pulls import Delivery, Pulls, create_consumer, delivery_of
-from worker.broker.stream import requests_to
+from worker.broker.jetstream.pulls import Delivery, Pulls, create_consumer, delivery_of
+from worker.broker.jetstream.stream import requests_to
 from worker.limits import Limits
 from worker.telemetry import metrics
 

@@ -17,8 +17,8 @@ from roomkeys.events.event import AnyEvent, StreamMessage
 from store.leases.lease import Lease
 from store.writes.waiting import StoredWaiting, waiting_id
 from worker.limits import Limits
-from worker.pipeline.batch_sizer import LONGEST_RETRY_PAUSE_S
-from worker.pipeline.inbox import first_within
+from worker.pipeline.failures.batch_sizer import LONGEST_RETRY_PAUSE_S
+from worker.pipeline.state.inbox import first_within
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger
 

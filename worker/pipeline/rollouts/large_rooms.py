@@ -19,8 +19,8 @@ from roomkeys.keys import KeyRecord, RoomKey
 from roomkeys.messages.room_key import RoomKeyEvent, marshal
 from store.leases.lease import Lease
 from worker.broker.cancellation import cancel_and_wait
-from worker.pipeline.batch_sizer import conflict_backoff
-from worker.pipeline.passes import Denied, FanoutPass, JoinerPass, PassContext
+from worker.pipeline.failures.batch_sizer import conflict_backoff
+from worker.pipeline.rollouts.passes import Denied, FanoutPass, JoinerPass, PassContext
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger
 

@@ -14,10 +14,10 @@ from roomkeys.errors import LeaseLost, Refused, TransientError, WriteConflict
 from roomkeys.events.event import AnyEvent
 from store.writes.waiting import StoredWaiting
 from worker.limits import Limits
-from worker.pipeline.applied_batch import AppliedBatch
-from worker.pipeline.batch_sizer import BatchSizer, FailuresInPlace
-from worker.pipeline.partition_state import PartitionState
-from worker.pipeline.set_aside import WaitingEvent, fields_of
+from worker.pipeline.failures.batch_sizer import BatchSizer, FailuresInPlace
+from worker.pipeline.failures.set_aside import WaitingEvent, fields_of
+from worker.pipeline.state.applied_batch import AppliedBatch
+from worker.pipeline.state.partition_state import PartitionState
 from worker.pipeline.writer import Writer
 from worker.telemetry import metrics
 from worker.telemetry.logs import logger, where

@@ -1,0 +1,1 @@
+"""What has to be there before the worker is ready: the server's abilities, rights, collections and indexes."""

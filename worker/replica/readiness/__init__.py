@@ -1,0 +1,1 @@
+"""Whether the replica can work, and whether its partitions move."""
