@@ -25,9 +25,9 @@ from worker.broker.permissions.rights import denies_keys
 from worker.clock import Clock
 from worker.limits import Limits
 from worker.pipeline import recovery
-from worker.pipeline.dead_letters import DeadLetters
 from worker.pipeline.deliver import Publisher, joiners_by_room
 from worker.pipeline.failures.blame import Blame
+from worker.pipeline.letters.sender import DeadLetters
 from worker.pipeline.settling import settle_or_postpone
 from worker.pipeline.state.applied_batch import AppliedBatch, FanoutPlan, nobody_reached, plan_fanout
 from worker.pipeline.state.inbox import Inbox

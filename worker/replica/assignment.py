@@ -22,11 +22,11 @@ from worker.broker.fanout import Fanout
 from worker.broker.jetstream.bootstrap import bootstrap_streams
 from worker.clock import Clock
 from worker.limits import Limits
-from worker.pipeline.dead_letters import DeadLetters, LetterContext
 from worker.pipeline.deliver import Publisher
 from worker.pipeline.failures.batch_sizer import BatchSizer
 from worker.pipeline.failures.blame import Blame
 from worker.pipeline.failures.set_aside import SetAside
+from worker.pipeline.letters.sender import DeadLetters, LetterContext
 from worker.pipeline.loop import Loop
 from worker.pipeline.rollouts.large_rooms import LargeRooms
 from worker.pipeline.rollouts.passes import PassContext

@@ -345,7 +345,7 @@ TABLE: Final = (
         Rule.LETTER_TAKEN_BEFORE_DELETED,
         "A dead letter is deleted once its stream has acknowledged it.",
         "Dead letters; ADR 0019",
-        ("worker.pipeline.dead_letters:DeadLetters._send",),
+        ("worker.pipeline.letters.sender:DeadLetters._send",),
         Scenario((REJECT,), size=Size.SMALL),
         Invariant.ORDER_ONCE,
     ),

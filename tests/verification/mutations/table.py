@@ -94,7 +94,7 @@ MUTATIONS = (
     ),
     Mutation(
         "no dead letter is sent",
-        {"worker.pipeline.dead_letters:DeadLetters._publish": ordering_mutants.do_nothing},
+        {"worker.pipeline.letters.publisher:LetterPublisher.publish": ordering_mutants.do_nothing},
         scenarios.everyday_events,
         dead_letters.dead_letters_match_the_events,
     ),
@@ -106,7 +106,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a dead letter is deleted before it is taken",
-        {"worker.pipeline.dead_letters:DeadLetters._send": ordering_mutants.delete_letters_first},
+        {"worker.pipeline.letters.sender:DeadLetters._send": ordering_mutants.delete_letters_first},
         scenarios.refused_letter,
         dead_letters.dead_letters_match_the_events,
     ),

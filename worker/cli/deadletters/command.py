@@ -10,7 +10,7 @@ from worker.cli.deadletters.stream import StoredLetter
 from worker.cli.terminal.connections import nats_connection
 from worker.cli.terminal.output import example, json_option, safe, show, show_json, show_table
 from worker.cli.terminal.process import FAILURE, OK, CommandFailed, to_end
-from worker.pipeline.dead_letters import TRUNCATED
+from worker.pipeline.letters.publisher import TRUNCATED
 from worker.settings import read_settings
 
 _LIMIT: Final = 100

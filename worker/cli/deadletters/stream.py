@@ -14,8 +14,8 @@ from roomkeys.tokens import is_token
 from worker.broker.connection import Broker
 from worker.cli.terminal.process import CommandFailed
 from worker.cli.terminal.producer import publish_body
-from worker.pipeline.dead_letters import TRUNCATED
 from worker.pipeline.deliver import REQUEST_ID
+from worker.pipeline.letters.publisher import TRUNCATED
 
 _VERSION_LINE: Final = b"NATS/1.0"
 _NO_MESSAGE: Final = 10_037
